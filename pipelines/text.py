@@ -209,6 +209,20 @@ def encode(
     return IdStream(out, dtype.name, 0, report.tokens), report
 
 
+@dataclass
+class Position:
+    """Where training stands.
+
+    Attributes:
+        epoch: read where a pass begins: another number, another shuffle.
+        batch: read when the dataset is made: the batch that every pass begins with, to go on
+            after an interruption.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+
+
 def _check(ids: IdStream, batch_size: int, length: int, shard: tuple[int, int]) -> None:
     for name, value in (("batch_size", batch_size), ("length", length)):
         if value < 1:
@@ -232,12 +246,11 @@ def _rows(batch_size: int, shard: tuple[int, int]) -> range:
     return range(index * batch_size // count, (index + 1) * batch_size // count)
 
 
-def _dataset(generator, rows: int, length: int | None) -> tf.data.Dataset:
+def _dataset(generator, batches: int, rows: int, length: int | None) -> tf.data.Dataset:
     """(inputs, targets), each int32 [B, T], from a generator of both."""
     window = tf.TensorSpec([rows, length], tf.int32)
-    dataset = tf.data.Dataset.from_generator(generator, output_signature=(window, window)).prefetch(
-        4
-    )
+    dataset = tf.data.Dataset.from_generator(generator, output_signature=(window, window))
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(batches)).prefetch(4)
     options = tf.data.Options()
     # Reading is cheap, and `fit` would wait for the autotune thread at the end of an epoch.
     options.autotune.enabled = False
@@ -259,7 +272,7 @@ def contiguous(
     batch_size: int,
     length: int,
     *,
-    first: int = 0,
+    position: Position | None = None,
     whole: bool = False,
     shard: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
@@ -274,8 +287,7 @@ def contiguous(
         ids: the stream.
         batch_size: B, the rows of the global batch.
         length: T.
-        first: the batch to begin with, to go on after an interruption; only the first pass
-            over the dataset begins there, later ones begin at 0.
+        position: where training stands; at the beginning when not given.
         whole: also give the last, shorter window of the rows.
         shard: (index, count) of this worker, which reads its rows alone.
 
@@ -286,15 +298,15 @@ def contiguous(
     row_length = len(ids) // batch_size
     rows = _rows(batch_size, shard)
     starts = range(0, row_length if whole else row_length - length + 1, length)
-    passes = itertools.count()
+    starts = starts[position.batch if position else 0 :]
 
     def generate():
-        for start in starts[first if next(passes) == 0 else 0 :]:
+        for start in starts:
             size = min(length, row_length - start)
             windows = [_window(ids, row * row_length + start, size, start == 0) for row in rows]
             yield tuple(np.stack(part) for part in zip(*windows, strict=True))
 
-    return _dataset(generate, len(rows), None if whole else length)
+    return _dataset(generate, len(starts), len(rows), None if whole else length)
 
 
 def shuffled(
@@ -303,39 +315,34 @@ def shuffled(
     length: int,
     *,
     seed: int,
-    epoch: int = 0,
-    first: int = 0,
+    position: Position | None = None,
     shard: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
     """Windows in random order, each beginning with the start id: no state is carried.
 
-    Every pass cuts the stream at another offset and visits the windows in another order; the
-    same seed and epoch give the same windows. With the ids 4 to 8 and T = 2 a pass may be
+    Every epoch cuts the stream at another offset and visits the windows in another order; the
+    same seed and position give the same windows. With the ids 4 to 8 and T = 2 a pass may be
     [2 7 -> 7 8], [2 5 -> 5 6].
 
     Args:
-        seed: of the order and the offset, together with the number of the pass.
-        epoch: the number of the first pass.
-        first, ids, batch_size, length, shard: as in `contiguous`.
+        seed: of the order and the offset, together with the epoch of `position`.
+        position, ids, batch_size, length, shard: as in `contiguous`.
     """
     _check(ids, batch_size, length, shard)
     rows = _rows(batch_size, shard)
-    passes = itertools.count()
+    position = position or Position()
+    # One window fewer than would fit leaves room for any offset.
+    windows = max((len(ids) - length + 1) // length, batch_size)
+    batches = range(windows // batch_size)[position.batch :]
 
     def generate():
-        number = next(passes)
-        random = np.random.default_rng([seed, epoch + number])
-        offset = int(random.integers(min(length, len(ids) - batch_size * length + 1)))
-        order = random.permutation((len(ids) - offset) // length)
-        batches = range(len(order) // batch_size)
-        for batch in batches[first if number == 0 else 0 :]:
+        random = np.random.default_rng([seed, position.epoch])
+        spare = len(ids) - windows * length
+        offset = int(random.integers(min(length, spare + 1)))
+        order = random.permutation(windows)
+        for batch in batches:
             chosen = order[batch * batch_size : (batch + 1) * batch_size][rows.start : rows.stop]
-            windows = [_window(ids, offset + int(w) * length, length, True) for w in chosen]
-            yield tuple(np.stack(part) for part in zip(*windows, strict=True))
+            pairs = [_window(ids, offset + int(w) * length, length, True) for w in chosen]
+            yield tuple(np.stack(part) for part in zip(*pairs, strict=True))
 
-    return _dataset(generate, len(rows), length)
-
-
-def batches_per_epoch(ids: IdStream, batch_size: int, length: int) -> int:
-    """How many batches one pass of `contiguous` gives."""
-    return len(ids) // batch_size // length
+    return _dataset(generate, len(batches), len(rows), length)
