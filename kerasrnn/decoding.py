@@ -123,24 +123,24 @@ def sample(
         chosen = tf.one_hot(drawn, logits.shape[-1]) * tf.nn.log_softmax(logits)
         scores += tf.where(finished, 0.0, tf.reduce_sum(chosen, axis=-1))
         drawn = tf.where(finished, PAD, drawn)
-        written = written.write(t, drawn)
+        written = tf.concat([written, drawn[:, tf.newaxis]], axis=1)
         return t + 1, drawn, state, finished | (drawn == END), scores, written
 
-    written = tf.TensorArray(tf.int32, size=length, element_shape=[None], dynamic_size=False)
-    steps, _, _, _, scores, written = tf.while_loop(
+    begin = (
+        tf.constant(0),
+        tf.cast(ids, tf.int32),
+        state,
+        tf.fill([batch], False),
+        tf.zeros([batch]),
+        tf.zeros([batch, 0], tf.int32),
+    )
+    shapes = tf.nest.map_structure(lambda tensor: tensor.shape, begin)
+    *_, scores, drawn = tf.while_loop(
         lambda t, ids, state, finished, *_: (t < length) & ~tf.reduce_all(finished),
         body,
-        (
-            tf.constant(0),
-            tf.cast(ids, tf.int32),
-            state,
-            tf.fill([batch], False),
-            tf.zeros([batch]),
-            written,
-        ),
+        begin,
+        shape_invariants=(*shapes[:-1], tf.TensorShape([None, None])),
     )
-    drawn = tf.reshape(written.stack(), [length, batch])[:steps]
-    drawn = tf.transpose(drawn)
     ended = tf.cumsum(tf.cast(drawn == END, tf.int32), axis=1)
     return Decoded(
         tf.where(drawn == END, PAD, drawn),

@@ -217,7 +217,7 @@ class LanguageModel(CarriesState, keras.Model):
         """
         check_sampling(prompts, length, temperature, top_k, top_p)
         seed = secrets.randbits(31) if seed is None else seed
-        scalars = (length, temperature, top_k, top_p, tf.constant(seed, tf.int64))
+        scalars = (length, temperature, top_k, top_p, seed)
         texts, _, _ = self.generate_graph(tf.constant(prompts, tf.string), *scalars)
         return [text.decode() for text in texts.numpy()]
 
@@ -228,7 +228,7 @@ class LanguageModel(CarriesState, keras.Model):
             tf.TensorSpec([], tf.float32, "temperature"),
             tf.TensorSpec([], tf.int32, "top_k"),
             tf.TensorSpec([], tf.float32, "top_p"),
-            tf.TensorSpec([], tf.int64, "seed"),
+            tf.TensorSpec([], tf.int32, "seed"),
         ]
     )
     def generate_graph(self, prompt, max_length, temperature, top_k, top_p, seed):
