@@ -3,6 +3,7 @@
 from importlib import import_module
 
 _PLACES = {
+    "FORMATS": "kerasrnn.export.artifact",
     "VerificationError": "kerasrnn.export.verify",
     "export": "kerasrnn.export.artifact",
     "load": "kerasrnn.export.runner",

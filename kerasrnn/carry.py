@@ -47,6 +47,15 @@ class CarriedState(tf.Module):
         for variable, value in zip(self.variables_, state, strict=True):
             variable.assign(tf.stop_gradient(tf.cast(value, variable.dtype)))
 
+    def numpy(self) -> list:
+        """The values, as arrays."""
+        return [variable.numpy() for variable in self.variables_]
+
+    def assign(self, values: list) -> None:
+        """Put back what `numpy` gave."""
+        for variable, value in zip(self.variables_, values, strict=True):
+            variable.assign(value)
+
     def reset(self) -> None:
         for variable in self.variables_:
             variable.assign(tf.zeros([0, variable.shape[1]], variable.dtype))

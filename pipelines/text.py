@@ -12,7 +12,7 @@ import hashlib
 import itertools
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -176,13 +176,15 @@ class IdStream:
             )
         return ids.astype(np.int32)
 
+    def moved(self, path: Path) -> IdStream:
+        """Move the file to `path`."""
+        os.replace(self.path, path)
+        return replace(self, path=path)
+
     def split(self, fraction: float) -> tuple[IdStream, IdStream]:
         """The first `fraction` of the ids, and the rest."""
         cut = self.start + int(len(self) * fraction)
-        return (
-            IdStream(self.path, self.dtype, self.start, cut),
-            IdStream(self.path, self.dtype, cut, self.stop),
-        )
+        return replace(self, stop=cut), replace(self, start=cut)
 
 
 def encode(
