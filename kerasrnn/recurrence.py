@@ -109,7 +109,9 @@ def _refusal(runner, cell, masked, device):
         return "no GPU"
     if masked:
         return "cuDNN takes right padding only and a mask may be of any kind"
-    return None if getattr(cell, "is_cudnn", False) else "the cell is not exactly cuDNN's"
+    if cell.compute_dtype == "bfloat16":
+        return "cuDNN's kernels have no bfloat16"
+    return None if cell.cudnn else "the cell is not exactly cuDNN's"
 
 
 def _device():
@@ -134,7 +136,9 @@ def run(problem, runner="auto"):
     masked = problem.mask is not None
     chosen = plan(problem.cell, masked, problem.training, runner=runner)
     output, states = RUNNERS[chosen.runner](problem)
-    if masked and not problem.cell.starts_at_zero:
+    if problem.x.shape[1] == 0:
+        output = tree.map_structure(ops.zeros_like, output)
+    if masked and not problem.zero_start:
         output = tree.map_structure(lambda o: _zero_before_start(o, problem), output)
     return output, states
 
@@ -162,7 +166,7 @@ def loop(problem):
 
         specs = [steps.state_specs()[i] for i in emitted] + steps.own_specs()
         finals, ys = scan(body, steps.scanned, steps.states, specs)
-    stacks = dict(zip(emitted, ys))
+    stacks = dict(zip(emitted, ys, strict=False))
     output, states = steps.result(finals, stacks, ys[len(emitted) :])
     if problem.sequences:
         output = tree.map_structure(time_major, output)
@@ -184,9 +188,26 @@ def replay(problem):
 
 
 def cudnn(problem):
-    """cuDNN's own kernels through Keras's TensorFlow backend, for cells that say `is_cudnn`."""
-    output, states = problem.cell.cudnn(problem.x, problem.states)
-    return (output if problem.sequences else output[:, -1]), states
+    """cuDNN's own kernels, through Keras's TensorFlow backend."""
+    from keras.src import backend
+
+    cell = problem.cell
+    with AutocastScope(cell.compute_dtype):
+        weights = [
+            ops.convert_to_tensor(w) for w in (cell.kernel, cell.recurrent_kernel, cell.bias)
+        ]
+    kernels = {"lstm": backend.lstm, "gru": backend.gru}
+    last, outputs, states = kernels[cell.cudnn](
+        problem.x,
+        *tree.flatten(problem.states),
+        None,
+        *weights,
+        cell.activation,
+        cell.recurrent_activation,
+        return_sequences=problem.sequences,
+    )
+    states = tree.pack_sequence_as(problem.states, tree.flatten(states))
+    return (outputs if problem.sequences else last), states
 
 
 RUNNERS = {"loop": loop, "replay": replay, "cudnn": cudnn, "symbolic": symbolic}

@@ -24,6 +24,7 @@ class Problem:
     constants: tuple = ()
     training: bool = False
     sequences: bool = True
+    zero_start: bool = True  # False where the states may be anything but zeros
 
 
 @dataclass(frozen=True)
@@ -56,14 +57,22 @@ def time_major(x):
 
 def project(problem):
     """z of all steps, time first, and the mask likewise."""
-    with AutocastScope(problem.cell.compute_dtype):
-        z = problem.cell.project(time_major(problem.x), training=problem.training)
+    cell, T = problem.cell, problem.x.shape[1]
+    with AutocastScope(cell.compute_dtype):
+        z = cell.project(time_major(problem.x), training=problem.training)
+    if T != 1 and all(leaf is None or leaf.shape[0] == 1 for leaf in tree.flatten(z)):
+        raise ValueError(
+            f"{type(cell).__name__}.project: expected a tensor with all {T or 'T'} time steps "
+            "[T, B, ...], received tensors whose time axis is 1, which are shared by all steps; "
+            "return at least one that has a value for each step."
+        )
     return z, None if problem.mask is None else time_major(problem.mask)
 
 
-def _shared(leaf):
-    """Whether a leaf of z is the same for all steps: its time axis is 1."""
-    return leaf.shape[0] == 1
+def _shared_leaves(leaves):
+    """For each leaf of z whether it is the same for all steps: its time axis is 1, T is not."""
+    lengths = {leaf.shape[0] for leaf in leaves if leaf is not None}
+    return [leaf is not None and leaf.shape[0] == 1 and lengths != {1} for leaf in leaves]
 
 
 def _where(mask_t, new, old):
@@ -83,9 +92,11 @@ class Steps:
         self.cell, self.sequences = cell, sequences
         self.masked = mask is not None
         self.structure = (z, states, tuple(constants))
-        leaves = [leaf for leaf in tree.flatten(z) if leaf is not None]
-        self.scanned = [leaf for leaf in leaves if not _shared(leaf)]
-        self.fixed = [leaf[0] for leaf in leaves if _shared(leaf)]
+        leaves = tree.flatten(z)
+        self.shared = _shared_leaves(leaves)
+        pairs = [(leaf, s) for leaf, s in zip(leaves, self.shared, strict=True) if leaf is not None]
+        self.scanned = [leaf for leaf, shared in pairs if not shared]
+        self.fixed = [leaf[0] for leaf, shared in pairs if shared]
         self.fixed += [c for c in tree.flatten(self.structure[2]) if c is not None]
         self.states = tree.flatten(states)
         self.count = len(self.states)
@@ -104,29 +115,33 @@ class Steps:
         if self.holds:
             new, own = new + own, []
         if self.masked:
-            new = [_where(mask_t, n, old) for n, old in zip(new, states)]
+            new = [_where(mask_t, n, old) for n, old in zip(new, states, strict=True)]
         return new, own
 
     def flat_step(self, scanned, fixed, states, linear):
         """The cell's own step: (new states, outputs that are no state)."""
         output, new = self._step(scanned, fixed, states, linear)
-        return new, [o for o, a in zip(tree.flatten(output), self.aliases) if a is None]
+        return new, [
+            o for o, a in zip(tree.flatten(output), self.aliases, strict=True) if a is None
+        ]
 
     def distribute(self, scanned, fixed):
         """Values by index of scanned and of fixed leaves, as lists over z and over constants."""
         z, _, constants = self.structure
         i, j, found = 0, 0, []
-        for leaf in tree.flatten(z):
+        for leaf, shared in zip(tree.flatten(z), self.shared, strict=True):
             if leaf is None:
                 found.append(None)
-            elif _shared(leaf):
+            elif shared:
                 found.append(None if j not in fixed else fixed[j][None])
                 j += 1
             else:
                 found.append(scanned.get(i))
                 i += 1
         rest = iter(range(j, len(self.fixed)))
-        return found, [None if c is None else fixed.get(next(rest)) for c in tree.flatten(constants)]
+        return found, [
+            None if c is None else fixed.get(next(rest)) for c in tree.flatten(constants)
+        ]
 
     def place(self, j):
         """Where output leaf j is found: ("state", i) or ("own", i)."""
@@ -150,7 +165,7 @@ class Steps:
 
     def own_specs(self):
         """Specs of the outputs that have to be stacked beside the states."""
-        own = [s for s, a in zip(self.output_specs, self.aliases) if a is None]
+        own = [s for s, a in zip(self.output_specs, self.aliases, strict=True) if a is None]
         return [] if self.holds else own
 
     def state_specs(self):
@@ -160,8 +175,8 @@ class Steps:
         z, state, constants = self.structure
         scanned, fixed = iter(scanned), iter(fixed)
         z_t = [
-            None if leaf is None else next(fixed if _shared(leaf) else scanned)
-            for leaf in tree.flatten(z)
+            None if leaf is None else next(fixed if shared else scanned)
+            for leaf, shared in zip(tree.flatten(z), self.shared, strict=True)
         ]
         constants_t = [None if c is None else next(fixed) for c in tree.flatten(constants)]
         output, new = self.cell.step(
@@ -221,21 +236,19 @@ class Steps:
 
     def _held(self):
         """Zeros for the outputs that are carried as states."""
-        specs = [s for s, a in zip(self.output_specs, self.aliases) if a is None]
+        specs = [s for s, a in zip(self.output_specs, self.aliases, strict=True) if a is None]
         if all(None not in s.shape[1:] for s in specs):
             batch = ops.shape(self.states[0])[0]
             return [ops.zeros((batch, *s.shape[1:]), dtype=s.dtype) for s in specs]
         first = [ops.zeros_like(z[0]) for z in self.scanned]
         linear = self.plain_linear(self.prepared())
         output, _ = self._step(first, self.fixed, self.states, linear)
-        pairs = zip(tree.flatten(output), self.aliases)
+        pairs = zip(tree.flatten(output), self.aliases, strict=True)
         return [ops.zeros_like(o) for o, alias in pairs if alias is None]
 
     def prepared(self, value=lambda weight: weight.value):
         """The weight of every product, read, cast and cut once, outside the loop."""
-        return [
-            ops.cast(p.select(value(p.weight)), p.output.dtype) for p in self.products
-        ]
+        return [ops.cast(p.select(value(p.weight)), p.output.dtype) for p in self.products]
 
     @staticmethod
     def plain_linear(weights):
@@ -273,13 +286,16 @@ def _scan_tensorflow(body, xs, carry, specs, reverse):
     import tensorflow as tf
 
     T = xs[0].shape[0]
+    if T == 0:  # XLA cannot trace a step that reads from nothing
+        batch = tf.shape(xs[0])[1]
+        return carry, [tf.zeros((0, batch, *s.shape[1:]), s.dtype) for s in specs]
     T = tf.shape(xs[0])[0] if T is None else T
     reads = [tf.TensorArray(x.dtype, size=T, element_shape=x.shape[1:]).unstack(x) for x in xs]
     writes = tuple(tf.TensorArray(s.dtype, size=T, element_shape=s.shape) for s in specs)
 
     def step(t, carry, writes):
         new, ys = body([x.read(t) for x in reads], list(carry))
-        for old, n in zip(carry, new):
+        for old, n in zip(carry, new, strict=True):
             n.set_shape(old.shape)
         new_writes = tuple(w.write(t, y) for w, y in zip(writes, ys, strict=True))
         return t - 1 if reverse else t + 1, tuple(new), new_writes

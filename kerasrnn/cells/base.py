@@ -45,6 +45,7 @@ class Cell(keras.layers.Layer):
     state_size = None
     output_size = None
     starts_at_zero = True  # False where `initial_state` is anything else
+    cudnn = None  # "lstm" or "gru" where the cell is exactly cuDNN's
 
     def project(self, x, training=None):
         raise NotImplementedError(f"{type(self).__name__} must define project(x, training=None).")
@@ -130,6 +131,12 @@ class Gated(Cell):
     def project(self, x, training=None):
         z = ops.matmul(x, self.kernel)
         return z if self.bias is None else z + self.bias
+
+    def has_cudnn_gates(self):
+        """Whether bias and activations are those that cuDNN's kernels have built in."""
+        activations = (self.activation, self.recurrent_activation)
+        wanted = (keras.activations.tanh, keras.activations.sigmoid)
+        return self.use_bias and activations == wanted
 
     def get_config(self):
         config = {

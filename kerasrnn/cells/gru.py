@@ -39,6 +39,7 @@ class GRU(Gated):
         self.activation = keras.activations.get(activation)
         self.recurrent_activation = keras.activations.get(recurrent_activation)
         self.reset_after = reset_after
+        self.cudnn = "gru" if reset_after and self.has_cudnn_gates() else None
 
     def add_bias(self):
         shape = (2, 3 * self.units) if self.reset_after else (3 * self.units,)

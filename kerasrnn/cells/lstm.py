@@ -50,6 +50,7 @@ class LSTM(Gated):
         self.recurrent_activation = keras.activations.get(recurrent_activation)
         self.unit_forget_bias = unit_forget_bias
         self.state_size = (units, units)
+        self.cudnn = "lstm" if self.has_cudnn_gates() else None
 
     def add_bias(self):
         rest = self.bias_initializer

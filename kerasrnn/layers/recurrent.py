@@ -66,6 +66,8 @@ class Recurrent(keras.layers.Layer):
         self.stateful = stateful
         self.runner = runner
         self.supports_masking = True
+        # cuDNN's kernels cannot be compiled by XLA, which Keras switches on by itself on a GPU.
+        self.supports_jit = self.plan(training=True).runner != "cudnn"
         self.kept_states = None
 
     def build(self, sequences_shape, initial_state_shape=None, constants_shape=None):
@@ -101,16 +103,24 @@ class Recurrent(keras.layers.Layer):
     def call(self, sequences, mask=None, initial_state=None, constants=None, training=None):
         mask = self._checked_mask(sequences, mask)
         states = self._first_states(sequences, initial_state)
+        zero_start = initial_state is None and not self.stateful and self.cell.starts_at_zero
         constants = () if constants is None else constants
-        constants = tuple(constants) if isinstance(constants, (list, tuple)) else (constants,)
+        constants = tuple(constants) if type(constants) in (list, tuple) else (constants,)
         if self.go_backwards:
             sequences = ops.flip(sequences, axis=1)
             mask = None if mask is None else ops.flip(mask, axis=1)
         problem = Problem(
-            self.cell, sequences, states, mask, constants, bool(training), self.return_sequences
+            self.cell,
+            sequences,
+            states,
+            mask,
+            constants,
+            training=bool(training),
+            sequences=self.return_sequences,
+            zero_start=zero_start,
         )
         output, states = run(problem, self.runner)
-        for kept, state in zip(self.kept_states or [], tree.flatten(states)):
+        for kept, state in zip(self.kept_states or [], tree.flatten(states), strict=False):
             kept.assign(state)
         return (output, *tree.flatten(states)) if self.return_state else output
 
@@ -120,7 +130,7 @@ class Recurrent(keras.layers.Layer):
         shape, dtype = tuple(mask.shape), keras.backend.standardize_dtype(mask.dtype)
         wanted = tuple(sequences.shape[:2])
         same = len(shape) == 2 and all(
-            a is None or b is None or a == b for a, b in zip(shape, wanted)
+            a is None or b is None or a == b for a, b in zip(shape, wanted, strict=False)
         )
         if not same or dtype != "bool":
             raise ValueError(
