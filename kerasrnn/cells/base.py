@@ -1,0 +1,149 @@
+"""What a recurrent cell is: weights, and its equations in two functions.
+
+B batch, T time, D input, H units.
+"""
+
+import keras
+from keras import ops, tree
+
+
+def matmul(h, weight, columns=None):
+    """h W, or h W[:, start:stop] with `columns=(start, stop)`: the plain `linear` of a step."""
+    if columns is not None:
+        weight = weight[:, columns[0] : columns[1]]
+    return ops.matmul(h, weight)
+
+
+class Cell(keras.layers.Layer):
+    """A recurrent cell written as its equations, without a gradient and without a loop.
+
+    A subclass sets `state_size` and `output_size` (an int, or a nested tuple of them for
+    several tensors) and defines two functions:
+
+    - `project(x, training=None) -> z`: the part that does not depend on the state, done for
+      all time steps at once. `x` is [..., D] and only the last axis may be mixed; the engine
+      hands in [T, B, D] (time first), a single step [B, D]. `z` is a tensor or a nested tuple;
+      a leaf whose time axis is 1 is shared by all steps. Random numbers are drawn here only.
+    - `step(z, state, linear, *constants) -> (output, new_state)`: the rest, for one step; z is
+      [B, ...], state has the structure of `state_size`. `linear(h, weight, columns=None)` is
+      the product of h with a weight of the cell, or with columns start to stop of it. It must
+      be a pure function: the engine traces it more than once.
+
+    Every cell is also a cell for `keras.layers.RNN`, which then projects step by step.
+
+    >>> class Leaky(Cell):  # h(t) = a h(t-1) + x(t)
+    ...     state_size = output_size = 3
+    ...     def project(self, x, training=None):
+    ...         return x
+    ...     def step(self, z, h, linear):
+    ...         h = 0.5 * h + z
+    ...         return h, h
+    >>> keras.layers.RNN(Leaky())(ops.ones((2, 4, 3))).shape
+    TensorShape([2, 3])
+    """
+
+    state_size = None
+    output_size = None
+    starts_at_zero = True  # False where `initial_state` is anything else
+    cudnn = None  # "lstm" or "gru" where the cell is exactly cuDNN's
+
+    def project(self, x, training=None):
+        raise NotImplementedError(f"{type(self).__name__} must define project(x, training=None).")
+
+    def step(self, z, state, linear, *constants):
+        raise NotImplementedError(f"{type(self).__name__} must define step(z, state, linear).")
+
+    def call(self, inputs, states, training=None):
+        """One step: inputs [B, D], states as `keras.layers.RNN` keeps them (a list)."""
+        state = tree.pack_sequence_as(self.state_size, tree.flatten(states))
+        output, new = self.step(self.project(inputs, training=training), state, matmul)
+        return output, (tree.flatten(new) if tree.is_nested(states) else new)
+
+    def initial_state(self, batch_size):
+        """Zeros, in the structure of `state_size`, each [batch_size, size]."""
+        return tree.map_structure(
+            lambda size: ops.zeros((batch_size, size), dtype=self.compute_dtype), self.state_size
+        )
+
+    def get_initial_state(self, batch_size):
+        """The initial state as the list that `keras.layers.RNN` asks for."""
+        return tree.flatten(self.initial_state(batch_size))
+
+    def compute_output_spec(self, inputs, states, training=None):
+        batch = inputs.shape[0]
+
+        def spec(size):
+            return keras.KerasTensor((batch, size), dtype=self.compute_dtype)
+
+        output = tree.map_structure(spec, self.output_size)
+        return output, [spec(size) for size in tree.flatten(self.state_size)]
+
+
+class Gated(Cell):
+    """A cell of H units with G blocks of columns in Keras's own weights.
+
+    kernel [D, G H], recurrent_kernel [H, G H], bias [G H]; what LSTM, GRU and SimpleRNN share.
+
+    Raises:
+        ValueError: if `units` is not a positive integer.
+    """
+
+    blocks = 1
+
+    def __init__(
+        self,
+        units,
+        use_bias=True,
+        kernel_initializer="glorot_uniform",
+        recurrent_initializer="orthogonal",
+        bias_initializer="zeros",
+        **kwargs,
+    ):
+        if not isinstance(units, int) or units < 1:
+            raise ValueError(
+                f"{type(self).__name__}(units): expected a positive integer, received {units!r}; "
+                "pass the number of hidden units."
+            )
+        super().__init__(**kwargs)
+        self.units = units
+        self.use_bias = use_bias
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.recurrent_initializer = keras.initializers.get(recurrent_initializer)
+        self.bias_initializer = keras.initializers.get(bias_initializer)
+        self.output_size = units
+        self.state_size = units
+
+    def build(self, input_shape):
+        width = self.blocks * self.units
+        self.kernel = self.add_weight(
+            (input_shape[-1], width), name="kernel", initializer=self.kernel_initializer
+        )
+        self.recurrent_kernel = self.add_weight(
+            (self.units, width), name="recurrent_kernel", initializer=self.recurrent_initializer
+        )
+        self.bias = self.add_bias() if self.use_bias else None
+
+    def add_bias(self):
+        return self.add_weight(
+            (self.blocks * self.units,), name="bias", initializer=self.bias_initializer
+        )
+
+    def project(self, x, training=None):
+        z = ops.matmul(x, self.kernel)
+        return z if self.bias is None else z + self.bias
+
+    def has_cudnn_gates(self):
+        """Whether bias and activations are those that cuDNN's kernels have built in."""
+        activations = (self.activation, self.recurrent_activation)
+        wanted = (keras.activations.tanh, keras.activations.sigmoid)
+        return self.use_bias and activations == wanted
+
+    def get_config(self):
+        config = {
+            "units": self.units,
+            "use_bias": self.use_bias,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "recurrent_initializer": keras.initializers.serialize(self.recurrent_initializer),
+            "bias_initializer": keras.initializers.serialize(self.bias_initializer),
+        }
+        return {**super().get_config(), **config}

@@ -1,0 +1,81 @@
+"""The gated recurrent unit (Cho et al. 2014), in both conventions of the reset gate."""
+
+import keras
+from keras import ops
+
+from kerasrnn.cells.base import Gated
+
+
+@keras.saving.register_keras_serializable(package="kerasrnn")
+class GRU(Gated):
+    """Gated recurrent unit; state and output are h(t).
+
+    z = σ(W_z x + U_z h + b_z)        r = σ(W_r x + U_r h + b_r)
+    reset_after=True:   g = tanh(W_g x + b_g + r (U_g h + b'_g))
+    reset_after=False:  g = tanh(W_g x + b_g + U_g (r h))
+    h(t) = z h(t-1) + (1 - z) g
+
+    Cho et al. 2014, equations 5 to 8, reset before the product; after it: cuDNN's, and
+    Chung et al. 2014's text. Weights and gate order (z, r, g) as `keras.layers.GRU`: kernel
+    [D, 3H], recurrent_kernel [H, 3H], bias [2, 3H] (of W and of U) with reset_after, [3H]
+    without.
+
+    >>> cell = GRU(4, reset_after=False)
+    >>> cell.state_size, cell.output_size
+    (4, 4)
+    """
+
+    blocks = 3
+
+    def __init__(
+        self,
+        units,
+        activation="tanh",
+        recurrent_activation="sigmoid",
+        reset_after=True,
+        **kwargs,
+    ):
+        super().__init__(units, **kwargs)
+        self.activation = keras.activations.get(activation)
+        self.recurrent_activation = keras.activations.get(recurrent_activation)
+        self.reset_after = reset_after
+        self.cudnn = "gru" if reset_after and self.has_cudnn_gates() else None
+
+    def add_bias(self):
+        shape = (2, 3 * self.units) if self.reset_after else (3 * self.units,)
+        return self.add_weight(shape, name="bias", initializer=self.bias_initializer)
+
+    def project(self, x, training=None):
+        z = ops.matmul(x, self.kernel)
+        if self.bias is None:
+            return z
+        if not self.reset_after:
+            return z + self.bias
+        # What U's bias adds to the two gates does not wait for the state; b'_g does (r b'_g).
+        H = self.units
+        gates = self.bias[0] + ops.pad(self.bias[1, : 2 * H], [[0, H]])
+        return z + gates
+
+    def step(self, z, h, linear):
+        H, U, σ = self.units, self.recurrent_kernel, self.recurrent_activation
+        if self.reset_after:
+            x_z, x_r, x_g = ops.split(z, 3, axis=-1)
+            h_z, h_r, h_g = ops.split(linear(h, U), 3, axis=-1)
+            if self.bias is not None:
+                h_g = h_g + self.bias[1, 2 * H :]
+            r = σ(x_r + h_r)
+            update, g = σ(x_z + h_z), self.activation(x_g + r * h_g)
+        else:
+            x_zr, x_g = ops.split(z, [2 * H], axis=-1)
+            update, r = ops.split(σ(x_zr + linear(h, U, (0, 2 * H))), 2, axis=-1)
+            g = self.activation(x_g + linear(r * h, U, (2 * H, 3 * H)))
+        h = update * h + (1 - update) * g
+        return h, h
+
+    def get_config(self):
+        config = {
+            "activation": keras.activations.serialize(self.activation),
+            "recurrent_activation": keras.activations.serialize(self.recurrent_activation),
+            "reset_after": self.reset_after,
+        }
+        return {**super().get_config(), **config}

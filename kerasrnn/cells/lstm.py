@@ -1,0 +1,74 @@
+"""Long short-term memory (Hochreiter and Schmidhuber 1997; Gers et al. 2000)."""
+
+import keras
+from keras import ops
+
+from kerasrnn.cells.base import Gated
+
+
+class ForgetBias:
+    """A bias initializer whose second block of H, the forget gate's, starts at 1."""
+
+    def __init__(self, rest, units):
+        self.rest, self.units = rest, units
+
+    def __call__(self, shape, dtype=None, **kwargs):
+        blocks = [self.rest((self.units,), dtype=dtype)] * (shape[0] // self.units)
+        blocks[1] = ops.ones((self.units,), dtype=dtype)
+        return ops.concatenate(blocks)
+
+
+@keras.saving.register_keras_serializable(package="kerasrnn")
+class LSTM(Gated):
+    """Long short-term memory with a forget gate; the output is h(t), the state (h, c).
+
+    i = σ(W_i x + U_i h + b_i)        f = σ(W_f x + U_f h + b_f)
+    g = tanh(W_g x + U_g h + b_g)     o = σ(W_o x + U_o h + b_o)
+    c(t) = f c(t-1) + i g             h(t) = o tanh(c(t))
+
+    Hochreiter and Schmidhuber 1997; forget gate: Gers, Schmidhuber and Cummins 2000; bias of
+    the forget gate at 1: Jozefowicz et al. 2015. Weights and gate order (i, f, g, o) as
+    `keras.layers.LSTM`: kernel [D, 4H], recurrent_kernel [H, 4H], bias [4H].
+
+    >>> cell = LSTM(4)
+    >>> cell.state_size, cell.output_size
+    ((4, 4), 4)
+    """
+
+    blocks = 4
+
+    def __init__(
+        self,
+        units,
+        activation="tanh",
+        recurrent_activation="sigmoid",
+        unit_forget_bias=True,
+        **kwargs,
+    ):
+        super().__init__(units, **kwargs)
+        self.activation = keras.activations.get(activation)
+        self.recurrent_activation = keras.activations.get(recurrent_activation)
+        self.unit_forget_bias = unit_forget_bias
+        self.state_size = (units, units)
+        self.cudnn = "lstm" if self.has_cudnn_gates() else None
+
+    def add_bias(self):
+        rest = self.bias_initializer
+        initializer = ForgetBias(rest, self.units) if self.unit_forget_bias else rest
+        return self.add_weight((4 * self.units,), name="bias", initializer=initializer)
+
+    def step(self, z, state, linear):
+        h, c = state
+        i, f, g, o = ops.split(z + linear(h, self.recurrent_kernel), 4, axis=-1)
+        σ = self.recurrent_activation
+        c = σ(f) * c + σ(i) * self.activation(g)
+        h = σ(o) * self.activation(c)
+        return h, (h, c)
+
+    def get_config(self):
+        config = {
+            "activation": keras.activations.serialize(self.activation),
+            "recurrent_activation": keras.activations.serialize(self.recurrent_activation),
+            "unit_forget_bias": self.unit_forget_bias,
+        }
+        return {**super().get_config(), **config}

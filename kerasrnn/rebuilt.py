@@ -1,0 +1,179 @@
+"""One step of the backward loop: the step rebuilt from the products that were kept.
+
+B batch, T time, H units; time first. Everything here runs inside `tf.function`.
+"""
+
+from dataclasses import dataclass
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from kerasrnn.steps import Spec
+
+
+def is_float(leaf):
+    return leaf is not None and leaf.dtype.is_floating
+
+
+def scope_of(cell, weights):
+    """A scope in which the cell's variables have the values `weights`."""
+    return keras.StatelessScope(
+        list(zip(cell.variables, weights, strict=True)), initialize_variables=False
+    )
+
+
+def lookup(cell, weights):
+    """weight variable -> its value."""
+    values = {id(v): value for v, value in zip(cell.variables, weights, strict=True)}
+
+    def value(weight):
+        if id(weight) not in values:
+            raise ValueError(
+                f"linear(h, weight) in {type(cell).__name__}.step: expected a weight of the "
+                f"cell, received {weight!r}; create it with self.add_weight in build()."
+            )
+        return values[id(weight)]
+
+    return value
+
+
+@dataclass
+class Gradients:
+    """Of one step; None where nothing arrives."""
+
+    products: list
+    scanned: list
+    states: list
+    fixed: list
+    weights: list
+
+
+class Rebuilt:
+    """A step rebuilt from the products that were kept, and its gradient."""
+
+    def __init__(self, cell, steps, weights):
+        self.cell, self.steps, self.weights = cell, steps, weights
+        # Transposed once: `transpose_b=True` inside the loop costs nearly twice the time.
+        self.prepared = steps.prepared(lookup(cell, weights))
+        self.transposed = [tf.transpose(W) for W in self.prepared]
+        self._try()
+
+    def _try(self):
+        """Learn from one step on zeros what reaches what, and which gradients are the same."""
+        self.direct = [i for i, w in enumerate(self.weights) if is_float(w)]
+        d = self._pull(self.steps.flat_step, *self.steps.zeros(), self.steps.trial_results)
+        kept = {id(dy): k for k, dy in enumerate(d.products) if dy is not None}
+        reached = [i for i, dz in enumerate(d.scanned) if dz is not None]
+        self.same = {i: kept[id(d.scanned[i])] for i in reached if id(d.scanned[i]) in kept}
+        self.own = [i for i in reached if i not in self.same]
+        self.direct = [i for i, g in enumerate(d.weights) if g is not None]
+        self.summed = [("fixed", i) for i, g in enumerate(d.fixed) if g is not None]
+        self.summed += [("weights", i) for i in self.direct]
+
+    def gradients(self, scanned, states, results, upstream):
+        """Gradients of one step of the loop, zeros where nothing arrives."""
+        d = self._pull(self.steps, scanned, self.steps.fixed, states, results, upstream)
+        pairs = zip(d.states, self.steps.states, strict=True)
+        d.states = [_or_zeros(g, s) if is_float(s) else tf.zeros([]) for g, s in pairs]
+        d.products = [_or_zeros(g, y) for g, y in zip(d.products, results, strict=True)]
+        return d
+
+    def _pull(self, run, scanned, fixed, states, results, upstream=None):
+        """Run the step on stubs for its products and differentiate it."""
+        fixed = [tf.identity(f) for f in fixed]
+        weights = [tf.identity(w) if i in self.direct else w for i, w in enumerate(self.weights)]
+        calls = enumerate(zip(results, self.transposed, strict=True))
+        d_products = [None] * len(results)
+
+        def linear(h, weight, columns=None):
+            k, (y, transposed) = next(calls)
+            return _stub(h, y, transposed, d_products, k)
+
+        with scope_of(self.cell, weights):
+            new, own = run(scanned, fixed, states, linear)
+        targets = new + own
+        upstream = [tf.ones_like(t) for t in targets] if upstream is None else upstream
+        pairs = [(t, d) for t, d in zip(targets, upstream, strict=True) if is_float(t)]
+        groups = (scanned, states, fixed, [weights[i] for i in self.direct])
+        sources = [x for group in groups for x in group if is_float(x)]
+        found = iter(tf.gradients([t for t, _ in pairs], sources, [d for _, d in pairs]))
+        d_scanned, d_states, d_fixed, d_direct = (
+            [next(found) if is_float(x) else None for x in group] for group in groups
+        )
+        d_direct = dict(zip(self.direct, d_direct, strict=True))
+        d_weights = [d_direct.get(i) for i in range(len(weights))]
+        return Gradients(d_products, d_scanned, d_states, d_fixed, d_weights)
+
+    def zero_sums(self):
+        """Zeros for what is summed inside the loop, in float32 where the values are shorter."""
+        sources = [(self.steps.fixed if g == "fixed" else self.weights)[i] for g, i in self.summed]
+        return [tf.zeros_like(x, dtype=_wide(x.dtype)) for x in sources]
+
+    def add(self, sums, d):
+        """The sums with one step's gradients added."""
+        found = [getattr(d, group)[i] for group, i in self.summed]
+        return [
+            s if g is None else s + tf.cast(g, s.dtype) for s, g in zip(sums, found, strict=True)
+        ]
+
+    def specs(self):
+        """Of what the backward loop stacks: dy of every product, and each dz that is no dy."""
+        leaves = [self.steps.scanned[i] for i in self.own]
+        return [p.output for p in self.steps.products] + [
+            Spec(tuple(leaf.shape[1:]), leaf.dtype.name) for leaf in leaves
+        ]
+
+    def assemble(self, d_states, sums, ys, rows):
+        """The gradient of every leaf of (z, states, constants, weights), in their order."""
+        steps, d_products = self.steps, ys[: len(self.steps.products)]
+        d_scanned = dict(zip(self.own, ys[len(d_products) :], strict=True))
+        d_scanned.update({i: d_products[k] for i, k in self.same.items()})
+        sums = dict(zip(self.summed, sums, strict=True))
+        d_fixed = {
+            i: tf.cast(sums["fixed", i], f.dtype)
+            for i, f in enumerate(steps.fixed)
+            if ("fixed", i) in sums
+        }
+        d_weights = {i: sums["weights", i] for i in self.direct}
+        index = {id(v): i for i, v in enumerate(self.cell.variables)}
+        for product, h, dy in zip(steps.products, rows, d_products, strict=True):
+            i = index[id(product.weight)]
+            g = _weight_gradient(product, h, dy, self.weights[i])
+            d_weights[i] = d_weights[i] + g if i in d_weights else g
+        d_z, d_constants = steps.distribute(d_scanned, d_fixed)
+        own = list(zip(d_states, steps.states, strict=True))[: steps.count]
+        d_states = [d if is_float(s) else None for d, s in own]
+        return d_z + d_states + d_constants + [d_weights.get(i) for i in range(len(self.weights))]
+
+
+def _stub(h, y, transposed, d_products, k):
+    """y in place of h W; what comes back, dy, is noted and goes on as dy Wᵀ."""
+
+    @tf.custom_gradient
+    def product(h):
+        def gradient(dy):
+            d_products[k] = dy
+            return ops.matmul(dy, transposed)
+
+        return tf.identity(y), gradient
+
+    return product(h)
+
+
+def _weight_gradient(product, h, dy, weight):
+    """Hᵀ dY over all T B rows, in the place of the product's columns, as the weight's dtype."""
+    h, dy = (tf.reshape(x, [-1, x.shape[-1]]) for x in (h, dy))
+    g = tf.cast(tf.matmul(h, dy, transpose_a=True), weight.dtype)
+    if product.columns is None:
+        return g
+    start, stop = product.columns
+    return tf.pad(g, [[0, 0], [start, weight.shape[1] - stop]])
+
+
+def _or_zeros(gradient, like):
+    return tf.zeros_like(like) if gradient is None else gradient
+
+
+def _wide(dtype):
+    return tf.float32 if dtype in (tf.float16, tf.bfloat16) else dtype

@@ -1,0 +1,213 @@
+"""The recurrence engine: `plan` says which runner does the work and why, `run` has it done.
+
+B batch, T time, D input, H units. Every runner has one signature:
+`runner(problem) -> (outputs [B, T, ...] or the last one [B, ...], final states)`.
+"""
+
+import contextlib
+import contextvars
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import keras
+from keras import ops, tree
+
+from kerasrnn.steps import AutocastScope, Problem, Steps, project, scan, time_major
+
+__all__ = ["RUNNERS", "Plan", "Problem", "exporting", "plan", "run"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which runner does the work, and why.
+
+    >>> print(Plan("loop", "the backend is numpy"))
+    loop: the backend is numpy
+    """
+
+    runner: str
+    reason: str
+
+    def __str__(self):
+        return f"{self.runner}: {self.reason}"
+
+
+# Not None while an export is traced: how to lower a whole recurrence, see `exporting`.
+_LOWERING: contextvars.ContextVar[Callable | None] = contextvars.ContextVar(
+    "kerasrnn_lowering", default=None
+)
+
+
+@contextlib.contextmanager
+def exporting(lower=None):
+    """Within this context every recurrence is traced by the portable `symbolic` runner.
+
+    `lower(problem) -> (output, states) | None` may express a whole recurrence in a way of its
+    own; where it returns None, or is not given, a plain loop is traced: no custom gradient, no
+    XLA, no cuDNN.
+
+    >>> from kerasrnn.cells import LSTM
+    >>> with exporting():
+    ...     print(plan(LSTM(3)))
+    symbolic: an export is being traced
+    """
+    token = _LOWERING.set(lower or (lambda problem: None))
+    try:
+        yield
+    finally:
+        _LOWERING.reset(token)
+
+
+def plan(cell, masked=False, training=False, device=None, runner="auto"):
+    """Choose the runner for a cell.
+
+    Args:
+        cell: a `kerasrnn.cells.Cell`.
+        masked: whether there is a mask.
+        training: whether a gradient is expected.
+        device: "CPU" or "GPU"; by default "GPU" where this process sees one.
+        runner: "auto", or the name of a runner to force.
+
+    Raises:
+        ValueError: if `runner` is unknown or cannot do this here.
+    """
+    if runner != "auto" and runner not in RUNNERS:
+        raise ValueError(
+            f"runner: expected 'auto' or one of {sorted(RUNNERS)}, received {runner!r}; "
+            "'auto' picks the fastest that can do the work."
+        )
+    if _LOWERING.get() is not None:
+        return Plan("symbolic", "an export is being traced")
+    device = device or _device()
+    if runner == "auto":
+        return _choose(cell, masked, training, device)
+    refusal = _refusal(runner, cell, masked, device)
+    if refusal:
+        raise ValueError(f"runner={runner!r}: {refusal}; use runner='auto'.")
+    return Plan(runner, "asked for")
+
+
+def _choose(cell, masked, training, device):
+    backend = keras.backend.backend()
+    if backend != "tensorflow":
+        return Plan("loop", f"the backend is {backend}")
+    refusal = _refusal("cudnn", cell, masked, device)
+    if refusal is None:
+        return Plan("cudnn", "a GPU, no mask, and a cell that is exactly cuDNN's")
+    how = "recorded under XLA" if training else "forward only, no gradient expected"
+    return Plan("replay", f"{how}; not cudnn: {refusal}")
+
+
+def _refusal(runner, cell, masked, device):
+    """Why `runner` cannot do it, or None."""
+    backend = keras.backend.backend()
+    if runner != "loop" and backend != "tensorflow":
+        return f"needs the TensorFlow backend, this is {backend}"
+    if runner != "cudnn":
+        return None
+    if device != "GPU":
+        return "no GPU"
+    if masked:
+        return "cuDNN takes right padding only and a mask may be of any kind"
+    if cell.compute_dtype == "bfloat16":
+        return "cuDNN's kernels have no bfloat16"
+    return None if cell.cudnn else "the cell is not exactly cuDNN's"
+
+
+def _device():
+    if keras.backend.backend() != "tensorflow":
+        return "CPU"
+    import tensorflow as tf
+
+    return "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
+
+
+def run(problem, runner="auto"):
+    """Compute a recurrence with the runner that `plan` chooses.
+
+    Args:
+        problem: a `Problem`, already checked.
+        runner: "auto", or the name of a runner to force.
+
+    Returns:
+        The outputs [B, T, ...], or the last one [B, ...] where `problem.sequences` is False,
+        and the final states in the structure of `problem.states`.
+    """
+    masked = problem.mask is not None
+    chosen = plan(problem.cell, masked, problem.training, runner=runner)
+    output, states = RUNNERS[chosen.runner](problem)
+    if problem.x.shape[1] == 0:
+        output = tree.map_structure(ops.zeros_like, output)
+    if masked and not problem.zero_start:
+        output = tree.map_structure(lambda o: _zero_before_start(o, problem), output)
+    return output, states
+
+
+def _zero_before_start(output, problem):
+    """Zeros before the first real step of a row, as Keras emits them, whatever the state is."""
+    started = ops.cumsum(ops.cast(problem.mask, "int32"), axis=1) > 0
+    started = started if problem.sequences else started[:, -1]
+    extra = len(output.shape) - len(started.shape)
+    shape = (*ops.shape(started), *(1,) * extra)
+    return ops.where(ops.reshape(started, shape), output, ops.zeros_like(output))
+
+
+def loop(problem):
+    """The plain loop over time, on any Keras backend; its gradient is the backend's own."""
+    z, mask = project(problem)
+    cell = problem.cell
+    with AutocastScope(cell.compute_dtype):
+        steps = Steps(cell, z, problem.states, problem.constants, mask, problem.sequences)
+        weights, emitted = steps.prepared(), steps.emitted()
+
+        def body(scanned, states):
+            new, own = steps(scanned, steps.fixed, states, steps.plain_linear(weights))
+            return new, [new[i] for i in emitted] + own
+
+        specs = [steps.state_specs()[i] for i in emitted] + steps.own_specs()
+        finals, ys = scan(body, steps.scanned, steps.states, specs)
+    stacks = dict(zip(emitted, ys, strict=False))
+    output, states = steps.result(finals, stacks, ys[len(emitted) :])
+    if problem.sequences:
+        output = tree.map_structure(time_major, output)
+    return output, states
+
+
+def symbolic(problem):
+    """What an export traces: the lowering of `exporting`, else the plain loop."""
+    lower = _LOWERING.get()
+    lowered = None if lower is None else lower(problem)
+    return loop(problem) if lowered is None else lowered
+
+
+def replay(problem):
+    """Record and replay, see `kerasrnn/replay.py`."""
+    from kerasrnn.replay import replay
+
+    return replay(problem)
+
+
+def cudnn(problem):
+    """cuDNN's own kernels, through Keras's TensorFlow backend."""
+    from keras.src import backend
+
+    cell = problem.cell
+    with AutocastScope(cell.compute_dtype):
+        weights = [
+            ops.convert_to_tensor(w) for w in (cell.kernel, cell.recurrent_kernel, cell.bias)
+        ]
+    kernels = {"lstm": backend.lstm, "gru": backend.gru}
+    last, outputs, states = kernels[cell.cudnn](
+        problem.x,
+        *tree.flatten(problem.states),
+        None,
+        *weights,
+        cell.activation,
+        cell.recurrent_activation,
+        return_sequences=problem.sequences,
+    )
+    states = tree.pack_sequence_as(problem.states, tree.flatten(states))
+    return (outputs if problem.sequences else last), states
+
+
+RUNNERS = {"loop": loop, "replay": replay, "cudnn": cudnn, "symbolic": symbolic}

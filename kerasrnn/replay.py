@@ -1,0 +1,201 @@
+"""Record and replay: the gradient of a recurrence without a gradient by the cell's author.
+
+Forward, the loop keeps for every `linear` its input h and its result y. Backward, the loop
+rebuilds only the elementwise part of the step from what was kept and sends dy Wᵀ back; each
+weight's gradient is then ONE product Hᵀ dY over all T B rows, instead of T small ones.
+
+B batch, T time, H units; time first. Everything here runs inside `tf.function`.
+"""
+
+import weakref
+
+import tensorflow as tf
+from keras import ops, tree
+
+from kerasrnn.rebuilt import Rebuilt, is_float, lookup, scope_of
+from kerasrnn.steps import AutocastScope, Steps, project, scan, time_major
+
+SECOND_ORDER = (
+    "runner='replay' has no second-order gradients; use Recurrent(..., runner='loop'), which has."
+)
+# cell -> {(function, sequences, jit): compiled}; the compiled functions hold the cell weakly.
+_COMPILED = weakref.WeakKeyDictionary()
+
+
+def replay(problem):
+    """Outputs and final states; recorded at once where training, else only if a gradient asks."""
+    z, mask = project(problem)
+    with AutocastScope(None):
+        weights = [tf.convert_to_tensor(v.value) for v in problem.cell.variables]
+    given = (z, problem.states, tuple(problem.constants), weights)
+    flat = tree.flatten(given)
+    places = [i for i, leaf in enumerate(flat) if is_float(leaf)]
+
+    @tf.custom_gradient
+    def recurrence(*tensors):
+        leaves = list(flat)
+        for i, tensor in zip(places, tensors, strict=True):
+            leaves[i] = tf.stop_gradient(tensor)  # else a tape differentiates the loop as well
+        arguments = (*tree.pack_sequence_as(given, leaves), mask)
+        return _differentiable(problem, arguments, places)
+
+    output, states = recurrence(*[flat[i] for i in places])
+    if problem.sequences:
+        output = tree.map_structure(time_major, output)
+    return output, states
+
+
+def _differentiable(problem, arguments, places):
+    """((output, states), its gradient) for tf.custom_gradient."""
+    saved = None
+    if problem.training:
+        result, saved = _function(problem, record)(*arguments)
+        saved = tree.map_structure(tf.stop_gradient, saved)
+    else:
+        result = _function(problem, forward, jit=False)(*arguments)
+
+    def gradient(*upstream):
+        kept = saved if saved is not None else _function(problem, record)(*arguments)[1]
+        inputs = [x for x in tree.flatten((arguments, kept, upstream)) if is_float(x)]
+        upstream = [_detached(d) for d in upstream]
+        reached = []
+
+        @tf.custom_gradient
+        def backward(*_):
+            gradients = _function(problem, rewind)(*arguments, kept, upstream)
+            reached.extend(i for i in places if gradients[i] is not None)
+            return [gradients[i] for i in reached], _refuse
+
+        found = backward(*inputs)
+        found = dict(zip(reached, found, strict=True))
+        return [found.get(i) for i in places]
+
+    return result, gradient
+
+
+def _detached(leaf):
+    return tf.stop_gradient(leaf) if is_float(leaf) else None
+
+
+def _refuse(*_):
+    raise NotImplementedError(SECOND_ORDER)
+
+
+def _function(problem, function, jit=True):
+    """`function` of this cell as a tf.function, made once per cell."""
+    compiled = _COMPILED.setdefault(problem.cell, {})
+    key = (function, problem.sequences, jit)
+    if key not in compiled:
+        cell, sequences = weakref.ref(problem.cell), problem.sequences
+        compiled[key] = tf.function(
+            lambda *arguments: function(cell(), sequences, *arguments),
+            jit_compile=jit,
+            autograph=False,
+            reduce_retracing=True,
+        )
+    return compiled[key]
+
+
+def forward(cell, sequences, z, states, constants, weights, mask):
+    """The loop alone, nothing kept: (output, states)."""
+    with AutocastScope(cell.compute_dtype), scope_of(cell, weights):
+        steps = Steps(cell, z, states, constants, mask, sequences)
+        prepared, emitted = steps.prepared(lookup(cell, weights)), steps.emitted()
+
+        def body(scanned, states):
+            new, own = steps(scanned, steps.fixed, states, steps.plain_linear(prepared))
+            return new, [new[i] for i in emitted] + own
+
+        specs = [steps.state_specs()[i] for i in emitted] + steps.own_specs()
+        finals, ys = scan(body, steps.scanned, steps.states, specs)
+    return steps.result(finals, dict(zip(emitted, ys, strict=False)), ys[len(emitted) :])
+
+
+def record(cell, sequences, z, states, constants, weights, mask):
+    """The loop, with what the backward loop needs: ((output, states), kept)."""
+    with AutocastScope(cell.compute_dtype), scope_of(cell, weights):
+        steps = Steps(cell, z, states, constants, mask, sequences)
+        prepared = steps.prepared(lookup(cell, weights))
+        # The states of every step: also the outputs, and the inputs of most products.
+        count = len(steps.states) if sequences else steps.count
+
+        def body(scanned, states):
+            calls, results, inputs = iter(zip(prepared, steps.products, strict=True)), [], []
+
+            def linear(h, weight, columns=None):
+                W, product = next(calls)
+                results.append(ops.matmul(h, W))
+                if product.state is None:
+                    inputs.append(h)
+                return results[-1]
+
+            new, own = steps(scanned, steps.fixed, states, linear)
+            return new, new[:count] + own + results + inputs
+
+        specs = steps.state_specs()[:count] + steps.own_specs()
+        specs += [p.output for p in steps.products]
+        specs += [p.input for p in steps.products if p.state is None]
+        finals, ys = scan(body, steps.scanned, steps.states, specs)
+    ys = iter(ys)
+    stacks = [next(ys) for _ in range(count)]
+    own = [next(ys) for _ in steps.own_specs()]
+    result = steps.result(finals, dict(enumerate(stacks)), own)
+    results = [next(ys) for _ in steps.products]
+    return result, (stacks[: steps.count], results, list(ys))
+
+
+def rewind(cell, sequences, z, states, constants, weights, mask, kept, upstream):
+    """The backward loop: the gradient of every leaf of (z, states, constants, weights)."""
+    with AutocastScope(cell.compute_dtype):
+        with scope_of(cell, weights):
+            steps = Steps(cell, z, states, constants, mask, sequences)
+        step = Rebuilt(cell, steps, weights)
+        stacks, results, inputs = kept
+        pairs = zip(steps.states, stacks, strict=False)
+        before = [tf.concat([s[None], stack[:-1]], axis=0) for s, stack in pairs]
+        held = [tf.zeros_like(s) for s in steps.states[steps.count :]]
+        d_states, d_emitted, d_own = _upstream(steps, upstream)
+        sizes = [len(x) for x in (steps.scanned, before, results, d_emitted, d_own)]
+
+        def body(x_t, carry):
+            scanned, states, results, d_emitted_t, d_own_t = _cut(x_t, sizes)
+            d_states, sums = _cut(carry, [len(steps.states), len(step.summed)])
+            for i, d in zip(d_emitted, d_emitted_t, strict=True):
+                d_states[i] = d_states[i] + d
+            d = step.gradients(scanned, states + held, results, d_states + d_own_t)
+            return d.states + step.add(sums, d), d.products + [d.scanned[i] for i in step.own]
+
+        xs = steps.scanned + before + results + list(d_emitted.values()) + d_own
+        carry, ys = scan(body, xs, d_states + step.zero_sums(), step.specs(), reverse=True)
+    d_states, sums = _cut(carry, [len(steps.states), len(step.summed)])
+    inputs = iter(inputs)
+    rows = [next(inputs) if p.state is None else before[p.state] for p in steps.products]
+    return step.assemble(d_states, sums, ys, rows)
+
+
+def _cut(flat, sizes):
+    """A list in pieces of the given sizes."""
+    flat = iter(flat)
+    return [[next(flat) for _ in range(size)] for size in sizes]
+
+
+def _upstream(steps, upstream):
+    """What comes from above: (into the last states, {state: at every step}, own outputs)."""
+    outputs, states = _cut(upstream, [len(steps.aliases), steps.count])
+    states = states + [None] * (len(steps.states) - steps.count)
+    d_states = [
+        (tf.zeros_like(s) if d is None else d) if is_float(s) else tf.zeros([])
+        for s, d in zip(steps.states, states, strict=True)
+    ]
+    d_emitted, d_own = {}, []
+    for j, d in enumerate(outputs):
+        kind, i = steps.place(j)
+        if kind == "own":
+            d_own.append(d)
+        elif not is_float(steps.states[i]):
+            continue
+        elif steps.sequences:
+            d_emitted[i] = d_emitted[i] + d if i in d_emitted else d
+        else:
+            d_states[i] = d_states[i] + d
+    return d_states, d_emitted, d_own

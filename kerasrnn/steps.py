@@ -1,0 +1,311 @@
+"""A cell's step on flat lists of tensors, and the loop over time that runs it.
+
+B batch, T time, H units. Inside the engine time comes first: [T, B, ...].
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+from keras import ops, tree
+from keras.src.backend import AutocastScope  # weights in the cell's compute dtype, as in a layer
+
+BATCH, OTHER = 97, 89  # stand for sizes not known yet where a step is tried on zeros
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One recurrence to compute: x [B, T, D], states as the cell's, mask [B, T] bool or None."""
+
+    cell: Any
+    x: Any
+    states: Any
+    mask: Any = None
+    constants: tuple = ()
+    training: bool = False
+    sequences: bool = True
+    zero_start: bool = True  # False where the states may be anything but zeros
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Shape (None where unknown) and dtype of a tensor of one step."""
+
+    shape: tuple
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Product:
+    """One `linear` of a step: its weight, and the state that is its input, if one is."""
+
+    weight: Any
+    columns: tuple | None
+    state: int | None
+    input: Spec
+    output: Spec
+
+    def select(self, weight):
+        """The columns of a weight's value that this product uses."""
+        return weight if self.columns is None else weight[:, self.columns[0] : self.columns[1]]
+
+
+def time_major(x):
+    """[B, T, ...] to [T, B, ...], or back."""
+    return ops.swapaxes(x, 0, 1)
+
+
+def project(problem):
+    """z of all steps, time first, and the mask likewise."""
+    cell, T = problem.cell, problem.x.shape[1]
+    with AutocastScope(cell.compute_dtype):
+        z = cell.project(time_major(problem.x), training=problem.training)
+    if T != 1 and all(leaf is None or leaf.shape[0] == 1 for leaf in tree.flatten(z)):
+        raise ValueError(
+            f"{type(cell).__name__}.project: expected a tensor with all {T or 'T'} time steps "
+            "[T, B, ...], received tensors whose time axis is 1, which are shared by all steps; "
+            "return at least one that has a value for each step."
+        )
+    return z, None if problem.mask is None else time_major(problem.mask)
+
+
+def _shared_leaves(leaves):
+    """For each leaf of z whether it is the same for all steps: its time axis is 1, T is not."""
+    lengths = {leaf.shape[0] for leaf in leaves if leaf is not None}
+    return [leaf is not None and leaf.shape[0] == 1 and lengths != {1} for leaf in leaves]
+
+
+def _where(mask_t, new, old):
+    """new where mask_t [B] is True, old elsewhere."""
+    return ops.where(ops.reshape(mask_t, (-1,) + (1,) * (len(new.shape) - 1)), new, old)
+
+
+class Steps:
+    """A cell's step on flat lists of tensors, with masking folded in.
+
+    Where the mask is False a state keeps its value and an output repeats the one before (zeros
+    at first). An output that is one of the new states needs no place of its own; any other is
+    carried as one more state, `held`, where a mask or the last output asks for it.
+    """
+
+    def __init__(self, cell, z, states, constants, mask, sequences):
+        self.cell, self.sequences = cell, sequences
+        self.masked = mask is not None
+        self.structure = (z, states, tuple(constants))
+        leaves = tree.flatten(z)
+        self.shared = _shared_leaves(leaves)
+        pairs = [(leaf, s) for leaf, s in zip(leaves, self.shared, strict=True) if leaf is not None]
+        self.scanned = [leaf for leaf, shared in pairs if not shared]
+        self.fixed = [leaf[0] for leaf, shared in pairs if shared]
+        self.fixed += [c for c in tree.flatten(self.structure[2]) if c is not None]
+        self.states = tree.flatten(states)
+        self.count = len(self.states)
+        self.products, self.trial_results = [], []
+        self._try()
+        if self.masked:
+            self.scanned = [*self.scanned, mask]
+        self.holds = self.masked or not sequences
+        if self.holds:
+            self.states = self.states + self._held()
+
+    def __call__(self, scanned, fixed, states, linear):
+        """One step: (new states with the held outputs, outputs that are no state)."""
+        mask_t = scanned[-1] if self.masked else None
+        new, own = self.flat_step(scanned, fixed, states[: self.count], linear)
+        if self.holds:
+            new, own = new + own, []
+        if self.masked:
+            new = [_where(mask_t, n, old) for n, old in zip(new, states, strict=True)]
+        return new, own
+
+    def flat_step(self, scanned, fixed, states, linear):
+        """The cell's own step: (new states, outputs that are no state)."""
+        output, new = self._step(scanned, fixed, states, linear)
+        return new, [
+            o for o, a in zip(tree.flatten(output), self.aliases, strict=True) if a is None
+        ]
+
+    def distribute(self, scanned, fixed):
+        """Values by index of scanned and of fixed leaves, as lists over z and over constants."""
+        z, _, constants = self.structure
+        i, j, found = 0, 0, []
+        for leaf, shared in zip(tree.flatten(z), self.shared, strict=True):
+            if leaf is None:
+                found.append(None)
+            elif shared:
+                found.append(None if j not in fixed else fixed[j][None])
+                j += 1
+            else:
+                found.append(scanned.get(i))
+                i += 1
+        rest = iter(range(j, len(self.fixed)))
+        return found, [
+            None if c is None else fixed.get(next(rest)) for c in tree.flatten(constants)
+        ]
+
+    def place(self, j):
+        """Where output leaf j is found: ("state", i) or ("own", i)."""
+        if self.aliases[j] is not None:
+            return "state", self.aliases[j]
+        i = self.aliases[:j].count(None)
+        return ("state", self.count + i) if self.holds else ("own", i)
+
+    def result(self, finals, stacks, own):
+        """(output, states) in their structures; stacks: {state index: its values [T, B, ...]}."""
+        source = stacks if self.sequences else finals
+        places = [self.place(j) for j in range(len(self.aliases))]
+        found = [source[i] if kind == "state" else own[i] for kind, i in places]
+        output = tree.pack_sequence_as(self.output, found)
+        return output, tree.pack_sequence_as(self.structure[1], list(finals[: self.count]))
+
+    def emitted(self):
+        """Indices of the states that are outputs at every step."""
+        places = [self.place(j) for j in range(len(self.aliases))]
+        return sorted({i for kind, i in places if kind == "state"}) if self.sequences else []
+
+    def own_specs(self):
+        """Specs of the outputs that have to be stacked beside the states."""
+        own = [s for s, a in zip(self.output_specs, self.aliases, strict=True) if a is None]
+        return [] if self.holds else own
+
+    def state_specs(self):
+        return [Spec(tuple(s.shape), keras.backend.standardize_dtype(s.dtype)) for s in self.states]
+
+    def _step(self, scanned, fixed, states, linear):
+        z, state, constants = self.structure
+        scanned, fixed = iter(scanned), iter(fixed)
+        z_t = [
+            None if leaf is None else next(fixed if shared else scanned)
+            for leaf, shared in zip(tree.flatten(z), self.shared, strict=True)
+        ]
+        constants_t = [None if c is None else next(fixed) for c in tree.flatten(constants)]
+        output, new = self.cell.step(
+            tree.pack_sequence_as(z, z_t),
+            tree.pack_sequence_as(state, list(states)),
+            linear,
+            *tree.pack_sequence_as(constants, constants_t),
+        )
+        return output, tree.flatten(new)
+
+    def _try(self):
+        """Run one step on zeros to learn which products it has and which outputs are states."""
+        scanned, fixed, states = self.zeros()
+
+        def linear(h, weight, columns=None):
+            width = weight.shape[1] if columns is None else columns[1] - columns[0]
+            y = ops.zeros((*h.shape[:-1], width), dtype=h.dtype)
+            source = next((i for i, s in enumerate(states) if s is h), None)
+            self.products.append(Product(weight, columns, source, self._spec(h), self._spec(y)))
+            self.trial_results.append(y)
+            return y
+
+        self.output, new = self._step(scanned, fixed, states, linear)
+        outputs = tree.flatten(self.output)
+        self.output_specs = [self._spec(o) for o in outputs]
+        self.aliases = [next((i for i, n in enumerate(new) if n is o), None) for o in outputs]
+        found, wanted = [self._spec(n) for n in new], [self._spec(s) for s in states]
+        if [s.shape for s in found] != [s.shape for s in wanted]:
+            raise ValueError(
+                f"{type(self.cell).__name__}.step: expected a new state of shapes "
+                f"{[s.shape for s in wanted]} (None: any), as state_size="
+                f"{self.cell.state_size} says, received {[s.shape for s in found]}; "
+                "return (output, new_state) with the state's own structure."
+            )
+
+    def zeros(self):
+        """Zeros in place of (scanned, fixed, states) of one step, every size a number."""
+        sizes = [s.shape[0] for s in self.states] + [z.shape[1] for z in self.scanned]
+        self.batch = next((b for b in sizes if b is not None), None)
+
+        def like(tensor, shape):
+            lead, rest = shape[:1], shape[1:]
+            lead = tuple((self.batch or BATCH) if n is None else n for n in lead)
+            rest = tuple(OTHER if n is None else n for n in rest)
+            return ops.zeros(lead + rest, dtype=tensor.dtype)
+
+        scanned = [like(z, tuple(z.shape[1:])) for z in self.scanned]
+        fixed = [like(c, tuple(c.shape)) for c in self.fixed]
+        return scanned, fixed, [like(s, tuple(s.shape)) for s in self.states[: self.count]]
+
+    def _spec(self, tensor):
+        """The spec of a tensor that was made from `zeros`."""
+        shape = tuple(None if n == OTHER else n for n in tensor.shape)
+        if self.batch is None and shape and shape[0] == BATCH:
+            shape = (None, *shape[1:])
+        return Spec(shape, keras.backend.standardize_dtype(tensor.dtype))
+
+    def _held(self):
+        """Zeros for the outputs that are carried as states."""
+        specs = [s for s, a in zip(self.output_specs, self.aliases, strict=True) if a is None]
+        if all(None not in s.shape[1:] for s in specs):
+            batch = ops.shape(self.states[0])[0]
+            return [ops.zeros((batch, *s.shape[1:]), dtype=s.dtype) for s in specs]
+        first = [ops.zeros_like(z[0]) for z in self.scanned]
+        linear = self.plain_linear(self.prepared())
+        output, _ = self._step(first, self.fixed, self.states, linear)
+        pairs = zip(tree.flatten(output), self.aliases, strict=True)
+        return [ops.zeros_like(o) for o, alias in pairs if alias is None]
+
+    def prepared(self, value=lambda weight: weight.value):
+        """The weight of every product, read, cast and cut once, outside the loop."""
+        return [ops.cast(p.select(value(p.weight)), p.output.dtype) for p in self.products]
+
+    @staticmethod
+    def plain_linear(weights):
+        """The `linear` of one step, by the order of its calls."""
+        rest = iter(weights)
+        return lambda h, weight, columns=None: ops.matmul(h, next(rest))
+
+
+def scan(body, xs, carry, specs, reverse=False):
+    """Run `body(x_t, carry) -> (carry, ys)` over the first axis of every x in `xs`.
+
+    Args:
+        body: the step; x_t, carry and ys are lists of tensors.
+        xs: tensors [T, ...].
+        carry: tensors that keep their shapes.
+        specs: a `Spec` for each y.
+        reverse: from T - 1 down to 0; the stacked ys stay in the order of time.
+
+    Returns:
+        The last carry, and each y stacked: [T, ...].
+    """
+    if keras.backend.backend() == "tensorflow":
+        return _scan_tensorflow(body, xs, carry, specs, reverse)
+
+    def step(carry, x_t):
+        carry, ys = body(list(x_t), list(carry))
+        return tuple(carry), tuple(ys)
+
+    length = xs[0].shape[0]
+    carry, ys = ops.scan(step, tuple(carry), tuple(xs), length=length, reverse=reverse)
+    return list(carry), list(ys)
+
+
+def _scan_tensorflow(body, xs, carry, specs, reverse):
+    import tensorflow as tf
+
+    T = xs[0].shape[0]
+    if T == 0:  # XLA cannot trace a step that reads from nothing
+        batch = tf.shape(xs[0])[1]
+        return carry, [tf.zeros((0, batch, *s.shape[1:]), s.dtype) for s in specs]
+    T = tf.shape(xs[0])[0] if T is None else T
+    reads = [tf.TensorArray(x.dtype, size=T, element_shape=x.shape[1:]).unstack(x) for x in xs]
+    writes = tuple(tf.TensorArray(s.dtype, size=T, element_shape=s.shape) for s in specs)
+
+    def step(t, carry, writes):
+        new, ys = body([x.read(t) for x in reads], list(carry))
+        for old, n in zip(carry, new, strict=True):
+            n.set_shape(old.shape)
+        new_writes = tuple(w.write(t, y) for w, y in zip(writes, ys, strict=True))
+        return t - 1 if reverse else t + 1, tuple(new), new_writes
+
+    start = tf.constant(T - 1 if reverse else 0) if isinstance(T, int) else (T - 1) * int(reverse)
+    _, carry, writes = tf.while_loop(
+        (lambda t, *_: t >= 0) if reverse else (lambda t, *_: t < T),
+        step,
+        (start, tuple(carry), writes),
+        maximum_iterations=T,
+        parallel_iterations=32,
+    )
+    return list(carry), [w.stack() for w in writes]

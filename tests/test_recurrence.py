@@ -1,0 +1,128 @@
+"""Which runner does the work, and what a layer says to bad input."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kerasrnn.cells import GRU, LSTM, Cell, SimpleRNN
+from kerasrnn.layers import Recurrent
+from kerasrnn.recurrence import Plan, exporting, plan
+from tests.recurrent_cases import scatter, values
+
+H, D = 4, 3
+
+
+@pytest.mark.parametrize(
+    ("cell", "options", "runner", "reason"),
+    [
+        (LSTM(H), {"training": True}, "replay", "recorded under XLA; not cudnn: no GPU"),
+        (LSTM(H), {}, "replay", "forward only, no gradient expected; not cudnn: no GPU"),
+        (LSTM(H), {"device": "GPU"}, "cudnn", "exactly cuDNN's"),
+        (GRU(H), {"device": "GPU"}, "cudnn", "exactly cuDNN's"),
+        (GRU(H, reset_after=False), {"device": "GPU"}, "replay", "not exactly cuDNN's"),
+        (LSTM(H, activation="relu"), {"device": "GPU"}, "replay", "not exactly cuDNN's"),
+        (SimpleRNN(H), {"device": "GPU"}, "replay", "not exactly cuDNN's"),
+        (LSTM(H), {"device": "GPU", "masked": True}, "replay", "right padding only"),
+        (LSTM(H), {"runner": "loop"}, "loop", "asked for"),
+    ],
+)
+def test_plan(cell, options, runner, reason):
+    found = plan(cell, **options)
+    assert found.runner == runner
+    assert reason in str(found)
+
+
+def test_plan_refuses_what_cannot_be():
+    with pytest.raises(ValueError, match=r"runner: expected 'auto' or one of .* received 'fast'"):
+        plan(LSTM(H), runner="fast")
+    with pytest.raises(ValueError, match="runner='cudnn': no GPU; use runner='auto'"):
+        Recurrent(LSTM(H), runner="cudnn").plan(device="CPU")
+
+
+def test_exporting_lowers_what_it_can():
+    layer, seen = Recurrent(LSTM(H), return_state=True), []
+    layer(values(2, 3, D))
+    scatter(layer)
+
+    def lower(problem):
+        seen.append(problem)
+        return None if problem.mask is not None else (problem.x[:, 0], problem.states)
+
+    x, mask = values(2, 3, D), tf.constant([[True, True, False], [True, False, False]])
+    with exporting(lower):
+        assert layer.plan() == Plan("symbolic", "an export is being traced")
+        np.testing.assert_array_equal(layer(x)[0], x[:, 0])
+        lowered = layer(x, mask=mask)
+    assert [p.mask is None for p in seen] == [True, False]
+    assert layer.plan().runner == "replay"
+    np.testing.assert_allclose(lowered[0], layer(x, mask=mask)[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("runner", ["loop", "replay"])
+def test_nothing_to_read_gives_the_initial_state(runner):
+    state = [values(2, H, seed=1), values(2, H, seed=2)]
+    for sequences, shape in ((True, (2, 0, H)), (False, (2, H))):
+        layer = Recurrent(LSTM(H), sequences, return_state=True, runner=runner)
+        output, h, c = layer(tf.zeros((2, 0, D)), initial_state=state, training=True)
+        assert output.shape == shape
+        np.testing.assert_array_equal(output, np.zeros(shape))
+        np.testing.assert_array_equal(h, state[0])
+        np.testing.assert_array_equal(c, state[1])
+
+
+@pytest.mark.parametrize("runner", ["loop", "replay"])
+def test_before_the_first_real_step_the_output_is_zero_and_the_state_is_kept(runner):
+    layer = Recurrent(LSTM(H), True, return_state=True, runner=runner)
+    mask = tf.constant([[False, False, True], [False, False, False]])
+    state = [values(2, H, seed=1), values(2, H, seed=2)]
+    for training in (True, False):
+        output, h, _ = layer(values(2, 3, D), mask=mask, initial_state=state, training=training)
+        np.testing.assert_array_equal(output[:, :2], np.zeros((2, 2, H)))
+        assert np.abs(output[0, 2]).min() > 0
+        np.testing.assert_array_equal(h[1], state[0][1])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x: Recurrent(keras.layers.LSTMCell(H)), "cell: expected a kerasrnn.cells.Cell"),
+        (lambda x: Recurrent(LSTM(H))(x[0]), r"sequences: expected \[batch, time, features\]"),
+        (
+            lambda x: Recurrent(LSTM(H))(x, mask=tf.ones((2, 4), "bool")),
+            r"mask: expected bool \(2, 3\) \(batch, time\), received bool \(2, 4\)",
+        ),
+        (
+            lambda x: Recurrent(LSTM(H))(x, mask=tf.ones((2, 3))),
+            r"mask: expected bool .* received float32 \(2, 3\)",
+        ),
+        (
+            lambda x: Recurrent(LSTM(H))(x, initial_state=[tf.ones((2, H)), tf.ones((2, 7))]),
+            r"initial_state: expected 2 tensors .* sizes \[4, 4\], received shapes .*\(2, 7\)",
+        ),
+        (
+            lambda x: Recurrent(LSTM(H))(x, initial_state=tf.ones((2, H))),
+            r"initial_state: expected 2 tensors",
+        ),
+        (lambda x: Recurrent(Wrong(), runner="loop")(x), r"Wrong\.step: expected a new state of"),
+        (
+            lambda x: Recurrent(LSTM(H), stateful=True).build((None, 3, D)),
+            "stateful=True: expected",
+        ),
+    ],
+)
+def test_bad_input_is_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(values(2, 3, D))
+
+
+class Wrong(Cell):
+    """Gives back a state of another size."""
+
+    state_size = output_size = D
+
+    def project(self, x, training=None):
+        return x
+
+    def step(self, z, h, linear):
+        return z, z[:, :1]
