@@ -13,6 +13,7 @@ from kerasrnn.export.onnx_text import OPSET
 from kerasrnn.export.verify import verify
 
 from kerasrnn.errors import InputError
+from kerasrnn.recurrence import exporting
 
 TASKS = {"LanguageModel": language_model}
 FORMATS = ("onnx", "saved_model")
@@ -69,7 +70,8 @@ def export(model, out: str | Path, formats: Sequence[str] = FORMATS) -> list[Pat
         expected = [task.answer(model, case) for case in cases]
         for name in formats:
             file, write = WRITERS[name]
-            write(model, task, partial / file)
+            with exporting():
+                write(model, task, partial / file)
             verify(partial / file, cases, expected)
         os.chmod(partial, 0o755)
         os.rename(partial, out)

@@ -12,16 +12,12 @@ import tensorflow as tf
 from keras import ops
 
 from kerasrnn.carry import CarriesState
+from kerasrnn.cells import CELLS
 from kerasrnn.decoding import Decoded, sample
 from kerasrnn.errors import InputError
+from kerasrnn.layers import Recurrent
 from kerasrnn.metrics import BitsPerCharacter, Nats, Perplexity
 from kerasrnn.text import PAD, START, UNKNOWN, Tokenizer
-
-RECURRENT = {
-    "lstm": keras.layers.LSTM,
-    "gru": keras.layers.GRU,
-    "simple_rnn": keras.layers.SimpleRNN,
-}
 
 
 @keras.saving.register_keras_serializable(package="kerasrnn")
@@ -52,7 +48,7 @@ class LanguageModel(CarriesState, keras.Model):
 
     Args:
         tokenizer: strings <-> ids; saved inside the model.
-        cell: a name in `RECURRENT`.
+        cell: a name in `kerasrnn.cells.CELLS`.
         units: H.
         layers: depth of the stack.
         embedding: E, or "one-hot".
@@ -115,11 +111,10 @@ class LanguageModel(CarriesState, keras.Model):
             for i in range(layers + 1)
         ]
         self.recurrent = [
-            RECURRENT[cell](
-                units,
+            Recurrent(
+                _cell(cell, units, recurrent_dropout),
                 return_sequences=True,
                 return_state=True,
-                recurrent_dropout=recurrent_dropout,
                 name=f"recurrent_{i}",
             )
             for i in range(layers)
@@ -134,7 +129,7 @@ class LanguageModel(CarriesState, keras.Model):
         shape = (None, None, self.embedding.compute_output_shape(ids.shape)[-1])
         for layer in self.recurrent:
             layer.build(shape)
-            shape = (None, None, layer.units)
+            shape = (None, None, layer.cell.output_size)
         if self.readout is not None:
             self.readout.build(shape)
         sizes = [size for layer in self.recurrent for size in _sizes(layer)]
@@ -274,10 +269,13 @@ class LanguageModel(CarriesState, keras.Model):
         return cls(tokenizer, **config)
 
 
-def _sizes(layer) -> list[int]:
+def _cell(name: str, units: int, recurrent_dropout: float):
+    return CELLS[name](units)
+
+
+def _sizes(layer: Recurrent) -> list[int]:
     """H of each state tensor of a recurrent layer."""
-    size = layer.cell.state_size
-    return list(size) if isinstance(size, (list, tuple)) else [size]
+    return tf.nest.flatten(layer.cell.state_size)
 
 
 def _check(options: dict, tokenizer: Tokenizer) -> None:
@@ -289,9 +287,9 @@ def _check(options: dict, tokenizer: Tokenizer) -> None:
             f"{known}",
             "give a text with more in it",
         )
-    if options["cell"] not in RECURRENT:
+    if options["cell"] not in CELLS:
         raise InputError(
-            "cell", f"one of {', '.join(RECURRENT)}", options["cell"], "choose one of them"
+            "cell", f"one of {', '.join(CELLS)}", options["cell"], "choose one of them"
         )
     for name in ("units", "layers"):
         if options[name] < 1:
