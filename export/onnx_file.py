@@ -20,7 +20,7 @@ IR_VERSION = 9
 def convert(
     function: Callable, signature: list[tf.TensorSpec], outputs: list[str]
 ) -> onnx.ModelProto:
-    """A function of tensors, traced for `signature`, as an ONNX model with the given output names."""
+    """A function of tensors, traced for `signature`, as ONNX with the given output names."""
     traced = tf.function(function, input_signature=signature)
     tf2onnx = load_tf2onnx()
     model, _ = tf2onnx.convert.from_function(traced, input_signature=signature, opset=TF2ONNX_OPSET)

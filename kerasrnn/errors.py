@@ -6,10 +6,8 @@ class InputError(ValueError):
 
     The message says the argument, what was expected, what came, and what to do next.
 
-    >>> raise InputError("batch_size", "an integer of 1 or more", 0, "give --batch-size 32")
-    Traceback (most recent call last):
-        ...
-    kerasrnn.errors.InputError: batch_size: expected an integer of 1 or more, got 0; give --batch-size 32
+    >>> print(InputError("batch_size", "1 or more", 0, "give --batch-size 32"))
+    batch_size: expected 1 or more, got 0; give --batch-size 32
     """
 
     def __init__(self, argument: str, expected: str, received: object, next_step: str):

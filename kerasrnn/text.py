@@ -144,7 +144,7 @@ class CharTokenizer(Tokenizer):
 
 @keras.saving.register_keras_serializable(package="kerasrnn")
 class WordTokenizer(Tokenizer):
-    """One id per word, punctuation mark or line break, as the RE2 pattern `WORD_PATTERN` finds them.
+    """One id per word, punctuation mark or line break: what the RE2 pattern `WORD_PATTERN` finds.
 
     `detokenize` puts one space between words and none before closing or after opening
     punctuation, so runs of spaces do not survive the round trip.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def write_topics(path: str | Path) -> Path:
-    """Write Python's own help topics, about 450,000 characters of English prose and code, to a file."""
+    """Write Python's own help topics, about 450,000 characters of English and code, to a file."""
     from pydoc_data.topics import topics
 
     path = Path(path)

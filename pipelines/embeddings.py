@@ -21,7 +21,7 @@ class Vectors:
 
     def __str__(self) -> str:
         known = len(self.found) - RESERVED_IDS
-        return f"{int(self.found.sum()):,} of {known:,} words have a vector of {self.matrix.shape[1]} numbers"
+        return f"{int(self.found.sum()):,} of {known:,} words found, {self.matrix.shape[1]} numbers each"
 
 
 def _format(path: Path) -> dict:

@@ -111,7 +111,7 @@ class _Decoder:
 
 
 def _cut(text: str) -> int:
-    """Where a chunk may end so that no word is torn: after its last line break, else its last space."""
+    """Where a chunk may end without tearing a word: after its last line break, else last space."""
     return text.rfind("\n") + 1 or text.rfind(" ") + 1 or (len(text) if len(text) >= CHUNK else 0)
 
 
@@ -232,7 +232,7 @@ def _check(ids: IdStream, batch_size: int, length: int, shard: tuple[int, int]) 
     if len(ids) < batch_size * length:
         raise InputError(
             "text",
-            f"at least {batch_size * length:,} tokens ({batch_size} rows of one window of {length})",
+            f"at least {batch_size * length:,} tokens ({batch_size} rows, windows of {length})",
             f"{len(ids):,}",
             "give more text, fewer rows or a shorter window",
         )

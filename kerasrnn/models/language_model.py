@@ -148,7 +148,7 @@ class LanguageModel(CarriesState, keras.Model):
         return logits
 
     def forward(self, ids, state=None, *, mask=None, training=None):
-        """Ids [B, T], the state before them and their mask [B, T] -> logits [B, T, V], state after."""
+        """Ids [B, T], the state before, their mask [B, T] -> logits [B, T, V], the state after."""
         x, after = self.embedding(ids), []
         for i, layer in enumerate(self.recurrent):
             x = self.dropouts[i](x, training=training)
@@ -159,7 +159,10 @@ class LanguageModel(CarriesState, keras.Model):
 
     def logits(self, x):
         """Outputs of the last layer [..., H] -> logits [..., V]."""
-        return self.embedding(x, reverse=True) if self.readout is None else self.readout(x)
+        if self.readout is not None:
+            return self.readout(x)
+        # A new tensor carries no implicit Keras mask, of which this layer would warn.
+        return self.embedding(tf.identity(x), reverse=True)
 
     def step(self, ids, state):
         """One step of decoding: ids [B], state -> logits [B, V], state."""
