@@ -20,8 +20,8 @@ class Vectors:
     found: np.ndarray
 
     def __str__(self) -> str:
-        known = len(self.found) - RESERVED_IDS
-        return f"{int(self.found.sum()):,} of {known:,} words found, {self.matrix.shape[1]} numbers each"
+        known, width = len(self.found) - RESERVED_IDS, self.matrix.shape[1]
+        return f"{int(self.found.sum()):,} of {known:,} words found, {width} numbers each"
 
 
 def _format(path: Path) -> dict:

@@ -97,29 +97,38 @@ class LanguageModel(CarriesState, keras.Model):
             "carry_state": carry_state,
         }
         _check(self.options, tokenizer)
-        size = tokenizer.size
+        size, policy = tokenizer.size, self.dtype_policy
         if embedding == "one-hot":
-            self.embedding = OneHot(size, name="embedding")
+            self.embedding = OneHot(size, dtype=policy, name="embedding")
         else:
             # Tied weights also make logits, which must begin small.
             spread = keras.initializers.RandomNormal(stddev=embedding**-0.5 if tied else 1.0)
             self.embedding = keras.layers.ReversibleEmbedding(
-                size, embedding, embeddings_initializer=spread, name="embedding"
+                size,
+                embedding,
+                embeddings_initializer=spread,
+                reverse_dtype="float32",
+                dtype=policy,
+                name="embedding",
             )
         self.dropouts = [
-            keras.layers.Dropout(dropout, noise_shape=(None, 1, None), name=f"dropout_{i}")
+            keras.layers.Dropout(
+                dropout, noise_shape=(None, 1, None), dtype=policy, name=f"dropout_{i}"
+            )
             for i in range(layers + 1)
         ]
         self.recurrent = [
             Recurrent(
-                _cell(cell, units, recurrent_dropout),
+                _cell(cell, units, recurrent_dropout, policy),
                 return_sequences=True,
                 return_state=True,
+                dtype=policy,
                 name=f"recurrent_{i}",
             )
             for i in range(layers)
         ]
-        self.readout = None if tied else keras.layers.Dense(size, name="readout")
+        # Logits stay float32 in mixed precision.
+        self.readout = None if tied else keras.layers.Dense(size, dtype="float32", name="readout")
         self.supports_jit = False  # the carried state changes its shape
         self.build((None, None))
 
@@ -272,8 +281,8 @@ class LanguageModel(CarriesState, keras.Model):
         return cls(tokenizer, **config)
 
 
-def _cell(name: str, units: int, recurrent_dropout: float):
-    return CELLS[name](units)
+def _cell(name: str, units: int, recurrent_dropout: float, policy):
+    return CELLS[name](units, dtype=policy)
 
 
 def _sizes(layer: Recurrent) -> list[int]:
