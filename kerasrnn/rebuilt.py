@@ -4,6 +4,7 @@ B batch, T time, H units; time first. Everything here runs inside `tf.function`.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import keras
 import tensorflow as tf
@@ -49,6 +50,17 @@ class Gradients:
     weights: list
 
 
+class Factor(NamedTuple):
+    """A product h W: which weight and columns, and where h of all steps is found."""
+
+    product: int
+    weight: int
+    columns: tuple | None
+    source: str  # "inputs" or "states" of what was kept, or "outputs", one step later
+    index: int
+    state: int
+
+
 class Rebuilt:
     """A step rebuilt from the products that were kept, and its gradient."""
 
@@ -61,15 +73,25 @@ class Rebuilt:
 
     def _try(self):
         """Learn from one step on zeros what reaches what, and which gradients are the same."""
+        scanned, fixed, states = self.steps.zeros()
+        scanned, stubs = [tf.identity(z) for z in scanned], []
         self.direct = [i for i, w in enumerate(self.weights) if is_float(w)]
-        d = self._pull(self.steps.flat_step, *self.steps.zeros(), self.steps.trial_results)
+        run, results = self.steps.flat_step, self.steps.trial_results
+        d = self._pull(run, scanned, fixed, states, results, stubs=stubs)
         kept = {id(dy): k for k, dy in enumerate(d.products) if dy is not None}
         reached = [i for i, dz in enumerate(d.scanned) if dz is not None]
         self.same = {i: kept[id(d.scanned[i])] for i in reached if id(d.scanned[i]) in kept}
         self.own = [i for i in reached if i not in self.same]
+        self.sums = {i: k for i, k in self.same.items() if _only_added(scanned[i], stubs[k])}
         self.direct = [i for i, g in enumerate(d.weights) if g is not None]
         self.summed = [("fixed", i) for i, g in enumerate(d.fixed) if g is not None]
         self.summed += [("weights", i) for i in self.direct]
+
+    def results(self, scanned, kept):
+        """y of every product: where z + y was kept in place of z, nothing is left for y."""
+        sums = {k: i for i, k in self.sums.items()}
+        count = len(self.steps.products)
+        return [tf.zeros_like(scanned[sums[k]]) if k in sums else next(kept) for k in range(count)]
 
     def gradients(self, scanned, states, results, upstream):
         """Gradients of one step of the loop, zeros where nothing arrives."""
@@ -79,7 +101,7 @@ class Rebuilt:
         d.products = [_or_zeros(g, y) for g, y in zip(d.products, results, strict=True)]
         return d
 
-    def _pull(self, run, scanned, fixed, states, results, upstream=None):
+    def _pull(self, run, scanned, fixed, states, results, upstream=None, stubs=None):
         """Run the step on stubs for its products and differentiate it."""
         fixed = [tf.identity(f) for f in fixed]
         weights = [tf.identity(w) if i in self.direct else w for i, w in enumerate(self.weights)]
@@ -88,7 +110,10 @@ class Rebuilt:
 
         def linear(h, weight, columns=None):
             k, (y, transposed) = next(calls)
-            return _stub(h, y, transposed, d_products, k)
+            y = _stub(h, y, transposed, d_products, k)
+            if stubs is not None:
+                stubs.append(y)
+            return y
 
         with scope_of(self.cell, weights):
             new, own = run(scanned, fixed, states, linear)
@@ -124,8 +149,8 @@ class Rebuilt:
             Spec(tuple(leaf.shape[1:]), leaf.dtype.name) for leaf in leaves
         ]
 
-    def assemble(self, d_states, sums, ys, rows):
-        """The gradient of every leaf of (z, states, constants, weights), in their order."""
+    def assemble(self, d_states, sums, ys):
+        """([gradient of each leaf of (z, states, constants)], [of each weight], {Factor: dY})."""
         steps, d_products = self.steps, ys[: len(self.steps.products)]
         d_scanned = dict(zip(self.own, ys[len(d_products) :], strict=True))
         d_scanned.update({i: d_products[k] for i, k in self.same.items()})
@@ -135,16 +160,34 @@ class Rebuilt:
             for i, f in enumerate(steps.fixed)
             if ("fixed", i) in sums
         }
-        d_weights = {i: sums["weights", i] for i in self.direct}
-        index = {id(v): i for i, v in enumerate(self.cell.variables)}
-        for product, h, dy in zip(steps.products, rows, d_products, strict=True):
-            i = index[id(product.weight)]
-            g = _weight_gradient(product, h, dy, self.weights[i])
-            d_weights[i] = d_weights[i] + g if i in d_weights else g
+        d_weights = [sums.get(("weights", i)) for i in range(len(self.weights))]
         d_z, d_constants = steps.distribute(d_scanned, d_fixed)
         own = list(zip(d_states, steps.states, strict=True))[: steps.count]
         d_states = [d if is_float(s) else None for d, s in own]
-        return d_z + d_states + d_constants + [d_weights.get(i) for i in range(len(self.weights))]
+        factors = dict(zip(self._factors(), d_products, strict=True))
+        return d_z + d_states + d_constants, d_weights, factors
+
+    def _factors(self):
+        """A `Factor` for each product."""
+        weights = {id(v): i for i, v in enumerate(self.cell.variables)}
+        inputs, emitted, found = 0, self.steps.emitted(), []
+        for k, p in enumerate(self.steps.products):
+            source, index = "inputs", inputs
+            if p.state is None:
+                inputs += 1
+            elif p.state in emitted:
+                source, index = "outputs", self.steps.output_of(p.state)
+            else:
+                source, index = "states", p.state
+            state = -1 if p.state is None else p.state
+            found.append(Factor(k, weights[id(p.weight)], p.columns, source, index, state))
+        return found
+
+
+def _only_added(z, y):
+    """Whether a step uses z and y in their sum only."""
+    uses = {op for tensor in (z, y) for op in tensor.consumers()}
+    return len(uses) == 1 and uses.pop().type in ("Add", "AddV2")
 
 
 def _stub(h, y, transposed, d_products, k):
@@ -161,13 +204,13 @@ def _stub(h, y, transposed, d_products, k):
     return product(h)
 
 
-def _weight_gradient(product, h, dy, weight):
+def weight_gradient(factor, h, dy, weight):
     """Hᵀ dY over all T B rows, in the place of the product's columns, as the weight's dtype."""
     h, dy = (tf.reshape(x, [-1, x.shape[-1]]) for x in (h, dy))
     g = tf.cast(tf.matmul(h, dy, transpose_a=True), weight.dtype)
-    if product.columns is None:
+    if factor.columns is None:
         return g
-    start, stop = product.columns
+    start, stop = factor.columns
     return tf.pad(g, [[0, 0], [start, weight.shape[1] - stop]])
 
 

@@ -12,7 +12,7 @@ import weakref
 import tensorflow as tf
 from keras import ops, tree
 
-from kerasrnn.rebuilt import Rebuilt, is_float, lookup, scope_of
+from kerasrnn.rebuilt import Rebuilt, is_float, lookup, scope_of, weight_gradient
 from kerasrnn.steps import AutocastScope, Steps, project, scan, time_major
 
 SECOND_ORDER = (
@@ -49,20 +49,20 @@ def _differentiable(problem, arguments, places):
     """((output, states), its gradient) for tf.custom_gradient."""
     saved = None
     if problem.training:
-        result, saved = _function(problem, record)(*arguments)
-        saved = tree.map_structure(tf.stop_gradient, saved)
+        result, kept = _function(problem, record)(*arguments)
+        saved = tree.map_structure(_detached, (result, kept))
     else:
         result = _function(problem, forward, jit=False)(*arguments)
 
     def gradient(*upstream):
-        kept = saved if saved is not None else _function(problem, record)(*arguments)[1]
-        inputs = [x for x in tree.flatten((arguments, kept, upstream)) if is_float(x)]
+        recorded = saved or _function(problem, record)(*arguments)
+        inputs = [x for x in tree.flatten((arguments, recorded, upstream)) if is_float(x)]
         upstream = [_detached(d) for d in upstream]
         reached = []
 
         @tf.custom_gradient
         def backward(*_):
-            gradients = _function(problem, rewind)(*arguments, kept, upstream)
+            gradients = _gradients(problem, arguments, recorded, upstream)
             reached.extend(i for i in places if gradients[i] is not None)
             return [gradients[i] for i in reached], _refuse
 
@@ -73,8 +73,30 @@ def _differentiable(problem, arguments, places):
     return result, gradient
 
 
+def _gradients(problem, arguments, recorded, upstream):
+    """The gradient of every leaf of (z, states, constants, weights), None where none."""
+    z, states, constants, weights, mask = arguments
+    (output, _), kept = recorded
+    outputs = tree.flatten(output) if problem.sequences else []
+    # The sums z + y stand in for z, which is not needed any more.
+    leaves = zip(tree.flatten(z), kept["sums"], strict=True)
+    z = tree.pack_sequence_as(z, [leaf if s is None else s for leaf, s in leaves])
+    found, d_weights, d_products = _function(problem, rewind)(
+        z, states, constants, weights, mask, outputs, kept, upstream
+    )
+    first = tree.flatten(states)
+    for factor, dy in d_products.items():
+        rows = kept[factor.source][factor.index] if factor.source != "outputs" else None
+        if rows is None:
+            rows = tf.concat([first[factor.state][None], outputs[factor.index][:-1]], axis=0)
+        g = weight_gradient(factor, rows, dy, weights[factor.weight])
+        old = d_weights[factor.weight]
+        d_weights[factor.weight] = g if old is None else old + g
+    return found + d_weights
+
+
 def _detached(leaf):
-    return tf.stop_gradient(leaf) if is_float(leaf) else None
+    return tf.stop_gradient(leaf) if is_float(leaf) else leaf
 
 
 def _refuse(*_):
@@ -115,62 +137,76 @@ def record(cell, sequences, z, states, constants, weights, mask):
     """The loop, with what the backward loop needs: ((output, states), kept)."""
     with AutocastScope(cell.compute_dtype), scope_of(cell, weights):
         steps = Steps(cell, z, states, constants, mask, sequences)
-        prepared = steps.prepared(lookup(cell, weights))
-        # The states of every step: also the outputs, and the inputs of most products.
-        count = len(steps.states) if sequences else steps.count
+        prepared, emitted = steps.prepared(lookup(cell, weights)), steps.emitted()
+        sums = {k: i for i, k in Rebuilt(cell, steps, weights).sums.items()}
+        unseen = [i for i in range(steps.count) if i not in emitted]
 
         def body(scanned, states):
             calls, results, inputs = iter(zip(prepared, steps.products, strict=True)), [], []
 
             def linear(h, weight, columns=None):
                 W, product = next(calls)
-                results.append(ops.matmul(h, W))
+                y, i = ops.matmul(h, W), sums.get(len(results))
+                results.append(y if i is None else scanned[i] + y)
                 if product.state is None:
                     inputs.append(h)
-                return results[-1]
+                return y
 
             new, own = steps(scanned, steps.fixed, states, linear)
-            return new, new[:count] + own + results + inputs
+            before = [states[i] for i in unseen]
+            return new, [new[i] for i in emitted] + own + before + results + inputs
 
-        specs = steps.state_specs()[:count] + steps.own_specs()
-        specs += [p.output for p in steps.products]
-        specs += [p.input for p in steps.products if p.state is None]
-        finals, ys = scan(body, steps.scanned, steps.states, specs)
-    ys = iter(ys)
-    stacks = [next(ys) for _ in range(count)]
-    own = [next(ys) for _ in steps.own_specs()]
-    result = steps.result(finals, dict(enumerate(stacks)), own)
-    results = [next(ys) for _ in steps.products]
-    return result, (stacks[: steps.count], results, list(ys))
+        groups = [[steps.state_specs()[i] for i in emitted], steps.own_specs()]
+        groups += [[steps.state_specs()[i] for i in unseen], [p.output for p in steps.products]]
+        groups += [[p.input for p in steps.products if p.state is None]]
+        finals, ys = scan(body, steps.scanned, steps.states, sum(groups, []))
+    stacks, own, before, results, inputs = _cut(ys, [len(group) for group in groups])
+    result = steps.result(finals, dict(zip(emitted, stacks, strict=True)), own)
+    before = dict(zip(unseen, before, strict=True))
+    kept = {
+        "states": [before.get(i) for i in range(steps.count)],
+        "sums": steps.distribute({i: results[k] for k, i in sums.items()}, {})[0],
+        "results": [None if k in sums else y for k, y in enumerate(results)],
+        "inputs": inputs,
+    }
+    return result, kept
 
 
-def rewind(cell, sequences, z, states, constants, weights, mask, kept, upstream):
-    """The backward loop: the gradient of every leaf of (z, states, constants, weights)."""
+def rewind(cell, sequences, z, states, constants, weights, mask, outputs, kept, upstream):
+    """The backward loop.
+
+    Returns the gradients of the leaves of (z, states, constants), those of the weights that the
+    step uses directly, and dY [T, B, ...] of every product.
+    """
     with AutocastScope(cell.compute_dtype):
         with scope_of(cell, weights):
             steps = Steps(cell, z, states, constants, mask, sequences)
         step = Rebuilt(cell, steps, weights)
-        stacks, results, inputs = kept
-        pairs = zip(steps.states, stacks, strict=False)
-        before = [tf.concat([s[None], stack[:-1]], axis=0) for s, stack in pairs]
         held = [tf.zeros_like(s) for s in steps.states[steps.count :]]
         d_states, d_emitted, d_own = _upstream(steps, upstream)
-        sizes = [len(x) for x in (steps.scanned, before, results, d_emitted, d_own)]
+        before = [s for s in kept["states"] if s is not None]
+        results = [y for y in kept["results"] if y is not None]
+        seen = [i for i, s in enumerate(kept["states"]) if s is None]
+        delayed = [(steps.states[i], outputs[steps.output_of(i)]) for i in seen]
+        groups = (steps.scanned, before, results, list(d_emitted.values()), d_own, delayed)
 
         def body(x_t, carry):
-            scanned, states, results, d_emitted_t, d_own_t = _cut(x_t, sizes)
+            scanned, before, results, d_emitted_t, d_own_t, last = _cut(x_t, map(len, groups))
             d_states, sums = _cut(carry, [len(steps.states), len(step.summed)])
             for i, d in zip(d_emitted, d_emitted_t, strict=True):
                 d_states[i] = d_states[i] + d
+            before, results = iter(before), iter(results)
+            last = dict(zip(seen, last, strict=True))
+            states = [last[i] if i in last else next(before) for i in range(steps.count)]
+            results = step.results(scanned, results)
             d = step.gradients(scanned, states + held, results, d_states + d_own_t)
             return d.states + step.add(sums, d), d.products + [d.scanned[i] for i in step.own]
 
-        xs = steps.scanned + before + results + list(d_emitted.values()) + d_own
-        carry, ys = scan(body, xs, d_states + step.zero_sums(), step.specs(), reverse=True)
+        xs = sum(groups[:-1], [])
+        start = d_states + step.zero_sums()
+        carry, ys = scan(body, xs, start, step.specs(), reverse=True, delayed=delayed)
     d_states, sums = _cut(carry, [len(steps.states), len(step.summed)])
-    inputs = iter(inputs)
-    rows = [next(inputs) if p.state is None else before[p.state] for p in steps.products]
-    return step.assemble(d_states, sums, ys, rows)
+    return step.assemble(d_states, sums, ys)
 
 
 def _cut(flat, sizes):

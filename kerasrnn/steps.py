@@ -163,6 +163,11 @@ class Steps:
         places = [self.place(j) for j in range(len(self.aliases))]
         return sorted({i for kind, i in places if kind == "state"}) if self.sequences else []
 
+    def output_of(self, state):
+        """The output leaf that is this state."""
+        places = [self.place(j) for j in range(len(self.aliases))]
+        return places.index(("state", state))
+
     def own_specs(self):
         """Specs of the outputs that have to be stacked beside the states."""
         own = [s for s, a in zip(self.output_specs, self.aliases, strict=True) if a is None]
@@ -257,7 +262,7 @@ class Steps:
         return lambda h, weight, columns=None: ops.matmul(h, next(rest))
 
 
-def scan(body, xs, carry, specs, reverse=False):
+def scan(body, xs, carry, specs, reverse=False, delayed=()):
     """Run `body(x_t, carry) -> (carry, ys)` over the first axis of every x in `xs`.
 
     Args:
@@ -266,12 +271,13 @@ def scan(body, xs, carry, specs, reverse=False):
         carry: tensors that keep their shapes.
         specs: a `Spec` for each y.
         reverse: from T - 1 down to 0; the stacked ys stay in the order of time.
+        delayed: pairs (first, x); at step t they give x[t - 1], first at 0, after the xs.
 
     Returns:
         The last carry, and each y stacked: [T, ...].
     """
     if keras.backend.backend() == "tensorflow":
-        return _scan_tensorflow(body, xs, carry, specs, reverse)
+        return _scan_tensorflow(body, xs, carry, specs, reverse, delayed)
 
     def step(carry, x_t):
         carry, ys = body(list(x_t), list(carry))
@@ -282,7 +288,7 @@ def scan(body, xs, carry, specs, reverse=False):
     return list(carry), list(ys)
 
 
-def _scan_tensorflow(body, xs, carry, specs, reverse):
+def _scan_tensorflow(body, xs, carry, specs, reverse, delayed):
     import tensorflow as tf
 
     T = xs[0].shape[0]
@@ -290,11 +296,18 @@ def _scan_tensorflow(body, xs, carry, specs, reverse):
         batch = tf.shape(xs[0])[1]
         return carry, [tf.zeros((0, batch, *s.shape[1:]), s.dtype) for s in specs]
     T = tf.shape(xs[0])[0] if T is None else T
-    reads = [tf.TensorArray(x.dtype, size=T, element_shape=x.shape[1:]).unstack(x) for x in xs]
+
+    def readable(x):
+        array = tf.TensorArray(x.dtype, T, element_shape=x.shape[1:], clear_after_read=False)
+        return array.unstack(x)
+
+    reads, delayed = [readable(x) for x in xs], [(first, readable(x)) for first, x in delayed]
     writes = tuple(tf.TensorArray(s.dtype, size=T, element_shape=s.shape) for s in specs)
 
     def step(t, carry, writes):
-        new, ys = body([x.read(t) for x in reads], list(carry))
+        x_t = [x.read(t) for x in reads]
+        x_t += [tf.where(t > 0, x.read(tf.maximum(t - 1, 0)), first) for first, x in delayed]
+        new, ys = body(x_t, list(carry))
         for old, n in zip(carry, new, strict=True):
             n.set_shape(old.shape)
         new_writes = tuple(w.write(t, y) for w, y in zip(writes, ys, strict=True))

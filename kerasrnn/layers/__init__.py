@@ -1,5 +1,6 @@
 """Layers over the recurrence engine."""
 
+from kerasrnn.layers.bidirectional import Bidirectional
 from kerasrnn.layers.recurrent import Recurrent
 
-__all__ = ["Recurrent"]
+__all__ = ["Bidirectional", "Recurrent"]

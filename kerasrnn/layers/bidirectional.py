@@ -1,0 +1,154 @@
+"""A recurrent layer read in both directions (Schuster and Paliwal 1997).
+
+B batch, T time, H units.
+"""
+
+import keras
+from keras import ops, tree
+
+from kerasrnn.layers.recurrent import Recurrent
+
+MERGES = {
+    "concat": lambda a, b: ops.concatenate([a, b], axis=-1),
+    "sum": lambda a, b: a + b,
+    "mul": lambda a, b: a * b,
+    "ave": lambda a, b: (a + b) / 2,
+    None: lambda a, b: (a, b),
+}
+
+
+def _zero_padding(output, mask):
+    """0 where mask [B, T] is False."""
+    mask = ops.reshape(mask, (*ops.shape(mask), *(1,) * (len(output.shape) - 2)))
+    return ops.where(mask, output, ops.zeros_like(output))
+
+
+@keras.saving.register_keras_serializable(package="kerasrnn")
+class Bidirectional(keras.layers.Layer):
+    """Two recurrences over the same sequence, one from each end, and their outputs together.
+
+    `layer(sequences, mask=None, initial_state=None, constants=None, training=None)`. Given a
+    mask, each row is reversed by its own length: the backward recurrence begins at the last
+    real step of the row, since padding leaves a state as it is. The outputs at padded steps
+    are 0, as in `keras.layers.Bidirectional`.
+    With `return_state`, the forward states follow the output, then the backward ones; so does
+    `initial_state`, a flat list.
+
+    Args:
+        layer: the forward `Recurrent`.
+        backward_layer: the backward one; by default a copy with weights of its own.
+        merge_mode: "concat", "sum", "mul", "ave", or None for a pair of outputs.
+
+    Raises:
+        ValueError: if a layer is no `Recurrent`, both go the same way, or the mode is unknown.
+
+    >>> from kerasrnn.cells import GRU
+    >>> Bidirectional(Recurrent(GRU(4), return_sequences=True))(ops.ones((2, 5, 3))).shape
+    TensorShape([2, 5, 8])
+    """
+
+    def __init__(self, layer, backward_layer=None, merge_mode="concat", **kwargs):
+        if merge_mode not in MERGES:
+            raise ValueError(
+                f"merge_mode: expected one of {list(MERGES)}, received {merge_mode!r}; "
+                "'concat' keeps the directions apart."
+            )
+        for received in (layer, backward_layer or layer):
+            if not isinstance(received, Recurrent):
+                raise ValueError(
+                    f"layer: expected a kerasrnn.layers.Recurrent, received {received!r}; "
+                    "wrap a cell: Bidirectional(Recurrent(LSTM(256)))."
+                )
+        super().__init__(**kwargs)
+        self.forward_layer = layer
+        self.backward_layer = backward_layer or self._reversed_copy(layer)
+        self.merge_mode = merge_mode
+        self.supports_masking = True
+        self.supports_jit = layer.supports_jit
+        if self.backward_layer.go_backwards == layer.go_backwards:
+            raise ValueError(
+                f"backward_layer: expected go_backwards={not layer.go_backwards}, received "
+                f"{layer.go_backwards} as in the forward layer; set it in one of them."
+            )
+
+    @staticmethod
+    def _reversed_copy(layer):
+        config = layer.get_config()
+        config["go_backwards"] = not config["go_backwards"]
+        config["name"] = "backward_" + config["name"]
+        return Recurrent.from_config(config)
+
+    def build(self, sequences_shape, initial_state_shape=None, constants_shape=None):
+        for layer in (self.forward_layer, self.backward_layer):
+            if not layer.built:
+                layer.build(sequences_shape)
+                layer.built = True
+
+    def reset_state(self):
+        """Begin again from the initial states (with stateful=True)."""
+        self.forward_layer.reset_state()
+        self.backward_layer.reset_state()
+
+    def call(self, sequences, mask=None, initial_state=None, constants=None, training=None):
+        found, halves = [], self._halves(initial_state)
+        for layer, states in zip((self.forward_layer, self.backward_layer), halves, strict=True):
+            found.append(
+                layer(
+                    sequences,
+                    mask=mask,
+                    initial_state=states,
+                    constants=constants,
+                    training=training,
+                )
+            )
+        return self._merged(*found, mask=mask)
+
+    def _halves(self, initial_state):
+        if initial_state is None:
+            return None, None
+        flat = tree.flatten(initial_state)
+        count = len(tree.flatten(self.forward_layer.cell.state_size))
+        if len(flat) != 2 * count:
+            raise ValueError(
+                f"initial_state: expected {2 * count} tensors, the forward states and then the "
+                f"backward ones, received {len(flat)}; concatenate the two lists."
+            )
+        return flat[:count], flat[count:]
+
+    def _merged(self, forward, backward, mask=None):
+        forward, *states = forward if self.forward_layer.return_state else (forward,)
+        backward, *more = backward if self.backward_layer.return_state else (backward,)
+        if self.forward_layer.return_sequences:
+            backward = tree.map_structure(lambda b: ops.flip(b, axis=1), backward)
+        merge = MERGES[self.merge_mode]
+        pairs = zip(tree.flatten(forward), tree.flatten(backward), strict=True)
+        merged = [merge(a, b) for a, b in pairs]
+        if mask is not None and self.forward_layer.return_sequences:
+            merged = tree.map_structure(lambda m: _zero_padding(m, mask), merged)
+        output = tree.pack_sequence_as(forward, merged) if self.merge_mode else merged[0]
+        return (output, *states, *more) if states else output
+
+    def compute_output_spec(
+        self, sequences, mask=None, initial_state=None, constants=None, training=None
+    ):
+        layers = (self.forward_layer, self.backward_layer)
+        return self._merged(*[layer.compute_output_spec(sequences) for layer in layers])
+
+    def compute_mask(self, sequences, mask=None):
+        return self.forward_layer.compute_mask(sequences, mask)
+
+    def get_config(self):
+        config = {
+            "layer": keras.saving.serialize_keras_object(self.forward_layer),
+            "backward_layer": keras.saving.serialize_keras_object(self.backward_layer),
+            "merge_mode": self.merge_mode,
+        }
+        return {**super().get_config(), **config}
+
+    @classmethod
+    def from_config(cls, config):
+        layers = {
+            name: keras.saving.deserialize_keras_object(config[name])
+            for name in ("layer", "backward_layer")
+        }
+        return cls(**{**config, **layers})
