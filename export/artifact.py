@@ -8,11 +8,10 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from kerasrnn.errors import InputError
 from kerasrnn.export import language_model, onnx_file, saved_model
 from kerasrnn.export.onnx_text import OPSET
 from kerasrnn.export.verify import verify
-
-from kerasrnn.errors import InputError
 from kerasrnn.recurrence import exporting
 
 TASKS = {"LanguageModel": language_model}

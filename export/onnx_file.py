@@ -7,10 +7,10 @@ from pathlib import Path
 
 import onnx
 import tensorflow as tf
-from kerasrnn.export.onnx_text import OPSET, detokenizer_graph, tokenizer_graph
-from kerasrnn.export.tf2onnx_patch import load_tf2onnx
 from onnx import compose, helper
 
+from kerasrnn.export.onnx_text import OPSET, detokenizer_graph, tokenizer_graph
+from kerasrnn.export.tf2onnx_patch import load_tf2onnx
 from kerasrnn.text import Tokenizer
 
 TF2ONNX_OPSET = 18  # the newest that tf2onnx writes; ONNX's own converter goes on from there

@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+
 from kerasrnn.export import runner
 
 Case = dict[str, np.ndarray]

@@ -185,7 +185,8 @@ def test_a_vocabulary_of_one_symbol():
     with pytest.raises(InputError) as error:
         LanguageModel(CharTokenizer(["a"]))
     assert str(error.value) == (
-        "tokenizer: expected a vocabulary of at least two tokens, got 1; give a text with more in it"
+        "tokenizer: expected a vocabulary of at least two tokens, got 1; "
+        "give a text with more in it"
     )
 
 
