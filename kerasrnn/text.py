@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections import Counter
 from collections.abc import Iterable
 
@@ -20,7 +21,7 @@ from kerasrnn.errors import InputError
 
 PAD, UNKNOWN, START, END = 0, 1, 2, 3
 RESERVED = ("", "\ufffd", "", "")
-WORD_PATTERN = r"[\p{L}\p{M}\p{N}_]+(?:['’]\p{L}+)*|[^\p{L}\p{M}\p{N}_\s]|\n"
+WORD_PATTERN = r"[\p{L}\p{M}\p{N}_]+(?:['’]\p{L}+)*|[^\p{L}\p{M}\p{N}_\s\p{Z}]|\n"
 CLOSING, OPENING = set(".,;:!?)]}%…»”\n"), set("([{«“\n")
 
 
@@ -42,6 +43,21 @@ def count_invalid(strings) -> tf.Tensor:
 def valid_utf8(strings) -> tf.Tensor:
     """`strings` with every invalid UTF-8 sequence replaced by U+FFFD."""
     return tf.strings.unicode_transcode(strings, "UTF-8", "UTF-8", errors="replace")
+
+
+def _batch(strings) -> tf.Tensor:
+    """`strings` as a tensor [B] (InputError when it is one string or nested)."""
+    strings = tf.convert_to_tensor(strings, tf.string)
+    if strings.shape.rank not in (1, None):
+        raise InputError(
+            "strings", "a list of strings", f"shape {strings.shape}", "put one string in brackets"
+        )
+    return strings
+
+
+def _dense(ids) -> tf.Tensor:
+    """Ids as `tokenize` gives them, or already padded, as a tensor [B, T]."""
+    return ids.to_tensor(PAD) if isinstance(ids, tf.RaggedTensor) else tf.convert_to_tensor(ids)
 
 
 class Tokenizer(tf.Module):
@@ -68,9 +84,8 @@ class Tokenizer(tf.Module):
         raise NotImplementedError
 
     def detokenize(self, ids) -> tf.Tensor:
-        """Ids, int [B, T] -> strings [B]; pad, start and end vanish, unknown is "�"."""
-        ids = tf.convert_to_tensor(ids)
-        return tf.strings.reduce_join(tf.gather(self.pieces, ids), axis=-1)
+        """Ids, int [B, T] or ragged -> strings [B]; pad, start, end vanish, unknown is "�"."""
+        return tf.strings.reduce_join(tf.gather(self.pieces, _dense(ids)), axis=-1)
 
     def unknown_in(self, text: str) -> list[str]:
         """The parts of `text` that become id 1, each once, sorted."""
@@ -121,12 +136,13 @@ class CharTokenizer(Tokenizer):
         counts = np.zeros(0x110000, np.int64)
         for text in texts:
             points = np.frombuffer(text.encode("utf-32-le"), np.uint32)
-            counts += np.bincount(points, minlength=len(counts))
+            seen = np.bincount(points)
+            counts[: len(seen)] += seen
         order = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
         return cls([chr(point) for point in order[:max_size]])
 
     def tokenize(self, strings) -> tf.RaggedTensor:
-        points = tf.strings.unicode_decode(strings, "UTF-8", errors="replace")
+        points = tf.strings.unicode_decode(_batch(strings), "UTF-8", errors="replace")
         place = tf.searchsorted(self._points, points.flat_values)
         known = tf.equal(tf.gather(self._points, place), points.flat_values)
         return points.with_flat_values(tf.where(known, tf.gather(self._ids, place), UNKNOWN))
@@ -168,8 +184,10 @@ class WordTokenizer(Tokenizer):
     def __init__(self, words: list[str]):
         self.words = _vocabulary(words, "words")
         super().__init__([*RESERVED, *self.words])
-        ids = tf.range(len(RESERVED), self.size, dtype=tf.int32)
-        initial = tf.lookup.KeyValueTensorInitializer(tf.constant(self.words, tf.string), ids)
+        # No word is "": it keeps the table of an empty vocabulary from being empty.
+        ids = tf.constant([UNKNOWN, *range(len(RESERVED), self.size)], tf.int32)
+        known = tf.constant(["", *self.words], tf.string)
+        initial = tf.lookup.KeyValueTensorInitializer(known, ids)
         self.table = tf.lookup.StaticHashTable(initial, UNKNOWN)
         # Whether a piece takes a space before it, and leaves room for one after it.
         attached = [i in (PAD, START, END) for i in range(len(RESERVED))]
@@ -190,7 +208,9 @@ class WordTokenizer(Tokenizer):
         """Strings [B] -> words, ragged string [B, (T)]."""
         import tensorflow_text as text  # 1 s to import, and only this level needs it here
 
-        parts = text.regex_split(valid_utf8(strings), WORD_PATTERN, WORD_PATTERN)
+        # `regex_split` would drop all that follows a NUL.
+        strings = tf.strings.regex_replace(valid_utf8(_batch(strings)), r"\x00", RESERVED[UNKNOWN])
+        parts = text.regex_split(strings, WORD_PATTERN, WORD_PATTERN)
         return tf.ragged.boolean_mask(
             parts,
             parts.with_flat_values(tf.strings.regex_full_match(parts.flat_values, WORD_PATTERN)),
@@ -201,7 +221,7 @@ class WordTokenizer(Tokenizer):
         return words.with_flat_values(self.table.lookup(words.flat_values))
 
     def detokenize(self, ids) -> tf.Tensor:
-        ids = tf.convert_to_tensor(ids)
+        ids = _dense(ids)
         before = tf.concat(
             [tf.fill(tf.shape(ids[..., :1]), tf.cast(START, ids.dtype)), ids[..., :-1]], -1
         )
@@ -221,6 +241,39 @@ class WordTokenizer(Tokenizer):
         return cls(**config)
 
 
+def _train_subwords(texts: Iterable[str], size: int) -> bytes:
+    """A serialized unigram model of at most `size` pieces, ours the reserved ids."""
+    import sentencepiece
+
+    written = io.BytesIO()
+    lines = (line for text in texts for line in text.splitlines(keepends=True))
+    # SentencePiece drops what is longer than 4192 bytes.
+    parts = (line[i : i + 1000] for line in lines for i in range(0, len(line), 1000))
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=parts,
+            model_writer=written,
+            vocab_size=size,
+            hard_vocab_limit=False,
+            **{"pad_id": PAD, "unk_id": UNKNOWN, "bos_id": START, "eos_id": END},
+            user_defined_symbols=["\n"],
+            normalization_rule_name="identity",
+            remove_extra_whitespaces=False,
+            add_dummy_prefix=False,
+            character_coverage=1.0,
+            input_sentence_size=1_000_000,
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        needed = re.search(r"required_chars\. \d+ vs (\d+)", str(error))
+        if needed:
+            expected = f"{needed[1]} or more, one for each character"
+            raise InputError("max_size", expected, size, "raise it") from error
+        expected = "text to learn subwords from"
+        raise InputError("texts", expected, "too little", "give more text") from error
+    return written.getvalue()
+
+
 @keras.saving.register_keras_serializable(package="kerasrnn")
 class SentencePieceTokenizer(Tokenizer):
     """Subwords of a SentencePiece model (Kudo & Richardson 2018), which travels inside.
@@ -236,10 +289,17 @@ class SentencePieceTokenizer(Tokenizer):
 
     def __init__(self, model: bytes):
         import sentencepiece
-        import tensorflow_text as text
 
         self.model = model
-        processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+        try:
+            processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+        except RuntimeError as error:
+            raise InputError(
+                "model",
+                "a serialized SentencePiece model",
+                f"{len(model)} bytes that are none",
+                "give the contents of its .model file",
+            ) from error
         reserved = tuple(getattr(processor, f"{n}_id")() for n in ("pad", "unk", "bos", "eos"))
         if reserved != (PAD, UNKNOWN, START, END):
             raise InputError(
@@ -250,48 +310,22 @@ class SentencePieceTokenizer(Tokenizer):
             )
         known = range(len(RESERVED), processor.get_piece_size())
         super().__init__([*RESERVED, *(processor.id_to_piece(i).replace("▁", " ") for i in known)])
-        self.inner = text.SentencepieceTokenizer(model=model, out_type=tf.int32)
 
     @classmethod
     def from_texts(cls, texts: Iterable[str], max_size: int = 8_000) -> SentencePieceTokenizer:
         """Train a unigram model of at most `max_size` pieces; white space is kept as it is.
 
         Raises:
-            InputError: when SentencePiece cannot train on so little text.
+            InputError: when there is no text, or too few pieces for its characters.
         """
-        import sentencepiece
-
-        written = io.BytesIO()
-        lines = (line for text in texts for line in text.splitlines(keepends=True))
-        try:
-            sentencepiece.SentencePieceTrainer.train(
-                sentence_iterator=lines,
-                model_writer=written,
-                vocab_size=max_size,
-                hard_vocab_limit=False,
-                pad_id=PAD,
-                unk_id=UNKNOWN,
-                bos_id=START,
-                eos_id=END,
-                user_defined_symbols=["\n"],
-                normalization_rule_name="identity",
-                remove_extra_whitespaces=False,
-                add_dummy_prefix=False,
-                character_coverage=1.0,
-                input_sentence_size=1_000_000,
-                minloglevel=2,
-            )
-        except RuntimeError as error:
-            raise InputError(
-                "texts",
-                "text that holds the subwords asked for",
-                error,
-                "give more text or fewer subwords",
-            ) from error
-        return cls(written.getvalue())
+        return cls(_train_subwords(texts, max_size))
 
     def tokenize(self, strings) -> tf.RaggedTensor:
-        return self.inner.tokenize(valid_utf8(strings))
+        import tensorflow_text as text
+
+        # Made anew, because `tf.random.set_seed` destroys the resource of one that is kept.
+        inner = text.SentencepieceTokenizer(model=self.model, out_type=tf.int32)
+        return inner.tokenize(valid_utf8(_batch(strings)))
 
     def unknown_in(self, text: str) -> list[str]:
         known = set("".join(self.pieces[len(RESERVED) :]))
