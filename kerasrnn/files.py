@@ -24,7 +24,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
     ('whole', ['a.txt'])
     """
     path = Path(path)
-    beside, before = (path.with_name(f".{mark}.{path.name}") for mark in ("partial", "before"))
+    recover(path)
+    beside, before = _names(path)
     try:
         yield beside
         if path.is_dir():
@@ -32,16 +33,22 @@ def replacing(path: str | Path) -> Iterator[Path]:
             os.rename(path, before)
         os.replace(beside, path)
     finally:
-        for left in (beside, before):
-            if left.is_dir():
-                shutil.rmtree(left)
-            else:
-                left.unlink(missing_ok=True)
+        recover(path)
 
 
 def recover(path: str | Path) -> None:
     """Undo what a kill in the middle of `replacing(path)` left."""
     path = Path(path)
-    before = path.with_name(f".before.{path.name}")
-    if before.exists() and not path.exists():
+    beside, before = _names(path)
+    if os.path.lexists(before) and not path.exists():
         os.rename(before, path)
+    for left in (beside, before):
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left)
+        elif os.path.lexists(left):
+            left.unlink()
+
+
+def _names(path: Path) -> tuple[Path, Path]:
+    """Where the new is written, and where an old folder stands for a moment."""
+    return path.with_name(f".partial.{path.name}"), path.with_name(f".before.{path.name}")
