@@ -37,6 +37,8 @@ class Nats(keras.metrics.Metric):
         units = self.units(y_true)
         if sample_weight is not None:
             weight = ops.cast(sample_weight, self.dtype)
+            if ops.ndim(weight) == 1 and ops.ndim(nats) == 2:
+                weight = weight[:, None]  # one number for all targets of a row
             nats, units = nats * weight, units * weight
         self.total.assign_add(ops.sum(nats))
         self.count.assign_add(ops.sum(units))
