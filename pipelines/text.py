@@ -11,6 +11,7 @@ import gzip
 import hashlib
 import itertools
 import os
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerasrnn.errors import InputError
+from kerasrnn.files import replacing
 from kerasrnn.text import END, START, UNKNOWN, Tokenizer
 
 CHUNK = 1 << 20  # bytes read at once
@@ -43,43 +45,34 @@ class Report:
     def __str__(self) -> str:
         text = f"{self.characters:,} characters, {self.tokens:,} tokens, {self.unknown:,} unknown"
         if self.invalid:
-            text += (
-                f", {self.invalid:,} invalid UTF-8 sequences replaced ({', '.join(self.places)})"
-            )
+            places = ", ".join(self.places)
+            text += f", {self.invalid:,} invalid UTF-8 sequences replaced ({places})"
         return text
 
 
-def _open(path: Path):
+def _blocks(path: Path) -> Iterator[bytes]:
     """The file's bytes, unpacked when they begin as gzip does."""
     try:
-        if path.stat().st_size == 0:
-            raise InputError(
-                "text", "a file with text in it", f"{path}, which is empty", "give another"
-            )
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise InputError("text", "a file that can be read twice", path, "write it to a file")
         with path.open("rb") as file:
-            packed = file.read(2) == b"\x1f\x8b"
-        return gzip.open(path, "rb") if packed else path.open("rb")
+            unpack = gzip.open if file.read(2) == b"\x1f\x8b" else open
+        with unpack(path, "rb") as file:
+            while block := file.read(CHUNK):
+                yield block
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise InputError("text", "a whole gzip file", f"{path} ({error})", "repack it") from error
     except OSError as error:
         raise InputError(
             "text", "a file that can be read", f"{path} ({error.strerror})", "check it"
         ) from error
 
 
-def _blocks(path: Path) -> Iterator[bytes]:
-    try:
-        with _open(path) as file:
-            while block := file.read(CHUNK):
-                yield block
-    except (EOFError, gzip.BadGzipFile) as error:
-        raise InputError(
-            "text", "a whole gzip file", f"{path} ({error})", "pack it again"
-        ) from error
-
-
 def fingerprint(paths: Iterable[str | Path]) -> str:
     """SHA-256 of the files' bytes, in order: the same text has the same fingerprint."""
     digest = hashlib.sha256()
-    for path in paths:
+    for number, path in enumerate(paths):
+        digest.update(b"\0" if number else b"")  # where a file ends is part of the text
         for block in _blocks(Path(path)):
             digest.update(block)
     return digest.hexdigest()
@@ -91,28 +84,38 @@ class _Decoder:
     def __init__(self, path: Path, report: Report):
         self.path, self.report = path, report
         self.inner = codecs.getincrementaldecoder("utf-8")("replace")
-        self.line, self.tail, self.first = 1, b"", True
+        self.line, self.first = 1, True
 
     def __call__(self, block: bytes, final: bool = False) -> str:
+        raw = self.inner.getstate()[0] + block
         text = self.inner.decode(block, final)
-        raw = self.tail + block
-        # A U+FFFD that was written in the file is not a replacement; it is 3 bytes long.
-        replaced = text.count("\ufffd") - raw.count(b"\xef\xbf\xbd")
-        self.tail = raw[-2:]
-        if replaced > 0:
+        if replaced := _replaced(text, raw):
             self.report.invalid += replaced
-            line = self.line + text[: text.index("\ufffd")].count("\n")
-            self.report.places = [*self.report.places, f"{self.path}:{line}"][:5]
+            self._place(text, raw)
         self.line += text.count("\n")
         if self.first and text:
             self.first, text = False, text.removeprefix("\ufeff")
         self.report.characters += len(text)
         return text
 
+    def _place(self, text: str, raw: bytes) -> None:
+        """Note the lines where something was replaced, until there are five."""
+        places, lines = self.report.places, zip(text.split("\n"), raw.split(b"\n"), strict=True)
+        for number, line in enumerate(lines, self.line):
+            place = f"{self.path}:{number}"
+            if len(places) < 5 and place not in places and _replaced(*line):
+                places.append(place)
+
+
+def _replaced(text: str, raw: bytes) -> int:
+    """How often `text` has a U+FFFD that was not written so in `raw`."""
+    return text.count("\ufffd") - raw.count(b"\xef\xbf\xbd")
+
 
 def _cut(text: str) -> int:
-    """Where a chunk may end without tearing a word: after its last line break, else last space."""
-    return text.rfind("\n") + 1 or text.rfind(" ") + 1 or (len(text) if len(text) >= CHUNK else 0)
+    """Where a chunk may end: after its last line break, else before its last space."""
+    cut = text.rfind("\n") + 1 or max(text.rfind(" "), 0)
+    return cut or (len(text) if len(text) >= CHUNK else 0)
 
 
 def read_text(path: str | Path, report: Report | None = None) -> Iterator[str]:
@@ -127,13 +130,14 @@ def read_text(path: str | Path, report: Report | None = None) -> Iterator[str]:
     rest = ""
     for block in _blocks(Path(path)):
         rest += decode(block)
-        cut = _cut(rest)
-        if cut:
+        if cut := _cut(rest):
             yield rest[:cut]
         rest = rest[cut:]
-    rest += decode(b"", final=True)
-    if rest:
+    if rest := rest + decode(b"", final=True):
         yield rest
+    if decode.first:
+        received = f"{path}, which is empty"
+        raise InputError("text", "a file with text in it", received, "give another")
 
 
 def read_texts(paths: Iterable[str | Path], report: Report | None = None) -> Iterator[str]:
@@ -168,12 +172,8 @@ class IdStream:
         offset = (self.start + start) * np.dtype(self.dtype).itemsize
         ids = np.fromfile(self.path, self.dtype, count, offset=offset)
         if len(ids) != count:
-            raise InputError(
-                "ids",
-                f"{count} ids from {start} on",
-                len(ids),
-                f"{self.path} was cut short; encode again",
-            )
+            expected = f"{count} ids from {start} on"
+            raise InputError("ids", expected, len(ids), f"encode {self.path} again")
         return ids.astype(np.int32)
 
     def moved(self, path: Path) -> IdStream:
@@ -196,8 +196,7 @@ def encode(
     """
     out, report = Path(out), Report()
     dtype = np.min_scalar_type(tokenizer.size - 1)
-    partial = out.with_name(out.name + ".partial")
-    with partial.open("wb") as file:
+    with replacing(out) as partial, partial.open("wb") as file:
         for number, path in enumerate(paths):
             if number:
                 file.write(np.array([END], dtype).tobytes())
@@ -207,7 +206,6 @@ def encode(
                 report.tokens += len(ids)
                 report.unknown += int(np.sum(ids == UNKNOWN))
                 file.write(ids.astype(dtype).tobytes())
-    os.replace(partial, out)
     return IdStream(out, dtype.name, 0, report.tokens), report
 
 
