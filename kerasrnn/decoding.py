@@ -31,10 +31,15 @@ class Decoded(NamedTuple):
     attention: tf.Tensor | None = None
 
 
+def _low(x) -> tf.Tensor:
+    """The lower 32 bits; ONNX rounds the quotient of a negative number another way."""
+    return tf.bitwise.bitwise_and(tf.cast(x, tf.int64), 2**32 - 1)
+
+
 def _hash(x: tf.Tensor) -> tf.Tensor:
     """Mix int64 values below 2**32 (T. Mueller's 32-bit integer hash)."""
     for _ in range(2):
-        x = tf.math.floormod(tf.bitwise.bitwise_xor(x, x // 65536) * 0x45D9F3B, 2**32)
+        x = _low(tf.bitwise.bitwise_xor(x, x // 65536) * 0x45D9F3B)
     return tf.bitwise.bitwise_xor(x, x // 65536)
 
 
@@ -47,9 +52,9 @@ def uniform(seed, rows, step) -> tf.Tensor:
     Returns:
         float32 [B], multiples of 2**-24.
     """
-    x = tf.math.floormod(tf.cast(seed, tf.int64), 2**32)
+    x = _low(seed)
     for part in (rows, step):
-        x = _hash(tf.math.floormod(_hash(x) + tf.cast(part, tf.int64) + 0x9E3779B9, 2**32))
+        x = _hash(_low(_hash(x) + tf.cast(part, tf.int64) + 0x9E3779B9))
     return tf.cast(x // 256, tf.float32) * (1.0 / (1 << 24))
 
 
@@ -67,6 +72,7 @@ def pick(logits, number, temperature, top_k, top_p) -> tf.Tensor:
     Returns:
         int32 [B].
     """
+    temperature = tf.cast(temperature, tf.float32)
     greedy = temperature <= 0.0
     values, order = tf.math.top_k(logits, k=tf.shape(logits)[-1])
     ranks = tf.range(tf.shape(logits)[-1], dtype=tf.int32)[tf.newaxis]
@@ -120,8 +126,9 @@ def sample(
             ban = tf.reduce_sum(tf.one_hot(list(banned), logits.shape[-1]), axis=0)
             logits = tf.where(ban[tf.newaxis] > 0, -1e9, logits)
         drawn = pick(logits, uniform(seed, rows, t), *scalars)
-        chosen = tf.one_hot(drawn, logits.shape[-1]) * tf.nn.log_softmax(logits)
-        scores += tf.where(finished, 0.0, tf.reduce_sum(chosen, axis=-1))
+        chosen = tf.one_hot(drawn, logits.shape[-1], on_value=True, off_value=False)
+        nats = tf.reduce_sum(tf.where(chosen, tf.nn.log_softmax(logits), 0.0), axis=-1)
+        scores += tf.where(finished, 0.0, nats)
         drawn = tf.where(finished, PAD, drawn)
         written = tf.concat([written, drawn[:, tf.newaxis]], axis=1)
         return t + 1, drawn, state, finished | (drawn == END), scores, written
