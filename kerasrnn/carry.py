@@ -48,17 +48,22 @@ class CarriedState(tf.Module):
             variable.assign(tf.stop_gradient(tf.cast(value, variable.dtype)))
 
     def numpy(self) -> list:
-        """The values, as arrays."""
-        return [variable.numpy() for variable in self.variables_]
+        """The values, as arrays; replica after replica where there are several."""
+        return [local.numpy() for local in self._locals()]
 
     def assign(self, values: list) -> None:
         """Put back what `numpy` gave."""
-        for variable, value in zip(self.variables_, values, strict=True):
-            variable.assign(value)
+        for local, value in zip(self._locals(), values, strict=True):
+            local.assign(value)
 
     def reset(self) -> None:
-        for variable in self.variables_:
-            variable.assign(tf.zeros([0, variable.shape[1]], variable.dtype))
+        for local in self._locals():
+            local.assign(tf.zeros([0, local.shape[1]], local.dtype))
+
+    def _locals(self) -> list[tf.Variable]:
+        """The variables of each replica on this machine."""
+        replicas = [getattr(variable, "values", (variable,)) for variable in self.variables_]
+        return [local for values in zip(*replicas, strict=True) for local in values]
 
 
 class ResetState(keras.callbacks.Callback):
@@ -69,6 +74,11 @@ class ResetState(keras.callbacks.Callback):
 
     def on_test_begin(self, logs=None):
         self.model.evaluation_state.reset()
+
+
+def _with_reset(callbacks) -> list:
+    """Keras takes one callback as well as a list."""
+    return [ResetState(), *keras.tree.flatten([] if callbacks is None else callbacks)]
 
 
 class CarriesState:
@@ -102,9 +112,9 @@ class CarriesState:
             return super().test_step(data)
 
     def fit(self, *args, callbacks=None, **kwargs):
-        return super().fit(*args, callbacks=[ResetState(), *(callbacks or [])], **kwargs)
+        return super().fit(*args, callbacks=_with_reset(callbacks), **kwargs)
 
     def evaluate(self, *args, callbacks=None, **kwargs):
         if not isinstance(callbacks, keras.callbacks.CallbackList):  # else `fit` calls, with ours
-            callbacks = [ResetState(), *(callbacks or [])]
+            callbacks = _with_reset(callbacks)
         return super().evaluate(*args, callbacks=callbacks, **kwargs)
