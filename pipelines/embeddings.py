@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,17 +27,17 @@ class Vectors:
 
 def _format(path: Path) -> dict:
     """How the file is written: word2vec has a header "count size", GloVe none; binary or text."""
-    with path.open("rb") as file:
+    from smart_open import open as unpack  # gensim's own, for .gz and the like
+
+    with unpack(path, "rb") as file:
         header, block = file.readline(), file.read(4096)
+    if not header:
+        raise ValueError("it is empty")
     fields = header.split()
     has_header = len(fields) == 2 and all(f.isdigit() for f in fields)
-    try:
-        block.decode("utf-8")
-        binary = b"\x00" in block
-    except UnicodeDecodeError as error:
-        # A character torn by the end of the block is no sign of a binary file.
-        binary = error.start < len(block) - 4
-    return {"binary": has_header and binary, "no_header": not has_header}
+    # In a text file numbers follow the first word.
+    text = re.match(rb"\S+[ \t]+[-+]?[0-9.]+([eE][-+]?[0-9]+)?\s", block)
+    return {"binary": has_header and not text, "no_header": not has_header}
 
 
 def load_vectors(path: str | Path, pieces: list[str], seed: int = 0) -> Vectors:
