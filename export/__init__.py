@@ -7,7 +7,6 @@ _PLACES = {
     "VerificationError": "kerasrnn.export.verify",
     "export": "kerasrnn.export.artifact",
     "load": "kerasrnn.export.runner",
-    "verify": "kerasrnn.export.verify",
 }
 __all__ = list(_PLACES)
 

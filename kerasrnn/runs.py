@@ -25,7 +25,7 @@ from kerasrnn.errors import InputError
 from kerasrnn.files import recover, replacing
 from kerasrnn.pipelines.text import Position
 
-CONFIG, MODEL, CHECKPOINT, HISTORY = "config.json", "model.keras", "checkpoint", "history.csv"
+CONFIG, MODEL, CHECKPOINT, STATE = "config.json", "model.keras", "checkpoint", "state.npz"
 CHECKPOINT_SECONDS = 60.0
 
 
@@ -191,14 +191,23 @@ class Checkpoints(keras.callbacks.Callback):
         super().__init__()
         self.run, self.progress, self.batches, self.epochs = run, progress, batches, epochs
         self.carried = carried
+        self.pending = read_state(run)
         self.asked = threading.Event()
         self.written = time.monotonic()
 
     def on_epoch_begin(self, epoch, logs=None):
-        if self.progress.batch:
-            self._restore()
+        for variable, value in zip(self._seeds(), self.pending.get("seed", []), strict=False):
+            variable.assign(value)
+        if self.carried is not None and "carried" in self.pending:
+            self.carried.assign(self.pending["carried"])
 
     def on_train_batch_end(self, batch, logs=None):
+        # Keras makes the metrics in the first step; they are sums, so what was is added then.
+        for variable, value in zip(
+            self.model.metrics_variables, self.pending.get("metric", []), strict=False
+        ):
+            variable.assign_add(value)
+        self.pending = {}
         self.progress.batch += 1
         if self.progress.batch == self.batches:
             return  # the end of the epoch follows, with its validation
@@ -215,25 +224,34 @@ class Checkpoints(keras.callbacks.Callback):
         if self.asked.is_set() and not self.progress.finished:
             raise Interrupted
 
+    def _seeds(self) -> list:
+        """What the model's random numbers come from; Keras does not save it."""
+        weights = {id(weight) for weight in self.model.weights}
+        return [v for v in self.model.variables if id(v) not in weights]
+
     def _save(self) -> None:
-        arrays = {f"metric_{i}": v.numpy() for i, v in enumerate(self.model.metrics_variables)}
-        if self.carried is not None:
-            arrays |= {f"carried_{i}": value for i, value in enumerate(self.carried.numpy())}
+        state = {"seed": [v.numpy() for v in self._seeds()]}
+        if self.progress.batch:  # else an epoch begins, and with it these
+            state["metric"] = [v.numpy() for v in self.model.metrics_variables]
+            state["carried"] = [] if self.carried is None else self.carried.numpy()
+        arrays = {f"{n}/{i}": a for n, group in state.items() for i, a in enumerate(group)}
         with replacing(self.run / CHECKPOINT) as folder:
             folder.mkdir(exist_ok=True)
             self.model.save(folder / MODEL)
-            np.savez(folder / "state.npz", **arrays)
+            np.savez(folder / STATE, **arrays)
             (folder / "progress.json").write_text(json.dumps(self.progress.__dict__))
         self.written = time.monotonic()
 
-    def _restore(self) -> None:
-        """Put back what Keras zeroes at the beginning of an epoch."""
-        with np.load(self.run / CHECKPOINT / "state.npz") as arrays:
-            for i, variable in enumerate(self.model.metrics_variables):
-                variable.assign(arrays[f"metric_{i}"])
-            if self.carried is not None:
-                names = sorted(n for n in arrays.files if n.startswith("carried_"))
-                self.carried.assign([arrays[f"carried_{i}"] for i in range(len(names))])
+
+def read_state(run: Path) -> dict[str, list[np.ndarray]]:
+    """What a checkpoint holds beside the model: seeds, running metrics and carried state."""
+    if not (run / CHECKPOINT / STATE).exists():
+        return {}
+    state: dict[str, list] = {}
+    with np.load(run / CHECKPOINT / STATE) as arrays:
+        for name in arrays.files:  # in the order in which they were written
+            state.setdefault(name.split("/")[0], []).append(arrays[name])
+    return state
 
 
 @contextlib.contextmanager

@@ -67,13 +67,13 @@ PRESETS = {
     "tiny": Settings(units=128, layers=1, embedding=32, dropout=0.1, epochs=10, learning_rate=5e-3),
     "small": Settings(),
     "shakespeare": Settings(
-        units=512,
-        dropout=0.35,
-        batch_size=64,
+        units=384,
+        dropout=0.25,
+        batch_size=32,
         window=128,
-        epochs=12,
-        learning_rate=2e-3,
-        weight_decay=0.1,
+        epochs=18,
+        learning_rate=3e-3,
+        weight_decay=0.05,
     ),
 }
 
