@@ -274,7 +274,11 @@ def pascanu_regularizer(model, x, y, layer=None):
     with tf.GradientTape() as tape:
         tape.watch(before)
         target = sum(tf.reduce_sum(s * g) for s, g in zip(step(before), d, strict=True))
-    carried = tape.gradient(target, before)
+    return _omega(watch, d, tape.gradient(target, before))
+
+
+def _omega(watch, d, carried):
+    """Ω from ∂L/∂h(t+1) and what a step carries of it back to h(t), each [T B, size]."""
     above = tf.sqrt(sum(tf.reduce_sum(tf.square(g), -1) for g in d))
     below = tf.sqrt(sum(tf.reduce_sum(tf.square(g), -1) for g in carried) + 1e-30)
     T, B = ops.shape(watch.states[0])[:2]

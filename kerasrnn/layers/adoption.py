@@ -55,7 +55,17 @@ def adopt(model):
     >>> print(adopt(model).adoption)
     replaced reader: LSTM by Recurrent(LSTM)
     """
-    if not isinstance(model, (keras.Sequential, keras.Model)) or not _is_graph(model):
+    _check(model)
+    adoption = Adoption()
+    adopted = _rebuilt(model, adoption, {})
+    if model.compiled and model.get_compile_config():
+        adopted.compile_from_config(model.get_compile_config())
+    adopted.adoption = adoption
+    return adopted
+
+
+def _check(model):
+    if not isinstance(model, keras.Model) or not _is_graph(model):
         raise ValueError(
             f"model: expected a Sequential or functional keras.Model, received {model!r}; in a "
             "subclassed model write Recurrent(LSTM(units)) in place of LSTM(units)."
@@ -65,12 +75,6 @@ def adopt(model):
             f"model: expected a built model, received {model.name!r} without weights; call it "
             "once, or give it an Input."
         )
-    adoption = Adoption()
-    adopted = _rebuilt(model, adoption, {})
-    if model.compiled and model.get_compile_config():
-        adopted.compile_from_config(model.get_compile_config())
-    adopted.adoption = adoption
-    return adopted
 
 
 def _is_graph(model):
