@@ -58,6 +58,25 @@ def exporting(lower=None):
         _LOWERING.reset(token)
 
 
+# What computes a problem in place of `run`, see `observing`.
+_OBSERVER: contextvars.ContextVar[Callable | None] = contextvars.ContextVar(
+    "kerasrnn_observer", default=None
+)
+
+
+@contextlib.contextmanager
+def observing(observer):
+    """Within this context every recurrence is what `observer(problem, compute)` returns.
+
+    `compute(problem) -> (output, states)` is what would have been done without it.
+    """
+    token = _OBSERVER.set(observer)
+    try:
+        yield
+    finally:
+        _OBSERVER.reset(token)
+
+
 def plan(cell, masked=False, training=False, device=None, runner="auto"):
     """Choose the runner for a cell.
 
@@ -133,6 +152,13 @@ def run(problem, runner="auto"):
         The outputs [B, T, ...], or the last one [B, ...] where `problem.sequences` is False,
         and the final states in the structure of `problem.states`.
     """
+    observer = _OBSERVER.get()
+    if observer is not None:
+        return observer(problem, lambda problem: _run(problem, runner))
+    return _run(problem, runner)
+
+
+def _run(problem, runner):
     masked = problem.mask is not None
     chosen = plan(problem.cell, masked, problem.training, runner=runner)
     output, states = RUNNERS[chosen.runner](problem)

@@ -8,6 +8,7 @@ B batch, T time, H units; time first. Everything here runs inside `tf.function`.
 """
 
 import weakref
+from itertools import chain
 
 import tensorflow as tf
 from keras import ops, tree
@@ -133,6 +134,22 @@ def forward(cell, sequences, z, states, constants, weights, mask):
     return steps.result(finals, dict(zip(emitted, ys, strict=False)), ys[len(emitted) :])
 
 
+class Tape:
+    """The products of one step, as they are made: results y (or z + y) and inputs h."""
+
+    def __init__(self, products, weights, addends):
+        self.calls, self.addends = iter(zip(products, weights, strict=True)), addends
+        self.results, self.inputs = [], []
+
+    def linear(self, h, weight, columns=None):
+        product, W = next(self.calls)
+        y, z = ops.matmul(h, W), self.addends.get(len(self.results))
+        self.results.append(y if z is None else z + y)
+        if product.state is None:
+            self.inputs.append(h)
+        return y
+
+
 def record(cell, sequences, z, states, constants, weights, mask):
     """The loop, with what the backward loop needs: ((output, states), kept)."""
     with AutocastScope(cell.compute_dtype), scope_of(cell, weights):
@@ -142,24 +159,15 @@ def record(cell, sequences, z, states, constants, weights, mask):
         unseen = [i for i in range(steps.count) if i not in emitted]
 
         def body(scanned, states):
-            calls, results, inputs = iter(zip(prepared, steps.products, strict=True)), [], []
-
-            def linear(h, weight, columns=None):
-                W, product = next(calls)
-                y, i = ops.matmul(h, W), sums.get(len(results))
-                results.append(y if i is None else scanned[i] + y)
-                if product.state is None:
-                    inputs.append(h)
-                return y
-
-            new, own = steps(scanned, steps.fixed, states, linear)
+            tape = Tape(steps.products, prepared, {k: scanned[i] for k, i in sums.items()})
+            new, own = steps(scanned, steps.fixed, states, tape.linear)
             before = [states[i] for i in unseen]
-            return new, [new[i] for i in emitted] + own + before + results + inputs
+            return new, [new[i] for i in emitted] + own + before + tape.results + tape.inputs
 
         groups = [[steps.state_specs()[i] for i in emitted], steps.own_specs()]
         groups += [[steps.state_specs()[i] for i in unseen], [p.output for p in steps.products]]
         groups += [[p.input for p in steps.products if p.state is None]]
-        finals, ys = scan(body, steps.scanned, steps.states, sum(groups, []))
+        finals, ys = scan(body, steps.scanned, steps.states, list(chain(*groups)))
     stacks, own, before, results, inputs = _cut(ys, [len(group) for group in groups])
     result = steps.result(finals, dict(zip(emitted, stacks, strict=True)), own)
     before = dict(zip(unseen, before, strict=True))
@@ -202,7 +210,7 @@ def rewind(cell, sequences, z, states, constants, weights, mask, outputs, kept, 
             d = step.gradients(scanned, states + held, results, d_states + d_own_t)
             return d.states + step.add(sums, d), d.products + [d.scanned[i] for i in step.own]
 
-        xs = sum(groups[:-1], [])
+        xs = list(chain(*groups[:-1]))
         start = d_states + step.zero_sums()
         carry, ys = scan(body, xs, start, step.specs(), reverse=True, delayed=delayed)
     d_states, sums = _cut(carry, [len(steps.states), len(step.summed)])

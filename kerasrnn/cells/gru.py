@@ -13,12 +13,12 @@ class GRU(Gated):
     z = σ(W_z x + U_z h + b_z)        r = σ(W_r x + U_r h + b_r)
     reset_after=True:   g = tanh(W_g x + b_g + r (U_g h + b'_g))
     reset_after=False:  g = tanh(W_g x + b_g + U_g (r h))
-    h(t) = z h(t-1) + (1 - z) g
+    h(t) = z h(t-1) + (1 - z) g         with update_replaces=True: (1 - z) h(t-1) + z g
 
-    Cho et al. 2014, equations 5 to 8, reset before the product; after it: cuDNN's, and
-    Chung et al. 2014's text. Weights and gate order (z, r, g) as `keras.layers.GRU`: kernel
-    [D, 3H], recurrent_kernel [H, 3H], bias [2, 3H] (of W and of U) with reset_after, [3H]
-    without.
+    Cho et al. 2014, equations 5 to 8: reset before the product, z keeps the state. In Chung et
+    al. 2014 z replaces it. Reset after the product: cuDNN and Keras. Weights and gate order
+    (z, r, g) as `keras.layers.GRU`: kernel [D, 3H], recurrent_kernel [H, 3H], bias [2, 3H] (of
+    W and of U) with reset_after, [3H] without.
 
     >>> cell = GRU(4, reset_after=False)
     >>> cell.state_size, cell.output_size
@@ -33,13 +33,16 @@ class GRU(Gated):
         activation="tanh",
         recurrent_activation="sigmoid",
         reset_after=True,
+        update_replaces=False,
         **kwargs,
     ):
         super().__init__(units, **kwargs)
         self.activation = keras.activations.get(activation)
         self.recurrent_activation = keras.activations.get(recurrent_activation)
         self.reset_after = reset_after
-        self.cudnn = "gru" if reset_after and self.has_cudnn_gates() else None
+        self.update_replaces = update_replaces
+        exact = reset_after and not update_replaces and self.has_cudnn_gates()
+        self.cudnn = "gru" if exact else None
 
     def add_bias(self):
         shape = (2, 3 * self.units) if self.reset_after else (3 * self.units,)
@@ -69,7 +72,8 @@ class GRU(Gated):
             x_zr, x_g = ops.split(z, [2 * H], axis=-1)
             update, r = ops.split(σ(x_zr + linear(h, U, (0, 2 * H))), 2, axis=-1)
             g = self.activation(x_g + linear(r * h, U, (2 * H, 3 * H)))
-        h = update * h + (1 - update) * g
+        keep = 1 - update if self.update_replaces else update
+        h = keep * h + (1 - keep) * g
         return h, h
 
     def get_config(self):
@@ -77,5 +81,6 @@ class GRU(Gated):
             "activation": keras.activations.serialize(self.activation),
             "recurrent_activation": keras.activations.serialize(self.recurrent_activation),
             "reset_after": self.reset_after,
+            "update_replaces": self.update_replaces,
         }
         return {**super().get_config(), **config}

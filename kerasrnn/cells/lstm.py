@@ -7,14 +7,14 @@ from kerasrnn.cells.base import Gated
 
 
 class ForgetBias:
-    """A bias initializer whose second block of H, the forget gate's, starts at 1."""
+    """A bias initializer whose `block`-th block of H, the forget gate's, starts at 1."""
 
-    def __init__(self, rest, units):
-        self.rest, self.units = rest, units
+    def __init__(self, rest, units, block=1):
+        self.rest, self.units, self.block = rest, units, block
 
     def __call__(self, shape, dtype=None, **kwargs):
         blocks = [self.rest((self.units,), dtype=dtype)] * (shape[0] // self.units)
-        blocks[1] = ops.ones((self.units,), dtype=dtype)
+        blocks[self.block] = ops.ones((self.units,), dtype=dtype)
         return ops.concatenate(blocks)
 
 

@@ -1,0 +1,61 @@
+"""LSTM with layer normalisation (Ba, Kiros and Hinton 2016, "Layer normalization")."""
+
+import keras
+from keras import ops
+
+from kerasrnn.cells.lstm import LSTM
+
+
+def normalised(a, gain, bias, epsilon):
+    """LN(a; α, β) = α (a - mean) / √(variance + ε) + β over the last axis."""
+    dtype = keras.backend.standardize_dtype(a.dtype)
+    if dtype in ("float16", "bfloat16"):  # ε is below float16's precision
+        a = ops.cast(a, "float32")
+    centred = a - ops.mean(a, axis=-1, keepdims=True)
+    variance = ops.mean(ops.square(centred), axis=-1, keepdims=True)
+    return gain * ops.cast(centred * ops.rsqrt(variance + epsilon), dtype) + bias
+
+
+@keras.saving.register_keras_serializable(package="kerasrnn")
+class LayerNormLSTM(LSTM):
+    """LSTM whose sums and cell are normalised.
+
+    (i, f, g, o) = LN(U h; α_1, β_1) + LN(W x; α_2, β_2) + b
+    c(t) = σ(f) c(t-1) + σ(i) tanh(g)
+    h(t) = σ(o) tanh(LN(c(t); α_3, β_3))
+
+    Ba et al. 2016, equations 20 to 22; LN over all four blocks together. Weights as LSTM's, and
+    gain_h, shift_h (α_1, β_1), gain_x, shift_x (α_2, β_2) [4H], gain_c, shift_c (α_3, β_3) [H].
+
+    >>> LayerNormLSTM(4).state_size
+    (4, 4)
+    """
+
+    def __init__(self, units, epsilon=1e-5, **kwargs):
+        super().__init__(units, **kwargs)
+        self.epsilon = epsilon
+        self.cudnn = None
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        sizes = {"h": 4 * self.units, "x": 4 * self.units, "c": self.units}
+        for name, size in sizes.items():
+            gain = self.add_weight((size,), name=f"gain_{name}", initializer="ones")
+            shift = self.add_weight((size,), name=f"shift_{name}", initializer="zeros")
+            setattr(self, f"gain_{name}", gain)
+            setattr(self, f"shift_{name}", shift)
+
+    def project(self, x, training=None):
+        z = normalised(ops.matmul(x, self.kernel), self.gain_x, self.shift_x, self.epsilon)
+        return z if self.bias is None else z + self.bias
+
+    def step(self, z, state, linear):
+        (h, c), ε, σ = state, self.epsilon, self.recurrent_activation
+        a = z + normalised(linear(h, self.recurrent_kernel), self.gain_h, self.shift_h, ε)
+        i, f, g, o = ops.split(a, 4, axis=-1)
+        c = σ(f) * c + σ(i) * self.activation(g)
+        h = σ(o) * self.activation(normalised(c, self.gain_c, self.shift_c, ε))
+        return h, (h, c)
+
+    def get_config(self):
+        return {**super().get_config(), "epsilon": self.epsilon}

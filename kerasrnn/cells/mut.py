@@ -1,0 +1,130 @@
+"""MUT1, MUT2 and MUT3 (Jozefowicz et al. 2015, "An empirical exploration of recurrent network
+architectures"): three gated units found by search.
+
+H units. The equations add x itself to sums over units, so MUT1 and MUT2 take inputs with H
+features.
+"""
+
+import keras
+from keras import ops
+
+from kerasrnn.cells.base import Gated
+
+
+class Mutation(Gated):
+    """What the three share: h(t) = z g + (1 - z) h(t-1), σ and tanh as in the paper.
+
+    recurrent_kernel and bias have blocks z, r, g, of which the recurrent one may lack z.
+    """
+
+    adds_input = True
+    kernel_blocks = 0
+    recurrent_blocks = 3
+
+    def build(self, input_shape):
+        D, H = input_shape[-1], self.units
+        if self.adds_input and D != H:
+            raise ValueError(
+                f"{type(self).__name__}: expected inputs with {H} features, as many as units, "
+                f"since its equations add x to them, received {D}; put Dense({H}) before it."
+            )
+        self.kernel = self.add_weight(
+            (D, self.kernel_blocks * H), name="kernel", initializer=self.kernel_initializer
+        )
+        self.recurrent_kernel = self.add_weight(
+            (H, self.recurrent_blocks * H),
+            name="recurrent_kernel",
+            initializer=self.recurrent_initializer,
+        )
+        self.bias = self.add_bias() if self.use_bias else None
+
+    blocks = 3
+
+    def sums(self, *parts):
+        """The parts of z, each [..., H], side by side, and the bias."""
+        z = ops.concatenate(parts, axis=-1)
+        return z if self.bias is None else z + self.bias
+
+
+@keras.saving.register_keras_serializable(package="kerasrnn")
+class MUT1(Mutation):
+    """z = σ(W_z x + b_z)
+    r = σ(W_r x + U_r h + b_r)
+    h(t) = z tanh(U_g (r h) + tanh(x) + b_g) + (1 - z) h
+
+    Jozefowicz et al. 2015. kernel [H, 2H] in blocks z, r; recurrent_kernel [H, 2H] in blocks
+    r, g; bias [3H].
+
+    >>> MUT1(4).state_size
+    4
+    """
+
+    kernel_blocks, recurrent_blocks = 2, 2
+
+    def project(self, x, training=None):
+        return self.sums(ops.matmul(x, self.kernel), ops.tanh(x))
+
+    def step(self, z, h, linear):
+        H, U = self.units, self.recurrent_kernel
+        z, r, g = ops.split(z, 3, axis=-1)
+        r = ops.sigmoid(r + linear(h, U, (0, H)))
+        g = ops.tanh(g + linear(r * h, U, (H, 2 * H)))
+        z = ops.sigmoid(z)
+        h = z * g + (1 - z) * h
+        return h, h
+
+
+@keras.saving.register_keras_serializable(package="kerasrnn")
+class MUT2(Mutation):
+    """z = σ(W_z x + U_z h + b_z)
+    r = σ(x + U_r h + b_r)
+    h(t) = z tanh(U_g (r h) + W_g x + b_g) + (1 - z) h
+
+    Jozefowicz et al. 2015. kernel [H, 2H] in blocks z, g; recurrent_kernel [H, 3H] and bias
+    [3H] in blocks z, r, g.
+
+    >>> MUT2(4).state_size
+    4
+    """
+
+    kernel_blocks = 2
+
+    def project(self, x, training=None):
+        z, g = ops.split(ops.matmul(x, self.kernel), 2, axis=-1)
+        return self.sums(z, x, g)
+
+    def step(self, z, h, linear):
+        H, U = self.units, self.recurrent_kernel
+        zr, g = ops.split(z, [2 * H], axis=-1)
+        z, r = ops.split(ops.sigmoid(zr + linear(h, U, (0, 2 * H))), 2, axis=-1)
+        g = ops.tanh(g + linear(r * h, U, (2 * H, 3 * H)))
+        h = z * g + (1 - z) * h
+        return h, h
+
+
+@keras.saving.register_keras_serializable(package="kerasrnn")
+class MUT3(Mutation):
+    """z = σ(W_z x + U_z tanh(h) + b_z)
+    r = σ(W_r x + U_r h + b_r)
+    h(t) = z tanh(U_g (r h) + W_g x + b_g) + (1 - z) h
+
+    Jozefowicz et al. 2015. kernel [D, 3H], recurrent_kernel [H, 3H] and bias [3H] in blocks z,
+    r, g.
+
+    >>> MUT3(4).state_size
+    4
+    """
+
+    adds_input, kernel_blocks = False, 3
+
+    def project(self, x, training=None):
+        return self.sums(ops.matmul(x, self.kernel))
+
+    def step(self, z, h, linear):
+        H, U = self.units, self.recurrent_kernel
+        z, r, g = ops.split(z, 3, axis=-1)
+        z = ops.sigmoid(z + linear(ops.tanh(h), U, (0, H)))
+        r = ops.sigmoid(r + linear(h, U, (H, 2 * H)))
+        g = ops.tanh(g + linear(r * h, U, (2 * H, 3 * H)))
+        h = z * g + (1 - z) * h
+        return h, h

@@ -1,0 +1,191 @@
+"""Cells around a cell: dropout, zoneout, residual connections.
+
+B batch, T time, D input, H units. Whatever is random is drawn in `project`, once per sequence.
+"""
+
+import keras
+from keras import ops, tree
+
+from kerasrnn.cells.base import Cell
+
+
+class Wrapper(Cell):
+    """A cell with the sizes and states of the one inside."""
+
+    def __init__(self, cell, **kwargs):
+        if not isinstance(cell, Cell):
+            raise ValueError(
+                f"{type(self).__name__}(cell): expected a kerasrnn.cells.Cell, received {cell!r}; "
+                "wrap a cell, then run it with Recurrent."
+            )
+        super().__init__(**kwargs)
+        self.cell = cell
+        self.state_size, self.output_size = cell.state_size, cell.output_size
+        self.starts_at_zero = cell.starts_at_zero
+
+    def build(self, input_shape):
+        if not self.cell.built:
+            self.cell.build(input_shape)
+            self.cell.built = True
+
+    def initial_state(self, batch_size):
+        return self.cell.initial_state(batch_size)
+
+    def project(self, x, training=None):
+        return self.cell.project(x, training=training)
+
+    def get_config(self):
+        return {**super().get_config(), "cell": keras.saving.serialize_keras_object(self.cell)}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{**config, "cell": keras.saving.deserialize_keras_object(config["cell"])})
+
+
+def _checked_rate(name, rate):
+    if not 0 <= rate < 1:
+        raise ValueError(
+            f"{name}: expected a probability in [0, 1), received {rate!r}; 0 switches it off."
+        )
+    return float(rate)
+
+
+def _drop(x, kept, rate):
+    """x / (1 - rate) where kept, 0 elsewhere."""
+    return x if kept is None else ops.where(kept, x / (1 - rate), ops.zeros_like(x))
+
+
+@keras.saving.register_keras_serializable(package="kerasrnn")
+class Dropout(Wrapper):
+    """Dropout whose masks are the same at every step of a sequence (Gal and Ghahramani 2016).
+
+    x'(t) = m_x x(t) / (1 - rate), and in every product of the state with a weight
+    h'(t) = m_h h(t) / (1 - recurrent_rate), one mask for all gates. Nothing is dropped unless
+    `training`. In a `keras.layers.RNN`, which steps by itself, the masks are new at every step.
+
+    Args:
+        cell: the cell inside.
+        rate: probability that a feature of the input is dropped.
+        recurrent_rate: probability that a unit of the state is dropped.
+        seed: an integer, for masks that come again.
+
+    >>> from kerasrnn.cells import GRU
+    >>> Dropout(GRU(4), rate=0.2, recurrent_rate=0.3).state_size
+    4
+    """
+
+    def __init__(self, cell, rate=0.0, recurrent_rate=0.0, seed=None, **kwargs):
+        super().__init__(cell, **kwargs)
+        self.rate = _checked_rate("rate", rate)
+        self.recurrent_rate = _checked_rate("recurrent_rate", recurrent_rate)
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def project(self, x, training=None):
+        shape = ops.shape(x)
+        lead = (1,) if len(shape) == 3 else ()  # time first: one mask for all steps
+        batch = shape[-2]
+        if training and self.rate:
+            x = _drop(x, self._mask((*lead, batch, shape[-1]), self.rate), self.rate)
+        kept = None
+        if training and self.recurrent_rate:
+            size = tree.flatten(self.state_size)[0]
+            kept = self._mask((*lead, batch, size), self.recurrent_rate)
+        return self.cell.project(x, training=training), kept
+
+    def _mask(self, shape, rate):
+        return keras.random.uniform(shape, seed=self.seed_generator) >= rate
+
+    def step(self, z, state, linear, *constants):
+        z, kept = z
+
+        def dropped(h, weight, columns=None):
+            return linear(_drop(h, kept, self.recurrent_rate), weight, columns)
+
+        return self.cell.step(z, state, dropped, *constants)
+
+    def get_config(self):
+        config = {"rate": self.rate, "recurrent_rate": self.recurrent_rate, "seed": self.seed}
+        return {**super().get_config(), **config}
+
+
+@keras.saving.register_keras_serializable(package="kerasrnn")
+class Zoneout(Wrapper):
+    """Zoneout: each unit of a state keeps its value with probability `rate` (Krueger et al. 2017).
+
+    s(t) = d(t) s(t-1) + (1 - d(t)) s̃(t), d(t) drawn anew at every step for every state; when
+    not training, d is its expectation, the rate. An output that is a state is zoned out with it.
+
+    Args:
+        cell: the cell inside.
+        rate: one probability, or a tuple with one for each state of the cell.
+        seed: an integer, for draws that come again.
+
+    >>> from kerasrnn.cells import LSTM
+    >>> Zoneout(LSTM(4), rate=(0.05, 0.5)).state_size
+    (4, 4)
+    """
+
+    def __init__(self, cell, rate=0.1, seed=None, **kwargs):
+        super().__init__(cell, **kwargs)
+        sizes = tree.flatten(cell.state_size)
+        rates = tuple(rate) if isinstance(rate, (list, tuple)) else (rate,) * len(sizes)
+        if len(rates) != len(sizes):
+            raise ValueError(
+                f"rate: expected one probability or {len(sizes)}, one for each state, received "
+                f"{rate!r}; state_size is {cell.state_size}."
+            )
+        self.rate = tuple(_checked_rate("rate", r) for r in rates)
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def project(self, x, training=None):
+        z = self.cell.project(x, training=training)
+        if not training:
+            return z, None
+        lead, sizes = ops.shape(x)[:-1], tree.flatten(self.state_size)
+        draws = [keras.random.uniform((*lead, size), seed=self.seed_generator) for size in sizes]
+        return z, tuple(draw < rate for draw, rate in zip(draws, self.rate, strict=True))
+
+    def step(self, z, state, linear, *constants):
+        z, keep = z
+        output, new = self.cell.step(z, state, linear, *constants)
+        old, found = tree.flatten(state), tree.flatten(new)
+        if keep is None:
+            mixed = [r * s + (1 - r) * n for r, s, n in zip(self.rate, old, found, strict=True)]
+        else:
+            mixed = [ops.where(k, s, n) for k, s, n in zip(keep, old, found, strict=True)]
+        outputs = [
+            next((m for m, n in zip(mixed, found, strict=True) if n is o), o)
+            for o in tree.flatten(output)
+        ]
+        return tree.pack_sequence_as(output, outputs), tree.pack_sequence_as(state, mixed)
+
+    def get_config(self):
+        return {**super().get_config(), "rate": list(self.rate), "seed": self.seed}
+
+
+@keras.saving.register_keras_serializable(package="kerasrnn")
+class Residual(Wrapper):
+    """The cell's output plus its input: y(t) = x(t) + f(x(t), h(t-1)) (Wu et al. 2016, GNMT).
+
+    >>> from kerasrnn.cells import GRU
+    >>> Residual(GRU(3)).output_size
+    3
+    """
+
+    def build(self, input_shape):
+        if input_shape[-1] != self.output_size:
+            raise ValueError(
+                f"Residual: expected inputs with {self.output_size} features, as many as the "
+                f"cell's output has, received {input_shape[-1]}; project them first."
+            )
+        super().build(input_shape)
+
+    def project(self, x, training=None):
+        return self.cell.project(x, training=training), x
+
+    def step(self, z, state, linear, *constants):
+        z, x = z
+        output, state = self.cell.step(z, state, linear, *constants)
+        return output + x, state

@@ -1,0 +1,186 @@
+"""`adopt`: an existing Keras model, its recurrent layers moved onto the engine."""
+
+from dataclasses import dataclass, field
+
+import keras
+
+from kerasrnn.cells import GRU, LSTM, Cell, Dropout, SimpleRNN
+from kerasrnn.layers.bidirectional import Bidirectional
+from kerasrnn.layers.recurrent import Recurrent
+
+GATED = ("activation", "recurrent_activation", "use_bias")
+# stock layer -> (our cell, the options that carry over)
+STOCK = {
+    keras.layers.LSTM: (LSTM, (*GATED, "unit_forget_bias")),
+    keras.layers.GRU: (GRU, (*GATED, "reset_after")),
+    keras.layers.SimpleRNN: (SimpleRNN, ("activation", "use_bias")),
+}
+WEIGHTS = ("kernel", "recurrent", "bias")
+INITIALIZERS = tuple(f"{name}_initializer" for name in WEIGHTS)
+EXTRAS = tuple(f"{name}_{kind}" for name in WEIGHTS for kind in ("regularizer", "constraint"))
+ZERO_OUTPUT = "zero_output_for_mask=True"
+
+
+@dataclass
+class Adoption:
+    """What `adopt` replaced, and what it left and why: pairs (layer name, what or why)."""
+
+    replaced: list = field(default_factory=list)
+    left: list = field(default_factory=list)
+
+    def __str__(self):
+        lines = [f"replaced {name}: {what}" for name, what in self.replaced]
+        return "\n".join(lines + [f"left {name}: {why}" for name, why in self.left])
+
+
+def adopt(model):
+    """The same model, the same weights, the same outputs, running on the recurrence engine.
+
+    Stock `LSTM`, `GRU`, `SimpleRNN`, `RNN` over a kerasrnn cell, and `Bidirectional` around them
+    become `Recurrent` and `Bidirectional` of this package; every other layer is taken over as it
+    is, the very same object. Weights are copied. A compiled model comes back compiled, its
+    optimizer at its beginning. In training, `dropout` and `recurrent_dropout` draw one mask for
+    all gates.
+
+    Args:
+        model: a built Sequential or functional model, nested ones included.
+
+    Returns:
+        The new model; `print(model.adoption)` says what was replaced, what was left, and why.
+
+    Raises:
+        ValueError: if the model is not built, or is neither Sequential nor functional.
+
+    >>> model = keras.Sequential([keras.Input((None, 3)), keras.layers.LSTM(4, name="reader")])
+    >>> print(adopt(model).adoption)
+    replaced reader: LSTM by Recurrent(LSTM)
+    """
+    _check(model)
+    adoption = Adoption()
+    adopted = _rebuilt(model, adoption, {})
+    if model.compiled and model.get_compile_config():
+        adopted.compile_from_config(model.get_compile_config())
+    adopted.adoption = adoption
+    return adopted
+
+
+def _check(model):
+    if not isinstance(model, keras.Model) or not _is_graph(model):
+        raise ValueError(
+            f"model: expected a Sequential or functional keras.Model, received {model!r}; in a "
+            "subclassed model write Recurrent(LSTM(units)) in place of LSTM(units)."
+        )
+    if not model.built:
+        raise ValueError(
+            f"model: expected a built model, received {model.name!r} without weights; call it "
+            "once, or give it an Input."
+        )
+
+
+def _is_graph(model):
+    """Whether the model's layers and calls can be walked."""
+    return isinstance(model, keras.Sequential) or hasattr(model, "_operations_by_depth")
+
+
+def _rebuilt(model, adoption, successors):
+    """The model with every layer replaced that can be, nested models too, each layer once."""
+
+    def successor(layer):
+        if id(layer) not in successors:
+            successors[id(layer)] = _successor(layer, adoption, successors)
+        return successors[id(layer)]
+
+    if isinstance(model, keras.Sequential):
+        return keras.models.clone_model(model, clone_function=successor)
+    return keras.models.clone_model(model, clone_function=successor, call_function=_call)
+
+
+def _call(layer, *args, **kwargs):
+    """Call a layer as the stock one was called: the second argument was the initial state."""
+    if isinstance(layer, (Recurrent, Bidirectional)) and len(args) > 1:
+        names = ("initial_state", "mask", "training")
+        kwargs |= dict(zip(names, args[1:], strict=False))
+        args = args[:1]
+    return layer(*args, **kwargs)
+
+
+def _successor(layer, adoption, successors):
+    """What stands in a layer's place: a layer of ours with its weights, or the layer itself."""
+    if isinstance(layer, keras.Model) and _is_graph(layer):
+        return _rebuilt(layer, adoption, successors)
+    if not isinstance(layer, (keras.layers.RNN, keras.layers.Bidirectional)):
+        inner = getattr(layer, "layer", None)
+        if isinstance(inner, keras.layers.RNN) or isinstance(layer, keras.Model):
+            adoption.left.append((layer.name, f"inside {type(layer).__name__}"))
+        return layer
+    why = _refusal(layer)
+    if why:
+        adoption.left.append((layer.name, why))
+        return layer
+    ours = _translated(layer)
+    built = layer.get_build_config()
+    ours.build(tuple(built.get("input_shape") or built["shapes_dict"]["sequences_shape"]))
+    ours.set_weights(layer.get_weights())
+    ours.built = True
+    ours.trainable = layer.trainable
+    what = f"{type(layer).__name__} by {_described(ours)}"
+    adoption.replaced.append((layer.name, what))
+    return ours
+
+
+def _described(layer):
+    if isinstance(layer, Bidirectional):
+        return f"Bidirectional({_described(layer.forward_layer)})"
+    inside, cell = type(layer.cell).__name__, getattr(layer.cell, "cell", None)
+    inside = inside if cell is None else f"{inside}({type(cell).__name__})"
+    return f"Recurrent({inside})"
+
+
+def _refusal(layer):
+    """Why a recurrent layer is left as it is, or None."""
+    if isinstance(layer, keras.layers.Bidirectional):
+        if type(layer) is not keras.layers.Bidirectional:
+            return f"{type(layer).__name__} is a class of its own"
+        for inner in (layer.forward_layer, layer.backward_layer):
+            why = _refusal(inner)
+            if why and why != ZERO_OUTPUT:  # Bidirectional zeroes padding here as there
+                return f"its {inner.name}: {why}"
+        return None
+    if type(layer) is keras.layers.RNN and isinstance(layer.cell, Cell):
+        return ZERO_OUTPUT if layer.zero_output_for_mask else None
+    if type(layer) not in STOCK:
+        return f"{type(layer).__name__} is not a stock LSTM, GRU or SimpleRNN"
+    extras = [name for name in EXTRAS if getattr(layer, name) is not None]
+    if layer.activity_regularizer is not None:
+        extras.append("activity_regularizer")
+    if extras:
+        return f"it has {', '.join(extras)}"
+    return ZERO_OUTPUT if layer.zero_output_for_mask else None
+
+
+def _translated(layer):
+    """Our layer for a stock one, without its weights."""
+    if isinstance(layer, keras.layers.Bidirectional):
+        return Bidirectional(
+            _translated(layer.forward_layer),
+            _translated(layer.backward_layer),
+            merge_mode=layer.merge_mode,
+            name=layer.name,
+            dtype=layer.dtype_policy,
+        )
+    options = ("return_sequences", "return_state", "go_backwards", "stateful")
+    options = {name: getattr(layer, name) for name in options}
+    return Recurrent(_cell(layer), **options, name=layer.name, dtype=layer.dtype_policy)
+
+
+def _cell(layer):
+    if type(layer) is keras.layers.RNN:
+        return type(layer.cell).from_config(layer.cell.get_config())
+    kind, names = STOCK[type(layer)]
+    options = {name: getattr(layer, name) for name in (*names, *INITIALIZERS)}
+    policy = layer.cell.dtype_policy
+    cell = kind(layer.units, **options, dtype=policy)
+    if layer.dropout or layer.recurrent_dropout:
+        rates = {"rate": layer.dropout, "recurrent_rate": layer.recurrent_dropout}
+        cell = Dropout(cell, **rates, seed=layer.cell.seed, dtype=policy)
+    return cell

@@ -1,0 +1,115 @@
+"""Dropout, zoneout and residual connections around a cell."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kerasrnn.cells import GRU, LSTM, Dropout, Residual, SimpleRNN, Zoneout
+from kerasrnn.layers import Recurrent
+from tests.recurrent_cases import everything, float64, mask_of, scatter, values, worst
+
+H = D = 4
+
+
+def running(cell, **options):
+    layer = Recurrent(cell, return_sequences=True, **options)
+    layer.build((None, None, D))
+    scatter(layer)
+    return layer
+
+
+def reseeded(layer, value):
+    layer.cell.seed_generator.state.assign([value, 3])
+    return layer
+
+
+@pytest.mark.parametrize("kind", ["none", "right"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Dropout(LSTM(H), rate=0.3, recurrent_rate=0.4),
+        lambda: Zoneout(LSTM(H), rate=(0.3, 0.6)),
+        lambda: Residual(GRU(H)),
+        lambda: Residual(Zoneout(Dropout(GRU(H, reset_after=False), 0.2, 0.3), 0.4)),
+    ],
+)
+def test_replay_equals_the_loop(make, kind):
+    with float64():
+        layer, x = running(make(), return_state=True), values(3, 5, D)
+        generators = [c.seed_generator for c in layer.cell._flatten_layers() if hasattr(c, "seed")]
+        start = [g.state.numpy() for g in generators]
+        found = []
+        for runner in ("loop", "replay"):
+            layer.runner = runner
+            for g, state in zip(generators, start, strict=True):
+                g.state.assign(state)
+            found.append(everything(layer, x, mask=mask_of(kind), training=True))
+        assert worst(found[1], found[0]) < 1e-9
+
+
+def test_dropout_drops_the_same_at_every_step_and_nothing_at_inference():
+    layer = reseeded(running(Dropout(SimpleRNN(H, activation=None), rate=0.5, seed=1)), 5)
+    layer.cell.cell.set_weights([np.eye(D), np.zeros((H, H)), np.zeros(H)])
+    x = tf.fill((8, 6, D), 3.0)
+    dropped = layer(x, training=True).numpy()
+    assert set(np.unique(dropped)) == {0.0, 6.0}
+    np.testing.assert_array_equal(dropped, dropped[:, :1].repeat(6, axis=1))
+    assert not np.array_equal(layer(x, training=True), dropped)
+    np.testing.assert_array_equal(layer(x, training=False), x)
+
+
+def test_recurrent_dropout_drops_the_state_in_every_product():
+    layer = running(Dropout(SimpleRNN(H, activation=None), recurrent_rate=0.5, seed=1))
+    layer.cell.cell.set_weights([np.eye(D), np.eye(H), np.zeros(H)])
+    found = layer(tf.ones((8, 4, D)), training=True).numpy()
+    kept = np.isclose(found[:, 1], 3.0)  # 1 + 1 / 0.5
+    assert 0 < kept.mean() < 1
+    np.testing.assert_allclose(found[kept.nonzero()[0], :, kept.nonzero()[1]][:, 3], 15.0)
+    np.testing.assert_allclose(found.transpose(0, 2, 1)[~kept], 1.0)
+
+
+def test_zoneout_keeps_units_and_mixes_them_at_inference():
+    layer = running(Zoneout(SimpleRNN(H, activation=None), rate=0.25, seed=1))
+    layer.cell.cell.set_weights([np.eye(D), np.zeros((H, H)), np.zeros(H)])
+    x = tf.reshape(tf.range(1.0, 201.0), (1, 200, 1)) * tf.ones((16, 1, D))
+    found = layer(x, training=True).numpy()
+    before = np.concatenate([np.zeros((16, 1, D)), found[:, :-1]], axis=1)
+    kept = found == before
+    assert abs(kept.mean() - 0.25) < 0.02
+    np.testing.assert_array_equal(found[~kept], x.numpy()[~kept])
+    np.testing.assert_allclose(layer(x)[0, :2, 0], [0.75, 0.25 * 0.75 + 0.75 * 2])
+
+
+def test_residual_adds_the_input():
+    layer = running(Residual(GRU(H)))
+    plain = Recurrent(layer.cell.cell, return_sequences=True)
+    x = values(2, 5, D)
+    np.testing.assert_allclose(layer(x), plain(x) + x, atol=1e-6)
+
+
+def test_wrapped_cells_save_and_load(tmp_path):
+    cell = Residual(Zoneout(Dropout(LSTM(H), 0.1, 0.2, seed=3), (0.1, 0.3), seed=4))
+    model = keras.Sequential([keras.Input((None, D)), Recurrent(cell)])
+    scatter(model)
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    zoneout = again.layers[0].cell.cell
+    assert (zoneout.rate, zoneout.seed) == ((0.1, 0.3), 4)
+    assert (zoneout.cell.rate, zoneout.cell.recurrent_rate, zoneout.cell.seed) == (0.1, 0.2, 3)
+    np.testing.assert_array_equal(again(values(2, 5, D)), model(values(2, 5, D)))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Dropout(GRU(H), rate=1.0), r"rate: expected a probability in \[0, 1\)"),
+        (lambda: Dropout(GRU(H), recurrent_rate=-1), "recurrent_rate: expected a probability"),
+        (lambda: Zoneout(LSTM(H), rate=(0.1,)), "rate: expected one probability or 2, one for"),
+        (lambda: Residual(GRU(H)).build((None, 7)), "expected inputs with 4 features"),
+        (lambda: Dropout(keras.layers.GRUCell(H)), r"Dropout\(cell\): expected a kerasrnn"),
+    ],
+)
+def test_bad_options_are_named(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
