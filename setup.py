@@ -46,7 +46,7 @@ setup(
             "gensim>=4.4,<5",
             "ruff>=0.14,<0.18",
             "build>=1.2,<2",
-            "psutil>=6,<8",
+            "psutil>=6,<8", "setuptools>=68", "wheel>=0.43",
         ],
         "sentencepiece-onnx": ["onnxruntime-extensions>=0.14,<0.16"],
     },

@@ -20,7 +20,8 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _train_lm(args) -> None:
+def _train_lm(args) -> int | None:
+    from kerasrnn.runs import Interrupted
     from kerasrnn.tasks import language_model as task
     from kerasrnn.tasks.settings import changed
 
@@ -34,7 +35,11 @@ def _train_lm(args) -> None:
     settings = changed(task.PRESETS[args.preset], assignments)
     job = task.Job(args.text, args.level, settings, args.seed, args.out, args.overwrite)
     with contextlib.redirect_stdout(sys.stderr):
-        best = task.train(job, say, verbose=1 if sys.stderr.isatty() else 2)
+        try:
+            best = task.train(job, say, verbose=1 if sys.stderr.isatty() else 2)
+        except Interrupted as stop:
+            say(f"kerasrnn: {stop}")
+            return stop.exit_code
     _print(args, {"run": args.out, **best}, f"{args.out}: {_figures(best)}")
 
 
@@ -155,14 +160,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     args = make_parser().parse_args(argv)
     try:
-        args.function(args)
+        return args.function(args) or 0
     except InputError as error:
         say(f"kerasrnn: {error}")
         return 2
     except KeyboardInterrupt:
         say("kerasrnn: stopped")
         return STOPPED
-    return 0
+    except BrokenPipeError:  # the reader of our output left, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 if __name__ == "__main__":

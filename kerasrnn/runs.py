@@ -11,7 +11,6 @@ import json
 import shutil
 import signal
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -30,7 +29,15 @@ CHECKPOINT_SECONDS = 60.0
 
 
 class Interrupted(Exception):
-    """Training stopped because the user asked; the checkpoint is written."""
+    """Training stopped because the user asked; the checkpoint is written.
+
+    `exit_code` is 130 after Ctrl-C, as shells have it, and 0 after SIGTERM (preemption).
+    """
+
+    def __init__(self, run: Path, progress: Progress, number: int):
+        done = f"{progress.epoch} epochs and {progress.batch} batches"
+        super().__init__(f"stopped after {done} in {run}; the same command goes on")
+        self.exit_code = 130 if number == signal.SIGINT else 0
 
 
 def find(path: str | Path, config: dict) -> Path | None:
@@ -132,6 +139,8 @@ def _changed(before, now) -> str:
 
 def load_model(path: str | Path) -> keras.Model:
     """The best model of a run (InputError when it is missing or damaged)."""
+    import kerasrnn.models  # noqa: F401  (Keras finds a class only where it has been imported)
+
     file = Path(path) / MODEL
     try:
         return keras.saving.load_model(file)
@@ -171,6 +180,13 @@ def read_progress(path: Path) -> Progress | None:
         ) from error
 
 
+@dataclass
+class Asked:
+    """The signal that asked to stop, 0 before."""
+
+    signal: int = 0
+
+
 class Checkpoints(keras.callbacks.Callback):
     """Writes `checkpoint/` every minute, after each epoch and when asked to stop.
 
@@ -192,7 +208,7 @@ class Checkpoints(keras.callbacks.Callback):
         self.run, self.progress, self.batches, self.epochs = run, progress, batches, epochs
         self.carried = carried
         self.pending = read_state(run)
-        self.asked = threading.Event()
+        self.asked = Asked()
         self.written = time.monotonic()
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -211,9 +227,9 @@ class Checkpoints(keras.callbacks.Callback):
         self.progress.batch += 1
         if self.progress.batch == self.batches:
             return  # the end of the epoch follows, with its validation
-        if self.asked.is_set():
+        if self.asked.signal:
             self._save()
-            raise Interrupted
+            raise Interrupted(self.run, self.progress, self.asked.signal)
         if time.monotonic() - self.written > CHECKPOINT_SECONDS:
             self._save()
 
@@ -221,8 +237,8 @@ class Checkpoints(keras.callbacks.Callback):
         self.progress.epoch, self.progress.batch = epoch + 1, 0
         self.progress.finished = self.progress.epoch == self.epochs
         self._save()
-        if self.asked.is_set() and not self.progress.finished:
-            raise Interrupted
+        if self.asked.signal and not self.progress.finished:
+            raise Interrupted(self.run, self.progress, self.asked.signal)
 
     def _seeds(self) -> list:
         """What the model's random numbers come from; Keras does not save it."""
@@ -255,13 +271,13 @@ def read_state(run: Path) -> dict[str, list[np.ndarray]]:
 
 
 @contextlib.contextmanager
-def stopping(asked: threading.Event) -> Iterator[None]:
-    """Ctrl-C and SIGTERM set `asked`; a second one stops at once."""
+def stopping(asked: Asked) -> Iterator[None]:
+    """Ctrl-C and SIGTERM ask to stop; a second one stops at once."""
 
     def ask(number, frame):
-        if asked.is_set():
+        if asked.signal:
             raise KeyboardInterrupt
-        asked.set()
+        asked.signal = number
         print("\nstopping after this batch; once more to stop at once", flush=True)
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}

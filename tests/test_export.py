@@ -190,7 +190,7 @@ def test_what_export_refuses(tmp_path, exported):
     for arguments, message in (
         (
             (model, out),
-            f"out: expected a folder that does not exist yet, got {out}; give another name",
+            f"--out: expected a folder that does not exist yet, got {out}; give another name",
         ),
         (
             (model, tmp_path / "x", ["onx"]),

@@ -55,7 +55,7 @@ def stop_after(batches: int):
         def on_train_batch_begin(self, batch, logs=None):
             self.seen += 1
             if self.seen == batches:
-                self.checkpoints.asked.set()
+                self.checkpoints.asked.signal = 2
 
     return Stop
 

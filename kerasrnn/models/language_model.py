@@ -12,7 +12,7 @@ import tensorflow as tf
 from keras import ops
 
 from kerasrnn.carry import CarriesState
-from kerasrnn.cells import CELLS
+from kerasrnn.cells import CELLS, Cell, Dropout
 from kerasrnn.decoding import Decoded, sample
 from kerasrnn.errors import InputError
 from kerasrnn.layers import Recurrent
@@ -281,8 +281,11 @@ class LanguageModel(CarriesState, keras.Model):
         return cls(tokenizer, **config)
 
 
-def _cell(name: str, units: int, recurrent_dropout: float, policy):
-    return CELLS[name](units, dtype=policy)
+def _cell(name: str, units: int, recurrent_dropout: float, policy) -> Cell:
+    cell = CELLS[name](units, dtype=policy)
+    if not recurrent_dropout:
+        return cell
+    return Dropout(cell, recurrent_rate=recurrent_dropout, dtype=policy)
 
 
 def _sizes(layer: Recurrent) -> list[int]:

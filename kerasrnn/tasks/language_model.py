@@ -186,10 +186,10 @@ def train(job: Job, say: Callable[[str], None], verbose: int = 1) -> dict:
     # Everything that can be refused is, before the run folder is touched.
     with runs.staging(job.out) as folder:
         ids, report = encode(job.text, tokenizer, folder / IDS)
-        say(f"{report}; {tokenizer.size} ids")
         batches = len(datasets(job, ids)[0](Position()))
         model = model or make_model(job, tokenizer, batches * s.epochs, say)
         run = runs.open_run(job.out, config, job.overwrite)
+        say(f"{report}; {tokenizer.size} ids")
         at, held_out = datasets(job, ids.moved(run / IDS))
     if progress.epoch or progress.batch:
         say(f"going on in epoch {progress.epoch + 1}, batch {progress.batch + 1}")
