@@ -61,7 +61,7 @@ def export(model, out: str | Path, formats: Sequence[str] = FORMATS) -> list[Pat
         if name not in WRITERS:
             raise InputError("format", f"one of {', '.join(WRITERS)}", name, "choose one of them")
     if out.exists():
-        raise InputError("out", "a folder that does not exist yet", out, "give another name")
+        raise InputError("--out", "a folder that does not exist yet", out, "give another name")
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
