@@ -10,7 +10,7 @@ import tensorflow as tf
 from onnx import compose, helper
 
 from kerasrnn.export.onnx_text import OPSET, detokenizer_graph, tokenizer_graph
-from kerasrnn.export.tf2onnx_patch import load_tf2onnx
+from kerasrnn.export.tf2onnx_patch import HANDLERS, load_tf2onnx
 from kerasrnn.text import Tokenizer
 
 TF2ONNX_OPSET = 18  # the newest that tf2onnx writes; ONNX's own converter goes on from there
@@ -22,8 +22,12 @@ def convert(
 ) -> onnx.ModelProto:
     """A function of tensors, traced for `signature`, as ONNX with the given output names."""
     traced = tf.function(function, input_signature=signature)
-    tf2onnx = load_tf2onnx()
-    model, _ = tf2onnx.convert.from_function(traced, input_signature=signature, opset=TF2ONNX_OPSET)
+    model, _ = load_tf2onnx().convert.from_function(
+        traced,
+        input_signature=signature,
+        opset=TF2ONNX_OPSET,
+        custom_op_handlers=dict(HANDLERS),
+    )
     model = onnx.version_converter.convert_version(model, OPSET)
     model.ir_version = IR_VERSION
     for output, name in zip(model.graph.output, outputs, strict=True):

@@ -1,7 +1,10 @@
-"""tf2onnx with numpy 2.
+"""What tf2onnx 1.17 lacks, in one place.
 
-tf2onnx 1.17 calls numpy 1 names; Keras carries the repair for its own export. Delete this file
-when tf2onnx runs with numpy 2 by itself.
+- numpy 2: it calls numpy 1 names; Keras carries the repair for its own export.
+- `SelectV2` becomes c · x + (1 - c) · y, which is NaN where the side not chosen is infinite;
+  ONNX's `Where` chooses.
+
+Delete an entry when tf2onnx no longer needs it.
 """
 
 
@@ -12,3 +15,11 @@ def load_tf2onnx():
 
     patch_tf2onnx()
     return tf2onnx
+
+
+def _where(context, node, name, arguments):
+    node.type = "Where"
+    return node
+
+
+HANDLERS = {"SelectV2": (_where, [])}
