@@ -104,6 +104,8 @@ def test_ties_go_to_the_lower_id():
     assert choose(tied, [0.0, 0.5, 0.99], top_k=1).tolist() == [1, 1, 1]
     assert choose(tied, [0.0, 0.4999, 0.9], top_k=2).tolist() == [1, 1, 2]
     assert choose(np.zeros([4, 4]), [0.1, 0.3, 0.6, 0.9]).tolist() == [0, 1, 2, 3]
+    # A share runs from its lower bound, which belongs to it, to its upper, which does not.
+    assert choose(np.zeros([3, 4]), [0.0, 0.25, 0.75]).tolist() == [0, 1, 3]
 
 
 @pytest.mark.parametrize("low", [-1e9, -1e30, -np.inf])
