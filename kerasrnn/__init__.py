@@ -3,11 +3,14 @@
 from importlib import import_module
 
 _PLACES = {
+    "Bidirectional": "kerasrnn.layers",
     "CharTokenizer": "kerasrnn.text",
     "InputError": "kerasrnn.errors",
     "LanguageModel": "kerasrnn.models.language_model",
+    "Recurrent": "kerasrnn.layers",
     "SentencePieceTokenizer": "kerasrnn.text",
     "WordTokenizer": "kerasrnn.text",
+    "adopt": "kerasrnn.layers",
 }
 __all__ = list(_PLACES)
 
