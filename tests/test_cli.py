@@ -155,6 +155,8 @@ def test_bad_prompts(folder, capsys):
         "kerasrnn: --prompt: expected some text, got an empty string; "
         "leave --prompt out to begin from nothing"
     )
+    line = refused(capsys, "generate", model, "--prompt", "a\udcff")
+    assert line == "kerasrnn: --prompt: expected UTF-8, got 'a\\udcff'; give it as UTF-8"
     for option, value, message in (
         ("--length", 0, "--length: expected 1 or more, got 0; correct it"),
         ("--temperature", -1, "--temperature: expected 0 or more, got -1.0; correct it"),

@@ -32,6 +32,9 @@ def generate(
             model does not know.
     """
     _check(length, temperature, top_k, top_p)
+    for prompt in prompts:
+        if not _is_text(prompt):
+            raise InputError("--prompt", "UTF-8", ascii(prompt), "give it as UTF-8")
     seed = random.SystemRandom().randrange(2**31) if seed is None else seed
     if not 0 <= seed < 2**31:
         raise InputError("--seed", "0 to 2147483647", seed, "give one of them")
@@ -80,6 +83,11 @@ def _from_run(path: Path):
 
     model = runs.load_model(path)
     return lambda values: answer(model, values)
+
+
+def _is_text(prompt: str) -> bool:
+    """Whether the shell's bytes were UTF-8; Python keeps others as surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in prompt)
 
 
 def _check(length: int, temperature: float, top_k: int, top_p: float) -> None:
