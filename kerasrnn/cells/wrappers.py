@@ -99,8 +99,8 @@ class Dropout(Wrapper):
     def step(self, z, state, linear, *constants):
         z, kept = z
 
-        def dropped(h, weight, columns=None):
-            return linear(_drop(h, kept, self.recurrent_rate), weight, columns)
+        def dropped(h, weight, columns=None, blocks=1):
+            return linear(_drop(h, kept, self.recurrent_rate), weight, columns, blocks)
 
         return self.cell.step(z, state, dropped, *constants)
 
