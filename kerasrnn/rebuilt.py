@@ -90,7 +90,7 @@ class Rebuilt:
     def results(self, scanned, kept):
         """y of every product: where z + y was kept in place of z, nothing is left for y."""
         sums = {k: i for i, k in self.sums.items()}
-        count = len(self.steps.products)
+        count = len(self.steps.trial_results)
         return [tf.zeros_like(scanned[sums[k]]) if k in sums else next(kept) for k in range(count)]
 
     def gradients(self, scanned, states, results, upstream):
@@ -105,15 +105,17 @@ class Rebuilt:
         """Run the step on stubs for its products and differentiate it."""
         fixed = [tf.identity(f) for f in fixed]
         weights = [tf.identity(w) if i in self.direct else w for i, w in enumerate(self.weights)]
-        calls = enumerate(zip(results, self.transposed, strict=True))
+        calls, count = iter(self.transposed), 0
         d_products = [None] * len(results)
 
-        def linear(h, weight, columns=None):
-            k, (y, transposed) = next(calls)
-            y = _stub(h, y, transposed, d_products, k)
+        def linear(h, weight, columns=None, blocks=1):
+            nonlocal count
+            places = slice(count, count + blocks)
+            count += blocks
+            y = _stub(h, results[places], next(calls), d_products, places)
             if stubs is not None:
-                stubs.append(y)
-            return y
+                stubs.extend(y)
+            return y[0] if blocks == 1 else y
 
         with scope_of(self.cell, weights):
             new, own = run(scanned, fixed, states, linear)
@@ -145,13 +147,13 @@ class Rebuilt:
     def specs(self):
         """Of what the backward loop stacks: dy of every product, and each dz that is no dy."""
         leaves = [self.steps.scanned[i] for i in self.own]
-        return [p.output for p in self.steps.products] + [
+        return self.steps.result_specs() + [
             Spec(tuple(leaf.shape[1:]), leaf.dtype.name) for leaf in leaves
         ]
 
     def assemble(self, d_states, sums, ys):
         """([gradient of each leaf of (z, states, constants)], [of each weight], {Factor: dY})."""
-        steps, d_products = self.steps, ys[: len(self.steps.products)]
+        steps, d_products = self.steps, ys[: len(self.steps.trial_results)]
         d_scanned = dict(zip(self.own, ys[len(d_products) :], strict=True))
         d_scanned.update({i: d_products[k] for i, k in self.same.items()})
         sums = dict(zip(self.summed, sums, strict=True))
@@ -164,6 +166,8 @@ class Rebuilt:
         d_z, d_constants = steps.distribute(d_scanned, d_fixed)
         own = list(zip(d_states, steps.states, strict=True))[: steps.count]
         d_states = [d if is_float(s) else None for d, s in own]
+        blocks = iter(d_products)
+        d_products = [[next(blocks) for _ in range(p.blocks)] for p in steps.products]
         factors = dict(zip(self._factors(), d_products, strict=True))
         return d_z + d_states + d_constants, d_weights, factors
 
@@ -190,24 +194,25 @@ def _only_added(z, y):
     return len(uses) == 1 and uses.pop().type in ("Add", "AddV2")
 
 
-def _stub(h, y, transposed, d_products, k):
-    """y in place of h W; what comes back, dy, is noted and goes on as dy Wᵀ."""
+def _stub(h, y, transposed, d_products, places):
+    """y in place of h W, in its blocks; what comes back, dy, is noted and goes on as dy Wᵀ."""
 
     @tf.custom_gradient
     def product(h):
-        def gradient(dy):
-            d_products[k] = dy
-            return ops.matmul(dy, transposed)
+        def gradient(*dy):
+            d_products[places] = dy
+            return ops.matmul(dy[0] if len(dy) == 1 else ops.concatenate(dy, -1), transposed)
 
-        return tf.identity(y), gradient
+        return [tf.identity(block) for block in y], gradient
 
     return product(h)
 
 
 def weight_gradient(factor, h, dy, weight):
     """Hᵀ dY over all T B rows, in the place of the product's columns, as the weight's dtype."""
-    h, dy = (tf.reshape(x, [-1, x.shape[-1]]) for x in (h, dy))
-    g = tf.cast(tf.matmul(h, dy, transpose_a=True), weight.dtype)
+    h = tf.reshape(h, [-1, h.shape[-1]])
+    blocks = [tf.matmul(h, tf.reshape(d, [-1, d.shape[-1]]), transpose_a=True) for d in dy]
+    g = tf.cast(blocks[0] if len(blocks) == 1 else tf.concat(blocks, -1), weight.dtype)
     if factor.columns is None:
         return g
     start, stop = factor.columns

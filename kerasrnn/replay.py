@@ -11,8 +11,9 @@ import weakref
 from itertools import chain
 
 import tensorflow as tf
-from keras import ops, tree
+from keras import tree
 
+from kerasrnn.cells.base import matmul
 from kerasrnn.rebuilt import Rebuilt, is_float, lookup, scope_of, weight_gradient
 from kerasrnn.steps import AutocastScope, Steps, project, scan, time_major
 
@@ -141,10 +142,12 @@ class Tape:
         self.calls, self.addends = iter(zip(products, weights, strict=True)), addends
         self.results, self.inputs = [], []
 
-    def linear(self, h, weight, columns=None):
+    def linear(self, h, weight, columns=None, blocks=1):
         product, W = next(self.calls)
-        y, z = ops.matmul(h, W), self.addends.get(len(self.results))
-        self.results.append(y if z is None else z + y)
+        y = matmul(h, W, blocks=blocks)
+        for block in [y] if blocks == 1 else y:
+            z = self.addends.get(len(self.results))
+            self.results.append(block if z is None else z + block)
         if product.state is None:
             self.inputs.append(h)
         return y
@@ -165,7 +168,7 @@ def record(cell, sequences, z, states, constants, weights, mask):
             return new, [new[i] for i in emitted] + own + before + tape.results + tape.inputs
 
         groups = [[steps.state_specs()[i] for i in emitted], steps.own_specs()]
-        groups += [[steps.state_specs()[i] for i in unseen], [p.output for p in steps.products]]
+        groups += [[steps.state_specs()[i] for i in unseen], steps.result_specs()]
         groups += [[p.input for p in steps.products if p.state is None]]
         finals, ys = scan(body, steps.scanned, steps.states, list(chain(*groups)))
     stacks, own, before, results, inputs = _cut(ys, [len(group) for group in groups])
@@ -184,7 +187,7 @@ def rewind(cell, sequences, z, states, constants, weights, mask, outputs, kept, 
     """The backward loop.
 
     Returns the gradients of the leaves of (z, states, constants), those of the weights that the
-    step uses directly, and dY [T, B, ...] of every product.
+    step uses directly, and dY [T, B, ...] of every product, in its blocks.
     """
     with AutocastScope(cell.compute_dtype):
         with scope_of(cell, weights):

@@ -10,6 +10,8 @@ import keras
 from keras import ops, tree
 from keras.src.backend import AutocastScope  # weights in the cell's compute dtype, as in a layer
 
+from kerasrnn.cells.base import matmul
+
 BATCH, OTHER = 97, 89  # stand for sizes not known yet where a step is tried on zeros
 
 
@@ -41,9 +43,10 @@ class Product:
 
     weight: Any
     columns: tuple | None
+    blocks: int
     state: int | None
     input: Spec
-    output: Spec
+    output: Spec  # of a block
 
     def select(self, weight):
         """The columns of a weight's value that this product uses."""
@@ -196,13 +199,15 @@ class Steps:
         """Run one step on zeros to learn which products it has and which outputs are states."""
         scanned, fixed, states = self.zeros()
 
-        def linear(h, weight, columns=None):
+        def linear(h, weight, columns=None, blocks=1):
             width = weight.shape[1] if columns is None else columns[1] - columns[0]
-            y = ops.zeros((*h.shape[:-1], width), dtype=h.dtype)
+            shape = (*h.shape[:-1], width // blocks)
+            y = [ops.zeros(shape, dtype=h.dtype) for _ in range(blocks)]
             source = next((i for i, s in enumerate(states) if s is h), None)
-            self.products.append(Product(weight, columns, source, self._spec(h), self._spec(y)))
-            self.trial_results.append(y)
-            return y
+            spec = (self._spec(h), self._spec(y[0]))
+            self.products.append(Product(weight, columns, blocks, source, *spec))
+            self.trial_results.extend(y)
+            return y[0] if blocks == 1 else y
 
         self.output, new = self._step(scanned, fixed, states, linear)
         outputs = tree.flatten(self.output)
@@ -259,7 +264,11 @@ class Steps:
     def plain_linear(weights):
         """The `linear` of one step, by the order of its calls."""
         rest = iter(weights)
-        return lambda h, weight, columns=None: ops.matmul(h, next(rest))
+        return lambda h, weight, columns=None, blocks=1: matmul(h, next(rest), blocks=blocks)
+
+    def result_specs(self):
+        """The spec of every block of every product."""
+        return [p.output for p in self.products for _ in range(p.blocks)]
 
 
 def scan(body, xs, carry, specs, reverse=False, delayed=()):

@@ -49,29 +49,29 @@ class GRU(Gated):
         return self.add_weight(shape, name="bias", initializer=self.bias_initializer)
 
     def project(self, x, training=None):
-        z = ops.matmul(x, self.kernel)
-        if self.bias is None:
-            return z
-        if not self.reset_after:
-            return z + self.bias
+        if self.bias is None or not self.reset_after:
+            return super().project(x, training=training)
         # What U's bias adds to the two gates does not wait for the state; b'_g does (r b'_g).
-        H = self.units
-        gates = self.bias[0] + ops.pad(self.bias[1, : 2 * H], [[0, H]])
-        return z + gates
+        b, b_u = ops.split(self.bias, 2, axis=0)
+        b_z, b_r, b_g = ops.split(b[0], 3)
+        u_z, u_r, _ = ops.split(b_u[0], 3)
+        z, r, g = self.blocks_of(x)
+        return z + (b_z + u_z), r + (b_r + u_r), g + b_g
 
     def step(self, z, h, linear):
         H, U, σ = self.units, self.recurrent_kernel, self.recurrent_activation
+        x_z, x_r, x_g = z
         if self.reset_after:
-            x_z, x_r, x_g = ops.split(z, 3, axis=-1)
-            h_z, h_r, h_g = ops.split(linear(h, U), 3, axis=-1)
+            h_z, h_r, h_g = linear(h, U, blocks=3)
             if self.bias is not None:
                 h_g = h_g + self.bias[1, 2 * H :]
             r = σ(x_r + h_r)
-            update, g = σ(x_z + h_z), self.activation(x_g + r * h_g)
+            g = self.activation(x_g + r * h_g)
         else:
-            x_zr, x_g = ops.split(z, [2 * H], axis=-1)
-            update, r = ops.split(σ(x_zr + linear(h, U, (0, 2 * H))), 2, axis=-1)
+            h_z, h_r = linear(h, U, (0, 2 * H), blocks=2)
+            r = σ(x_r + h_r)
             g = self.activation(x_g + linear(r * h, U, (2 * H, 3 * H)))
+        update = σ(x_z + h_z)
         keep = 1 - update if self.update_replaces else update
         h = keep * h + (1 - keep) * g
         return h, h

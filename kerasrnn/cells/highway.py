@@ -55,17 +55,20 @@ class RecurrentHighway(Gated):
         ]
 
     def project(self, x, training=None):
-        z = ops.matmul(x, self.kernel)
-        return z + self.biases[0] if self.use_bias else z
+        z = self.blocks_of(x)
+        if not self.use_bias:
+            return z
+        biases = ops.split(self.biases[0], 2)
+        return tuple(block + b for block, b in zip(z, biases, strict=True))
 
     def step(self, z, s, linear):
         for layer, U in enumerate(self.recurrent_kernels):
-            a = linear(s, U)
+            g, t = linear(s, U, blocks=2)
             if layer == 0:
-                a = z + a
+                g, t = z[0] + g, z[1] + t
             elif self.use_bias:
-                a = a + self.biases[layer]
-            g, t = ops.split(a, 2, axis=-1)
+                b_g, b_t = ops.split(self.biases[layer], 2)
+                g, t = g + b_g, t + b_t
             t = ops.sigmoid(t)
             s = t * ops.tanh(g) + (1 - t) * s
         return s, s

@@ -51,8 +51,8 @@ class LayerNormLSTM(LSTM):
 
     def step(self, z, state, linear):
         (h, c), ε, σ = state, self.epsilon, self.recurrent_activation
-        a = z + normalised(linear(h, self.recurrent_kernel), self.gain_h, self.shift_h, ε)
-        i, f, g, o = ops.split(a, 4, axis=-1)
+        a = normalised(linear(h, self.recurrent_kernel), self.gain_h, self.shift_h, ε)
+        i, f, g, o = ops.split(z + a, 4, axis=-1)
         c = σ(f) * c + σ(i) * self.activation(g)
         h = σ(o) * self.activation(normalised(c, self.gain_c, self.shift_c, ε))
         return h, (h, c)

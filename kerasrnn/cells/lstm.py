@@ -59,7 +59,8 @@ class LSTM(Gated):
 
     def step(self, z, state, linear):
         h, c = state
-        i, f, g, o = ops.split(z + linear(h, self.recurrent_kernel), 4, axis=-1)
+        y = linear(h, self.recurrent_kernel, blocks=4)
+        i, f, g, o = (z_k + y_k for z_k, y_k in zip(z, y, strict=True))
         σ = self.recurrent_activation
         c = σ(f) * c + σ(i) * self.activation(g)
         h = σ(o) * self.activation(c)

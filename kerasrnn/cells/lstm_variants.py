@@ -52,9 +52,13 @@ class PeepholeLSTM(LSTM):
 
     def step(self, z, state, linear):
         h, c = state
-        a = ops.split(z + linear(h, self.recurrent_kernel), self.blocks, axis=-1)
-        h, c, _ = self.cell_equations(dict(zip(self.gates, a, strict=True)), c)
+        h, c, _ = self.cell_equations(self.sums(z, h, linear), c)
         return h, (h, c)
+
+    def sums(self, z, h, linear):
+        """W x + U h + b of every gate, by its letter."""
+        y = linear(h, self.recurrent_kernel, blocks=self.blocks)
+        return {g: z_g + y_g for g, z_g, y_g in zip(self.gates, z, y, strict=True)}
 
     def cell_equations(self, a, c):
         """From the sums a of every gate: h(t), c(t), and the gates (i, f, o)."""
@@ -154,10 +158,9 @@ class FullGateRecurrenceLSTM(PeepholeLSTM):
 
     def step(self, z, state, linear):
         h, c, *before = state
-        a = ops.split(z + linear(h, self.recurrent_kernel), 4, axis=-1)
-        a = dict(zip(self.gates, a, strict=True))
-        seen = linear(ops.concatenate(before, axis=-1), self.gate_kernel)
-        for name, r in zip("ifo", ops.split(seen, 3, axis=-1), strict=True):
+        a = self.sums(z, h, linear)
+        seen = linear(ops.concatenate(before, axis=-1), self.gate_kernel, blocks=3)
+        for name, r in zip("ifo", seen, strict=True):
             a[name] = a[name] + r
         h, c, gates = self.cell_equations(a, c)
         return h, (h, c, *gates)
@@ -190,7 +193,8 @@ class CoupledLSTM(LSTM):
 
     def step(self, z, state, linear):
         h, c = state
-        i, g, o = ops.split(z + linear(h, self.recurrent_kernel), 3, axis=-1)
+        y = linear(h, self.recurrent_kernel, blocks=3)
+        i, g, o = (z_k + y_k for z_k, y_k in zip(z, y, strict=True))
         i, o = self.recurrent_activation(i), self.recurrent_activation(o)
         c = (1 - i) * c + i * self.activation(g)
         h = o * self.activation(c)

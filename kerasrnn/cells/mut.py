@@ -40,10 +40,16 @@ class Mutation(Gated):
 
     blocks = 3
 
-    def sums(self, *parts):
-        """The parts of z, each [..., H], side by side, and the bias."""
-        z = ops.concatenate(parts, axis=-1)
-        return z if self.bias is None else z + self.bias
+    def biased(self, *parts):
+        """The parts z, r, g of z, each [..., H], with their biases."""
+        if self.bias is None:
+            return parts
+        biases = ops.split(self.bias, 3)
+        return tuple(part + b for part, b in zip(parts, biases, strict=True))
+
+    def blocks_of(self, x):
+        kernels = ops.split(self.kernel, self.kernel_blocks, axis=-1)
+        return tuple(ops.matmul(x, kernel) for kernel in kernels)
 
 
 @keras.saving.register_keras_serializable(package="kerasrnn")
@@ -62,11 +68,12 @@ class MUT1(Mutation):
     kernel_blocks, recurrent_blocks = 2, 2
 
     def project(self, x, training=None):
-        return self.sums(ops.matmul(x, self.kernel), ops.tanh(x))
+        z, r = self.blocks_of(x)
+        return self.biased(z, r, ops.tanh(x))
 
     def step(self, z, h, linear):
         H, U = self.units, self.recurrent_kernel
-        z, r, g = ops.split(z, 3, axis=-1)
+        z, r, g = z
         r = ops.sigmoid(r + linear(h, U, (0, H)))
         g = ops.tanh(g + linear(r * h, U, (H, 2 * H)))
         z = ops.sigmoid(z)
@@ -90,13 +97,14 @@ class MUT2(Mutation):
     kernel_blocks = 2
 
     def project(self, x, training=None):
-        z, g = ops.split(ops.matmul(x, self.kernel), 2, axis=-1)
-        return self.sums(z, x, g)
+        z, g = self.blocks_of(x)
+        return self.biased(z, x, g)
 
     def step(self, z, h, linear):
         H, U = self.units, self.recurrent_kernel
-        zr, g = ops.split(z, [2 * H], axis=-1)
-        z, r = ops.split(ops.sigmoid(zr + linear(h, U, (0, 2 * H))), 2, axis=-1)
+        z, r, g = z
+        h_z, h_r = linear(h, U, (0, 2 * H), blocks=2)
+        z, r = ops.sigmoid(z + h_z), ops.sigmoid(r + h_r)
         g = ops.tanh(g + linear(r * h, U, (2 * H, 3 * H)))
         h = z * g + (1 - z) * h
         return h, h
@@ -118,11 +126,11 @@ class MUT3(Mutation):
     adds_input, kernel_blocks = False, 3
 
     def project(self, x, training=None):
-        return self.sums(ops.matmul(x, self.kernel))
+        return self.biased(*self.blocks_of(x))
 
     def step(self, z, h, linear):
         H, U = self.units, self.recurrent_kernel
-        z, r, g = ops.split(z, 3, axis=-1)
+        z, r, g = z
         z = ops.sigmoid(z + linear(ops.tanh(h), U, (0, H)))
         r = ops.sigmoid(r + linear(h, U, (H, 2 * H)))
         g = ops.tanh(g + linear(r * h, U, (2 * H, 3 * H)))

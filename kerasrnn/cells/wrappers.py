@@ -99,10 +99,10 @@ class Dropout(Wrapper):
     def step(self, z, state, linear, *constants):
         z, kept = z
 
-        def dropped(h, weight, columns=None):
+        def dropped(h, weight, columns=None, blocks=1):
             # Only the state is dropped, not gates that a cell feeds back beside it.
             mask = kept if kept is not None and h.shape[-1] == kept.shape[-1] else None
-            return linear(_drop(h, mask, self.recurrent_rate), weight, columns)
+            return linear(_drop(h, mask, self.recurrent_rate), weight, columns, blocks)
 
         return self.cell.step(z, state, dropped, *constants)
 
