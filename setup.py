@@ -29,7 +29,7 @@ setup(
     packages=packages(),
     install_requires=[
         "tensorflow>=2.20,<2.22",
-        "keras>=3.14,<3.17",
+        "keras>=3.12,<3.17",
         "tensorflow-text>=2.20,<2.22; sys_platform != 'win32'",
         "tf2onnx>=1.16.1,<1.18",
         "onnx>=1.19,<1.24",
