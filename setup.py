@@ -40,7 +40,16 @@ setup(
         "matplotlib>=3.9,<4",
     ],
     extras_require={
-        "test": ["pytest>=8,<10", "ruff>=0.14,<0.18", "build>=1.2,<2", "psutil>=6,<8"],
+        "embeddings": ["gensim>=4.4,<5"],
+        "test": [
+            "pytest>=8,<10",
+            "gensim>=4.4,<5",
+            "ruff>=0.14,<0.18",
+            "build>=1.2,<2",
+            "psutil>=6,<8",
+            "setuptools>=68",
+            "wheel>=0.43",
+        ],
         "sentencepiece-onnx": ["onnxruntime-extensions>=0.14,<0.16"],
     },
     entry_points={"console_scripts": ["kerasrnn = kerasrnn.cli:main"]},

@@ -1,0 +1,176 @@
+"""The command line: parse, wire, print. Results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from kerasrnn.errors import InputError
+
+LEVELS = ("char", "word", "subword")
+STOPPED = 130  # the shell's code for Ctrl-C
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _train_lm(args) -> int | None:
+    from kerasrnn.runs import Interrupted
+    from kerasrnn.tasks import language_model as task
+    from kerasrnn.tasks.settings import changed
+
+    if args.preset not in task.PRESETS:
+        known = ", ".join(task.PRESETS)
+        raise InputError("--preset", f"one of {known}", args.preset, "choose one of them")
+    assignments = [part for group in args.set for part in group]
+    for name in ("epochs", "batch_size"):
+        if getattr(args, name) is not None:
+            assignments.append(f"{name}={getattr(args, name)}")
+    settings = changed(task.PRESETS[args.preset], assignments)
+    job = task.Job(args.text, args.level, settings, args.seed, args.out, args.overwrite)
+    with contextlib.redirect_stdout(sys.stderr):
+        try:
+            best = task.train(job, say, verbose=1 if sys.stderr.isatty() else 2)
+        except Interrupted as stop:
+            say(f"kerasrnn: {stop}")
+            return stop.exit_code
+    _print(args, {"run": args.out, **best}, f"{args.out}: {_figures(best)}")
+
+
+def _figures(row: dict) -> str:
+    return ", ".join(f"{name} {value:.6g}" for name, value in row.items())
+
+
+def _print(args, data, text: str) -> None:
+    print(json.dumps(data, ensure_ascii=False) if args.json else text)
+
+
+def _generate(args) -> None:
+    from kerasrnn.tasks.generation import generate
+
+    prompts = args.prompt if args.prompt else [""]
+    if args.prompt and "" in args.prompt:
+        raise InputError(
+            "--prompt", "some text", "an empty string", "leave --prompt out to begin from nothing"
+        )
+    options = {
+        name: getattr(args, name) for name in ("length", "temperature", "top_k", "top_p", "seed")
+    }
+    with contextlib.redirect_stdout(sys.stderr):
+        texts = generate(args.model, prompts, **options)
+    for text in texts:
+        _print(args, {"text": text}, text)
+
+
+def _evaluate(args) -> None:
+    from kerasrnn.tasks import language_model as task
+
+    with contextlib.redirect_stdout(sys.stderr):
+        values = task.evaluate(args.run, args.text)
+    _print(args, values, _figures(values))
+
+
+def _export(args) -> None:
+    from kerasrnn import runs
+    from kerasrnn.export import FORMATS, export
+
+    formats = FORMATS if args.format == "all" else (args.format,)
+    with contextlib.redirect_stdout(sys.stderr):
+        written = export(runs.load_model(args.run), args.out, formats)
+    _print(args, {"written": [str(p) for p in written]}, "\n".join(str(p) for p in written))
+
+
+def _demo(args) -> None:
+    from kerasrnn.tasks.demo import demo
+
+    with contextlib.redirect_stdout(sys.stderr):
+        lines = demo(Path(args.out), args.overwrite, say)
+    print("\n".join(lines))
+
+
+def _generation_options(parser) -> None:
+    parser.add_argument("--prompt", action="append", help="text to go on with; may be given again")
+    parser.add_argument("--length", type=int, default=200, help="most tokens to add (200)")
+    parser.add_argument(
+        "--temperature", type=float, default=1.0, help="0 takes the likeliest (1.0)"
+    )
+    parser.add_argument(
+        "--top-k", type=int, default=0, help="draw from the k likeliest; 0: all (0)"
+    )
+    parser.add_argument(
+        "--top-p", type=float, default=1.0, help="draw from the likeliest share (1.0)"
+    )
+    parser.add_argument("--seed", type=int, help="the same seed gives the same text")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of every command."""
+    parser = argparse.ArgumentParser(prog="kerasrnn", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(parent, name, run, text, machine=True):
+        made = parent.add_parser(name, help=text, description=text)
+        made.set_defaults(function=run)
+        if machine:
+            made.add_argument("--json", action="store_true", help="print JSON")
+        return made
+
+    demo = command(commands, "demo", _demo, "train, export and run on built-in data", machine=False)
+    demo.add_argument("--out", default="demo", help="folder to write (demo)")
+    demo.add_argument("--overwrite", action="store_true", help="replace an earlier demo")
+
+    train = commands.add_parser("train", help="train a model")
+    tasks = train.add_subparsers(dest="task", required=True, metavar="TASK")
+    lm = command(tasks, "lm", _train_lm, "a language model from text files")
+    lm.add_argument("--text", nargs="+", required=True, metavar="FILE", help="plain or gzip UTF-8")
+    lm.add_argument("--out", required=True, metavar="RUN", help="the run folder")
+    lm.add_argument("--level", choices=LEVELS, default="char", help="what a token is (char)")
+    lm.add_argument("--preset", default="small", help="tiny, small or shakespeare (small)")
+    lm.add_argument("--epochs", type=int)
+    lm.add_argument("--batch-size", type=int)
+    lm.add_argument("--seed", type=int, default=0)
+    lm.add_argument("--set", nargs="+", action="append", default=[], metavar="NAME=VALUE")
+    lm.add_argument("--overwrite", action="store_true", help="begin anew where a run stands")
+
+    generate = command(commands, "generate", _generate, "go on with a text")
+    generate.add_argument("model", metavar="RUN|FILE.onnx|SAVED_MODEL")
+    _generation_options(generate)
+
+    evaluate = command(commands, "evaluate", _evaluate, "measure a run's model")
+    evaluate.add_argument("run", metavar="RUN")
+    evaluate.add_argument("--text", nargs="+", metavar="FILE", help="default: what it validated on")
+
+    export = command(commands, "export", _export, "write ONNX and SavedModel, checked")
+    export.add_argument("run", metavar="RUN")
+    export.add_argument("--format", choices=("onnx", "saved_model", "all"), default="all")
+    export.add_argument(
+        "--out", required=True, metavar="DIR", help="a folder that does not exist yet"
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; the exit code is 2 for what the user got wrong, 130 when stopped."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    args = make_parser().parse_args(argv)
+    try:
+        return args.function(args) or 0
+    except InputError as error:
+        say(f"kerasrnn: {error}")
+        return 2
+    except KeyboardInterrupt:
+        say("kerasrnn: stopped")
+        return STOPPED
+    except BrokenPipeError:  # the reader of our output left, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

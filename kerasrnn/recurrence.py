@@ -175,7 +175,8 @@ def _zero_before_start(output, problem):
     started = started if problem.sequences else started[:, -1]
     extra = len(output.shape) - len(started.shape)
     shape = (*ops.shape(started), *(1,) * extra)
-    return ops.where(ops.reshape(started, shape), output, ops.zeros_like(output))
+    # A plain 0: tf2onnx writes zeros_like as x · 0, which is NaN where x is infinite.
+    return ops.where(ops.reshape(started, shape), output, ops.cast(0, output.dtype))
 
 
 def loop(problem):

@@ -1,0 +1,1 @@
+"""Files -> tf.data batches; knows no model."""

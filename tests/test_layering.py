@@ -6,8 +6,8 @@ import pytest
 
 from tests.conftest import ROOT
 
-OURS = ("kerasrnn", "kerasrnn.pipelines", "kerasrnn.export")
-# place -> what it must not import (prefixes); "ours" is anything of the project.
+# place -> what it must not import (prefixes). The exception that the command line prints,
+# `kerasrnn.errors`, imports nothing and is for all.
 FORBIDDEN = {
     "kerasrnn/text.py": ["kerasrnn"],
     "kerasrnn/decoding.py": ["kerasrnn"],
@@ -46,6 +46,7 @@ def offences(place: str, names: set[str]) -> list[str]:
     rules = [
         rule for prefix, found in FORBIDDEN.items() if place.startswith(prefix) for rule in found
     ]
+    names = {name for name in names if not name.startswith("kerasrnn.errors.")}
     return sorted(n for n in names for rule in rules if n == rule or n.startswith(rule + "."))
 
 

@@ -103,7 +103,9 @@ class Dropout(Wrapper):
         z, kept = z
 
         def dropped(h, weight, columns=None, blocks=1):
-            return linear(_drop(h, kept, self.recurrent_rate), weight, columns, blocks)
+            # Only the state is dropped, not gates that a cell feeds back beside it.
+            mask = kept if kept is not None and h.shape[-1] == kept.shape[-1] else None
+            return linear(_drop(h, mask, self.recurrent_rate), weight, columns, blocks)
 
         return self.cell.step(z, state, dropped, *constants)
 

@@ -1,0 +1,82 @@
+"""What an exported language model takes and gives, and the cases it is tried on."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+from kerasrnn.text import PAD
+
+TASK = "language model"
+OUTPUTS = ["text", "tokens", "score"]
+SCALARS = [
+    tf.TensorSpec([], tf.int32, "max_length"),
+    tf.TensorSpec([], tf.float32, "temperature"),
+    tf.TensorSpec([], tf.int32, "top_k"),
+    tf.TensorSpec([], tf.float32, "top_p"),
+    tf.TensorSpec([], tf.int32, "seed"),
+]
+SIGNATURE = [tf.TensorSpec([None], tf.string, "prompt"), *SCALARS]
+CORE_SIGNATURE = [tf.TensorSpec([None, None], tf.int32, "ids"), *SCALARS]
+CORE_OUTPUTS = ["all_ids", "tokens", "score"]
+
+
+def core(model):
+    """Ids in, ids out: what ONNX takes from TensorFlow's graph."""
+
+    def continue_ids(ids, *scalars):
+        decoded = model.continue_ids(ids, *scalars)
+        return tf.concat([ids, decoded.ids], axis=1), decoded.ids, decoded.scores
+
+    return continue_ids
+
+
+def serve(model):
+    """Strings in, strings out: (text [B], tokens [B, T], score [B])."""
+    from_ids = core(model)
+
+    def continue_text(prompt, *scalars):
+        ids = model.tokenizer.tokenize(prompt).to_tensor(PAD)
+        all_ids, tokens, score = from_ids(ids, *scalars)
+        return model.tokenizer.detokenize(all_ids), tokens, score
+
+    return continue_text
+
+
+def cases(model) -> list[dict[str, np.ndarray]]:
+    """Prompts of the model's own pieces and awkward ones: empty, unknown, long, one and many."""
+    known = "".join(model.tokenizer.pieces[4:])
+    random = np.random.default_rng(0)
+    own = ["".join(random.choice(list(known), 12)) for _ in range(4)]
+    unknown = "\U0001f989 \u0bb9\u5b57\u3000\u2028 \u200d"
+    if model.tokenizer.level != "subword":  # onnxruntime-extensions ends a string at a NUL
+        unknown += "\0a"
+    batches = [[""], [own[0]], [*own, "", unknown, known[:5], " ", "\n"], ["", ""], [known[:300]]]
+    scalars = [
+        (12, 1.0, 0, 1.0, 1),
+        (40, 0.8, 5, 1.0, 2),
+        (20, 1.1, 0, 0.9, 3),
+        (20, 0.0, 0, 1.0, 4),
+    ]
+    found = [_case(batch, *s) for batch, s in zip(batches, [*scalars, scalars[0]], strict=True)]
+    return [
+        *found,
+        _case(own, 1, 1.0, 0, 1.0, 5),
+        _case(own, 0, 1.0, 0, 1.0, 6),
+        _case(own[:1], 300, 1.0, 3, 0.7, 7),
+    ]
+
+
+def _case(prompt, *scalars) -> dict[str, np.ndarray]:
+    values = {
+        s.name: np.array(v, s.dtype.as_numpy_dtype) for s, v in zip(SCALARS, scalars, strict=True)
+    }
+    return {"prompt": np.array(prompt, object), **values}
+
+
+def answer(model, case: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What the Keras model itself says to a case."""
+    scalars = [tf.constant(case[s.name]) for s in SCALARS]
+    text, tokens, score = model.generate_graph(tf.constant(case["prompt"].tolist()), *scalars)
+    texts = np.array([t.decode() for t in text.numpy()], object)
+    return {"text": texts, "tokens": tokens.numpy(), "score": score.numpy()}

@@ -1,0 +1,79 @@
+"""An artifact against the model it came from, in a fresh process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from kerasrnn.export import runner
+
+Case = dict[str, np.ndarray]
+TOLERANCE = 1e-4  # of scores, which are sums of float32 log-probabilities
+
+
+class VerificationError(RuntimeError):
+    """The artifact does not do what the model does; it was not written."""
+
+
+def run_fresh(artifact: Path, cases: list[Case], timeout: float = 600) -> list[Case]:
+    """Answer `cases` by the artifact in a new process that imports nothing of ours.
+
+    Raises:
+        VerificationError: when that process fails.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        inputs, outputs = Path(folder, "inputs.npz"), Path(folder, "outputs.npz")
+        np.savez(
+            inputs, **{f"{i}/{name}": v for i, case in enumerate(cases) for name, v in case.items()}
+        )
+        command = [sys.executable, runner.__file__, str(artifact), str(inputs), str(outputs)]
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"},
+        )
+        if done.returncode:
+            tail = "\n".join(done.stderr.strip().splitlines()[-3:])
+            raise VerificationError(f"{artifact.name} does not run in a fresh process: {tail}")
+        answers: list[Case] = [{} for _ in cases]
+        with np.load(outputs, allow_pickle=True) as arrays:
+            for key in arrays.files:
+                case, name = key.split("/")
+                answers[int(case)][name] = arrays[key]
+        return answers
+
+
+def differences(expected: Case, got: Case) -> list[str]:
+    """What differs between two answers, in words; nothing when they are the same."""
+    found = [f"output {name} is missing" for name in expected if name not in got]
+    for name in expected.keys() & got.keys():
+        a, b = expected[name], got[name]
+        if a.shape != b.shape:
+            found.append(f"{name} has shape {list(b.shape)}, not {list(a.shape)}")
+        elif a.dtype.kind == "f":
+            worst = float(np.max(np.abs(a - b) / np.maximum(1.0, np.abs(a)), initial=0.0))
+            if not worst <= TOLERANCE:
+                found.append(f"{name} is off by {worst:.2g}")
+        elif not np.array_equal(a, b):
+            found.append(f"{name} is {b.ravel()[:3].tolist()}, not {a.ravel()[:3].tolist()}")
+    return found
+
+
+def verify(artifact: Path, cases: list[Case], expected: list[Case]) -> None:
+    """Compare the artifact's answers with the model's.
+
+    Raises:
+        VerificationError: naming the first case that differs, with its inputs.
+    """
+    for case, right, got in zip(cases, expected, run_fresh(artifact, cases), strict=True):
+        found = differences(right, got)
+        if found:
+            shown = {name: value.tolist() for name, value in case.items()}
+            raise VerificationError(f"{artifact.name}: {'; '.join(found)}; the inputs were {shown}")

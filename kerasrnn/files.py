@@ -1,0 +1,54 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A name beside `path` to write to; it takes the place of `path` when the block ends well.
+
+    Works for a file and, where `path` is a folder or does not exist, for a folder. The suffix
+    stays, because Keras chooses a format by it.
+
+    >>> import tempfile
+    >>> target = Path(tempfile.mkdtemp()) / "a.txt"
+    >>> with replacing(target) as beside:
+    ...     _ = beside.write_text("whole")
+    >>> target.read_text(), [p.name for p in target.parent.iterdir()]
+    ('whole', ['a.txt'])
+    """
+    path = Path(path)
+    recover(path)
+    beside, before = _names(path)
+    try:
+        yield beside
+        if path.is_dir():
+            # A folder cannot be replaced in one step: `recover` knows the moment between.
+            os.rename(path, before)
+        os.replace(beside, path)
+    finally:
+        recover(path)
+
+
+def recover(path: str | Path) -> None:
+    """Undo what a kill in the middle of `replacing(path)` left."""
+    path = Path(path)
+    beside, before = _names(path)
+    if os.path.lexists(before) and not path.exists():
+        os.rename(before, path)
+    for left in (beside, before):
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left)
+        elif os.path.lexists(left):
+            left.unlink()
+
+
+def _names(path: Path) -> tuple[Path, Path]:
+    """Where the new is written, and where an old folder stands for a moment."""
+    return path.with_name(f".partial.{path.name}"), path.with_name(f".before.{path.name}")

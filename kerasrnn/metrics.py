@@ -1,0 +1,85 @@
+"""Cross-entropy of integer targets under logits, as people quote it.
+
+B batch, T time, V vocabulary. One sum of nats, three ways to print it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="kerasrnn")
+class Nats(keras.metrics.Metric):
+    """Mean -ln p(target) per token; y_true int [B, T], y_pred logits [B, T, V].
+
+    >>> metric = Nats()
+    >>> metric.update_state([[1, 0]], [[[0.0, 0.0], [0.0, 0.0]]])
+    >>> round(float(metric.result()), 4)
+    0.6931
+    """
+
+    def __init__(self, name: str = "nats", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.total = self.add_weight(name="total", initializer="zeros")
+        self.count = self.add_weight(name="count", initializer="zeros")
+
+    def units(self, y_true):
+        """What the total is divided by, a number for each target: float [B, T]."""
+        return ops.ones_like(y_true, dtype=self.dtype)
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        y_true = ops.cast(y_true, "int32")
+        logits = ops.cast(y_pred, self.dtype)
+        nats = keras.losses.sparse_categorical_crossentropy(y_true, logits, from_logits=True)
+        units = self.units(y_true)
+        if sample_weight is not None:
+            weight = ops.cast(sample_weight, self.dtype)
+            if ops.ndim(weight) == 1 and ops.ndim(nats) == 2:
+                weight = weight[:, None]  # one number for all targets of a row
+            nats, units = nats * weight, units * weight
+        self.total.assign_add(ops.sum(nats))
+        self.count.assign_add(ops.sum(units))
+
+    def result(self):
+        return ops.divide_no_nan(self.total, self.count)
+
+
+@keras.saving.register_keras_serializable(package="kerasrnn")
+class Perplexity(Nats):
+    """exp of the mean nats per token."""
+
+    def __init__(self, name: str = "perplexity", **kwargs):
+        super().__init__(name=name, **kwargs)
+
+    def result(self):
+        return ops.exp(super().result())
+
+
+@keras.saving.register_keras_serializable(package="kerasrnn")
+class BitsPerCharacter(Nats):
+    """Total -log2 p(target) over the characters that the targets stand for.
+
+    Args:
+        characters: how many characters each id writes, int [V].
+
+    >>> metric = BitsPerCharacter([1, 3])
+    >>> metric.update_state([[1, 0]], [[[0.0, 0.0], [0.0, 0.0]]])
+    >>> float(metric.result())  # 2 bits over 4 characters
+    0.5
+    """
+
+    def __init__(self, characters: list[int], name: str = "bits_per_character", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.characters = [int(n) for n in characters]
+
+    def units(self, y_true):
+        return ops.take(ops.convert_to_tensor(self.characters, self.dtype), y_true)
+
+    def result(self):
+        return super().result() / math.log(2)
+
+    def get_config(self):
+        return {**super().get_config(), "characters": self.characters}

@@ -1,0 +1,101 @@
+"""Text from whatever holds a language model: a run folder, an ONNX file or a SavedModel."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+
+from kerasrnn.errors import InputError
+from kerasrnn.export.runner import load
+
+UNKNOWN = "\ufffd"
+
+
+def generate(
+    model: str,
+    prompts: list[str],
+    *,
+    length: int,
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    seed: int | None,
+) -> list[str]:
+    """Go on with each prompt; arguments as `LanguageModel.generate`.
+
+    An ONNX file needs onnxruntime alone: TensorFlow is not even imported.
+
+    Raises:
+        InputError: when the model or an argument cannot be used, or a prompt has text that the
+            model does not know.
+    """
+    _check(length, temperature, top_k, top_p)
+    for prompt in prompts:
+        if not _is_text(prompt):
+            raise InputError("--prompt", "UTF-8", ascii(prompt), "give it as UTF-8")
+    seed = random.SystemRandom().randrange(2**31) if seed is None else seed
+    if not 0 <= seed < 2**31:
+        raise InputError("--seed", "0 to 2147483647", seed, "give one of them")
+    values = {
+        "prompt": np.array(prompts, object),
+        "max_length": np.array(length, np.int32),
+        "temperature": np.array(temperature, np.float32),
+        "top_k": np.array(top_k, np.int32),
+        "top_p": np.array(top_p, np.float32),
+        "seed": np.array(seed, np.int32),
+    }
+    texts = [str(text) for text in open_model(Path(model))(values)["text"]]
+    for prompt, text in zip(prompts, texts, strict=True):
+        # An unknown token is never drawn, so a mark can only come from the prompt.
+        if UNKNOWN in text and UNKNOWN not in prompt:
+            read = text[: max(len(prompt), text.rindex(UNKNOWN) + 1)]
+            raise InputError(
+                "--prompt",
+                "text that the model knows",
+                f"{prompt!r}, which it reads as {read!r}",
+                f"leave out what stands as {UNKNOWN}",
+            )
+    return texts
+
+
+def open_model(path: Path):
+    """The model as a function of named arrays, wherever it comes from."""
+    if not path.exists():
+        raise InputError(
+            "MODEL", "a run folder, an ONNX file or a SavedModel", path, "check the path"
+        )
+    if path.is_dir() and not (path / "saved_model.pb").exists():
+        return _from_run(path)
+    try:
+        return load(path)
+    except Exception as error:  # each runtime has exceptions of its own
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(
+            "MODEL", "an exported language model", f"{path} ({reason})", "export it again"
+        ) from error
+
+
+def _from_run(path: Path):
+    from kerasrnn import runs
+    from kerasrnn.export.language_model import answer
+
+    model = runs.load_model(path)
+    return lambda values: answer(model, values)
+
+
+def _is_text(prompt: str) -> bool:
+    """Whether the shell's bytes were UTF-8; Python keeps others as surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in prompt)
+
+
+def _check(length: int, temperature: float, top_k: int, top_p: float) -> None:
+    for name, value, good, expected in (
+        ("--length", length, length >= 1, "1 or more"),
+        ("--temperature", temperature, temperature >= 0, "0 or more"),
+        ("--top-k", top_k, top_k >= 0, "0 or more"),
+        ("--top-p", top_p, 0 < top_p <= 1, "above 0 and at most 1"),
+    ):
+        if not good:
+            raise InputError(name, expected, value, "correct it")

@@ -1,0 +1,251 @@
+"""Language models from text files to a run folder and back: what the command line wires."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from kerasrnn import runs
+from kerasrnn.errors import InputError
+from kerasrnn.models.language_model import LanguageModel
+from kerasrnn.pipelines.text import (
+    IdStream,
+    Position,
+    contiguous,
+    encode,
+    fingerprint,
+    read_texts,
+    shuffled,
+)
+from kerasrnn.text import TOKENIZERS, Tokenizer
+from kerasrnn.training import BestModel, HistoryFile, Samples, Speed, make_optimizer
+
+IDS = "ids.bin"
+MONITOR = "val_nats"
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Every hyperparameter of a language model's training.
+
+    `vocabulary` is the most tokens known (0: all characters, 30,000 words, 8,000 subwords);
+    `embeddings` a GloVe or word2vec file; `window` the steps of truncated back-propagation;
+    `warmup` a share of all steps; `valid_share` the last part of the text, kept for validation.
+    """
+
+    vocabulary: int = 0
+    cell: str = "lstm"
+    units: int = 256
+    layers: int = 2
+    embedding: int | str = 128
+    embeddings: str = ""
+    embeddings_frozen: bool = False
+    dropout: float = 0.2
+    recurrent_dropout: float = 0.0
+    tied: bool = False
+    carry_state: bool = True
+    batch_size: int = 32
+    window: int = 100
+    epochs: int = 10
+    optimizer: str = "adamw"
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.01
+    schedule: str = "cosine"
+    warmup: float = 0.05
+    clip: str = "global_norm"
+    clip_at: float = 1.0
+    valid_share: float = 0.1
+
+
+PRESETS = {
+    "tiny": Settings(units=128, layers=1, embedding=32, dropout=0.1, epochs=10, learning_rate=5e-3),
+    "small": Settings(),
+    "shakespeare": Settings(
+        units=384,
+        dropout=0.25,
+        batch_size=32,
+        window=128,
+        epochs=18,
+        learning_rate=3e-3,
+        weight_decay=0.05,
+    ),
+}
+
+
+def versions() -> dict[str, str]:
+    """What a run was made with."""
+    return {
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One `train lm` command: which text, what settings, where to."""
+
+    text: list[str]
+    level: str
+    settings: Settings
+    seed: int
+    out: str
+    overwrite: bool = False
+
+    def config(self) -> dict:
+        """What `config.json` holds."""
+        return {
+            "task": "lm",
+            "data": {
+                "text": [str(Path(p).resolve()) for p in self.text],
+                "sha256": fingerprint(self.text),
+            },
+            "level": self.level,
+            "settings": dataclasses.asdict(self.settings),
+            "seed": self.seed,
+            "versions": versions(),
+        }
+
+
+def make_tokenizer(job: Job) -> Tokenizer:
+    """A tokenizer for the job's text."""
+    kind = TOKENIZERS[job.level]
+    texts = read_texts(job.text)
+    return (
+        kind.from_texts(texts, job.settings.vocabulary)
+        if job.settings.vocabulary
+        else kind.from_texts(texts)
+    )
+
+
+def make_model(
+    job: Job, tokenizer: Tokenizer, steps: int, say: Callable[[str], None]
+) -> LanguageModel:
+    """A new compiled model; `steps` is the length of all training."""
+    s = job.settings
+    vectors = None
+    if s.embeddings:
+        from kerasrnn.pipelines.embeddings import load_vectors
+
+        vectors = load_vectors(s.embeddings, tokenizer.pieces, job.seed)
+        say(f"{s.embeddings}: {vectors}")
+    names = ("cell", "units", "layers", "dropout", "recurrent_dropout", "tied", "carry_state")
+    options = {name: getattr(s, name) for name in names}
+    width = vectors.matrix.shape[1] if vectors else s.embedding
+    model = LanguageModel(tokenizer, embedding=width, **options)
+    if vectors:
+        model.embedding.embeddings.assign(vectors.matrix)
+        model.embedding.trainable = not s.embeddings_frozen
+    names = ("learning_rate", "schedule", "clip", "clip_at")
+    options = {name: getattr(s, name) for name in names}
+    decay = s.weight_decay if s.optimizer == "adamw" else None
+    warmup = int(s.warmup * steps)
+    model.compile(
+        make_optimizer(s.optimizer, steps=steps, warmup=warmup, weight_decay=decay, **options)
+    )
+    return model
+
+
+def datasets(job: Job, ids: IdStream):
+    """(position -> training dataset, validation dataset)."""
+    s = job.settings
+    train, valid = ids.split(1 - s.valid_share)
+    rows = max(1, min(s.batch_size, len(valid) // s.window))
+    held_out = contiguous(valid, rows, s.window, whole=True)
+
+    def at(position: Position) -> tf.data.Dataset:
+        if s.carry_state:
+            return contiguous(train, s.batch_size, s.window, position=position)
+        return shuffled(train, s.batch_size, s.window, seed=job.seed, position=position)
+
+    return at, held_out
+
+
+def train(job: Job, say: Callable[[str], None], verbose: int = 1) -> dict:
+    """Train, or go on with, the job's run.
+
+    Returns:
+        The row of `history.csv` with the lowest validation loss.
+
+    Raises:
+        InputError: when the text, a setting or the run folder cannot be used.
+        runs.Interrupted: when the user stopped it; the same job goes on.
+    """
+    _check(job)
+    keras.utils.set_random_seed(job.seed)
+    config, s = job.config(), job.settings
+    found = None if job.overwrite else runs.find(job.out, config)
+    model, progress = runs.load_checkpoint(found) if found else (None, runs.Progress())
+    tokenizer = model.tokenizer if model else make_tokenizer(job)
+    # Everything that can be refused is, before the run folder is touched.
+    with runs.staging(job.out) as folder:
+        ids, report = encode(job.text, tokenizer, folder / IDS)
+        batches = len(datasets(job, ids)[0](Position()))
+        model = model or make_model(job, tokenizer, batches * s.epochs, say)
+        run = runs.open_run(job.out, config, job.overwrite)
+        say(f"{report}; {tokenizer.size} ids")
+        at, held_out = datasets(job, ids.moved(run / IDS))
+    if progress.epoch or progress.batch:
+        say(f"going on in epoch {progress.epoch + 1}, batch {progress.batch + 1}")
+    carried = model.training_state if s.carry_state else None
+    checkpoints = runs.Checkpoints(run, progress, batches, s.epochs, carried)
+    callbacks = [
+        Speed(s.batch_size * s.window),
+        HistoryFile(run, progress.rows),
+        BestModel(run / runs.MODEL, MONITOR, progress.rows),
+        Samples(run / "samples.txt", lambda epoch: _sample(model, job.seed + epoch)),
+        checkpoints,
+    ]
+    with runs.stopping(checkpoints.asked):
+        runs.fit(model, at, held_out, progress, s.epochs, callbacks, verbose)
+    return min(progress.rows, key=lambda row: row[MONITOR])
+
+
+def _sample(model: LanguageModel, seed: int) -> str:
+    return model.generate([""], 200, temperature=0.8, seed=seed)[0]
+
+
+def _check(job: Job) -> None:
+    """What can be refused before anything is read or written."""
+    s = job.settings
+    for name in ("batch_size", "window", "epochs"):
+        if getattr(s, name) < 1:
+            raise InputError(name, "1 or more", getattr(s, name), "raise it")
+    if not 0 < s.valid_share < 1:
+        raise InputError("valid_share", "a share between 0 and 1", s.valid_share, "use 0.1")
+    if job.level not in TOKENIZERS:
+        raise InputError(
+            "--level", f"one of {', '.join(TOKENIZERS)}", job.level, "choose one of them"
+        )
+
+
+def evaluate(run: str | Path, text: list[str] | None = None, verbose: int = 0) -> dict[str, float]:
+    """Nats, bits per character and perplexity of a run's best model.
+
+    Args:
+        run: the run folder.
+        text: files; None for the validation part of the text it was trained on.
+
+    Raises:
+        InputError: when the run or a file cannot be used.
+    """
+    config = runs.read_config(run)
+    settings = Settings(**config["settings"])
+    model = runs.load_model(run)
+    with tempfile.TemporaryDirectory() as folder:
+        ids, _ = encode(text or config["data"]["text"], model.tokenizer, Path(folder) / IDS)
+        if not text:
+            _, ids = ids.split(1 - settings.valid_share)
+        rows = max(1, min(settings.batch_size, len(ids) // settings.window))
+        window = min(settings.window, len(ids))
+        values = model.evaluate(
+            contiguous(ids, rows, window, whole=True), return_dict=True, verbose=verbose
+        )
+    values.pop("loss")  # `nats`, but for the last, shorter window
+    return {**values, "tokens": len(ids) // rows * rows}

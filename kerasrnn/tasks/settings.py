@@ -1,0 +1,52 @@
+"""Hyperparameters as frozen dataclasses, and `--set name=value` on them."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TypeVar, get_type_hints
+
+from kerasrnn.errors import InputError
+
+Settings = TypeVar("Settings")
+TRUTH = {"true": True, "false": False}
+
+
+def _parse(name: str, text: str, kind) -> object:
+    """`text` as the type that the setting has."""
+    if kind is bool:
+        if text.lower() not in TRUTH:
+            raise InputError(f"--set {name}", "true or false", text, "write one of them")
+        return TRUTH[text.lower()]
+    for number in (int, float):
+        if kind is number or (number is int and kind == int | str and text.isdigit()):
+            try:
+                return number(text)
+            except ValueError:
+                word = "a whole number" if number is int else "a number"
+                raise InputError(f"--set {name}", word, text, "correct it") from None
+    return text
+
+
+def changed(settings: Settings, assignments: list[str]) -> Settings:
+    """`settings` with "name=value" assignments applied.
+
+    Raises:
+        InputError: for an unknown name, or a value that is not of the setting's type.
+
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Tiny:
+    ...     units: int = 8
+    ...     tied: bool = False
+    >>> changed(Tiny(), ["units=16", "tied=true"])
+    Tiny(units=16, tied=True)
+    """
+    kinds = get_type_hints(type(settings))
+    values = {}
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals or name not in kinds:
+            raise InputError(
+                "--set", f"name=value with a name of {', '.join(kinds)}", assignment, "correct it"
+            )
+        values[name] = _parse(name, text, kinds[name])
+    return dataclasses.replace(settings, **values)

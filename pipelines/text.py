@@ -1,0 +1,348 @@
+"""Text files -> one long stream of ids on disk -> windows for a language model.
+
+B batch, T window length, N ids in the stream. Nothing here holds more than a chunk of text
+and a batch of windows: the ids lie in a file of the smallest integer type that holds them.
+"""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import hashlib
+import itertools
+import os
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from kerasrnn.errors import InputError
+from kerasrnn.files import replacing
+from kerasrnn.text import END, START, UNKNOWN, Tokenizer
+
+CHUNK = 1 << 20  # bytes read at once
+
+
+@dataclass
+class Report:
+    """What a reader saw, for people.
+
+    Attributes:
+        characters, tokens, unknown: totals over all files.
+        invalid: invalid UTF-8 sequences replaced by U+FFFD.
+        places: "file:line" of the first of them, at most five.
+    """
+
+    characters: int = 0
+    tokens: int = 0
+    unknown: int = 0
+    invalid: int = 0
+    places: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        text = f"{self.characters:,} characters, {self.tokens:,} tokens, {self.unknown:,} unknown"
+        if self.invalid:
+            places = ", ".join(self.places)
+            text += f", {self.invalid:,} invalid UTF-8 sequences replaced ({places})"
+        return text
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
+    """The file's bytes, unpacked when they begin as gzip does."""
+    try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise InputError("text", "a file that can be read twice", path, "write it to a file")
+        with path.open("rb") as file:
+            unpack = gzip.open if file.read(2) == b"\x1f\x8b" else open
+        with unpack(path, "rb") as file:
+            while block := file.read(CHUNK):
+                yield block
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise InputError("text", "a whole gzip file", f"{path} ({error})", "repack it") from error
+    except OSError as error:
+        raise InputError(
+            "text", "a file that can be read", f"{path} ({error.strerror})", "check it"
+        ) from error
+
+
+def fingerprint(paths: Iterable[str | Path]) -> str:
+    """SHA-256 of the files' bytes, in order: the same text has the same fingerprint."""
+    digest = hashlib.sha256()
+    for number, path in enumerate(paths):
+        digest.update(b"\0" if number else b"")  # where a file ends is part of the text
+        for block in _blocks(Path(path)):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+class _Decoder:
+    """UTF-8 bytes -> text, counting what had to be replaced and where it first happened."""
+
+    def __init__(self, path: Path, report: Report):
+        self.path, self.report = path, report
+        self.inner = codecs.getincrementaldecoder("utf-8")("replace")
+        self.line, self.first = 1, True
+
+    def __call__(self, block: bytes, final: bool = False) -> str:
+        raw = self.inner.getstate()[0] + block
+        text = self.inner.decode(block, final)
+        if replaced := _replaced(text, raw):
+            self.report.invalid += replaced
+            self._place(text, raw)
+        self.line += text.count("\n")
+        if self.first and text:
+            self.first, text = False, text.removeprefix("\ufeff")
+        self.report.characters += len(text)
+        return text
+
+    def _place(self, text: str, raw: bytes) -> None:
+        """Note the lines where something was replaced, until there are five."""
+        places, lines = self.report.places, zip(text.split("\n"), raw.split(b"\n"), strict=True)
+        for number, line in enumerate(lines, self.line):
+            place = f"{self.path}:{number}"
+            if len(places) < 5 and place not in places and _replaced(*line):
+                places.append(place)
+
+
+def _replaced(text: str, raw: bytes) -> int:
+    """How often `text` has a U+FFFD that was not written so in `raw`."""
+    return text.count("\ufffd") - raw.count(b"\xef\xbf\xbd")
+
+
+def _cut(text: str) -> int:
+    """Where a chunk may end: after its last line break, else before its last space."""
+    cut = text.rfind("\n") + 1 or max(text.rfind(" "), 0)
+    return cut or (len(text) if len(text) >= CHUNK else 0)
+
+
+def read_text(path: str | Path, report: Report | None = None) -> Iterator[str]:
+    """The text of one file, plain or gzip, in pieces of about 1 MiB that tear no word.
+
+    A byte-order mark is removed; invalid UTF-8 becomes U+FFFD and is counted in `report`.
+
+    Raises:
+        InputError: when the file is missing, unreadable, empty or broken gzip.
+    """
+    decode = _Decoder(Path(path), report or Report())
+    rest = ""
+    for block in _blocks(Path(path)):
+        rest += decode(block)
+        if cut := _cut(rest):
+            yield rest[:cut]
+        rest = rest[cut:]
+    if rest := rest + decode(b"", final=True):
+        yield rest
+    if decode.first:
+        received = f"{path}, which is empty"
+        raise InputError("text", "a file with text in it", received, "give another")
+
+
+def read_texts(paths: Iterable[str | Path], report: Report | None = None) -> Iterator[str]:
+    """`read_text` of each file in turn."""
+    return itertools.chain.from_iterable(read_text(path, report) for path in paths)
+
+
+@dataclass(frozen=True)
+class IdStream:
+    """N ids in a file, or a part of them; only what is asked for is read.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "ids"
+    >>> np.arange(4, 14, dtype=np.uint8).tofile(path)
+    >>> stream = IdStream(path, "uint8", 0, 10)
+    >>> train, valid = stream.split(0.8)
+    >>> len(train), valid.read(0, 2).tolist()
+    (8, [12, 13])
+    """
+
+    path: Path
+    dtype: str
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def read(self, start: int, count: int) -> np.ndarray:
+        """`count` ids from `start` on, as int32 [count]."""
+        assert 0 <= start and start + count <= len(self), (start, count, len(self))
+        offset = (self.start + start) * np.dtype(self.dtype).itemsize
+        ids = np.fromfile(self.path, self.dtype, count, offset=offset)
+        if len(ids) != count:
+            expected = f"{count} ids from {start} on"
+            raise InputError("ids", expected, len(ids), f"encode {self.path} again")
+        return ids.astype(np.int32)
+
+    def moved(self, path: Path) -> IdStream:
+        """Move the file to `path`."""
+        os.replace(self.path, path)
+        return replace(self, path=path)
+
+    def split(self, fraction: float) -> tuple[IdStream, IdStream]:
+        """The first `fraction` of the ids, and the rest."""
+        cut = self.start + int(len(self) * fraction)
+        return replace(self, stop=cut), replace(self, start=cut)
+
+
+def encode(
+    paths: Iterable[str | Path], tokenizer: Tokenizer, out: str | Path
+) -> tuple[IdStream, Report]:
+    """Write the ids of `paths` to the file `out`, an end id between two files.
+
+    The file appears whole or not at all.
+    """
+    out, report = Path(out), Report()
+    dtype = np.min_scalar_type(tokenizer.size - 1)
+    with replacing(out) as partial, partial.open("wb") as file:
+        for number, path in enumerate(paths):
+            if number:
+                file.write(np.array([END], dtype).tobytes())
+                report.tokens += 1
+            for text in read_text(path, report):
+                ids = tokenizer.tokenize([text]).flat_values.numpy()
+                report.tokens += len(ids)
+                report.unknown += int(np.sum(ids == UNKNOWN))
+                file.write(ids.astype(dtype).tobytes())
+    return IdStream(out, dtype.name, 0, report.tokens), report
+
+
+@dataclass
+class Position:
+    """Where training stands.
+
+    Attributes:
+        epoch: read where a pass begins: another number, another shuffle.
+        batch: read when the dataset is made: the batch that every pass begins with, to go on
+            after an interruption.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+
+
+def _check(ids: IdStream, batch_size: int, length: int, shard: tuple[int, int]) -> None:
+    for name, value in (("batch_size", batch_size), ("length", length)):
+        if value < 1:
+            raise InputError(name, "1 or more", value, "raise it")
+    if len(ids) < batch_size * length:
+        raise InputError(
+            "text",
+            f"at least {batch_size * length:,} tokens ({batch_size} rows, windows of {length})",
+            f"{len(ids):,}",
+            "give more text, fewer rows or a shorter window",
+        )
+    if batch_size % shard[1]:
+        raise InputError(
+            "batch_size", f"a multiple of the {shard[1]} workers", batch_size, "change it"
+        )
+
+
+def _rows(batch_size: int, shard: tuple[int, int]) -> range:
+    """The rows of the global batch that worker `shard[0]` of `shard[1]` reads."""
+    index, count = shard
+    return range(index * batch_size // count, (index + 1) * batch_size // count)
+
+
+def _dataset(generator, batches: int, rows: int, length: int | None) -> tf.data.Dataset:
+    """(inputs, targets), each int32 [B, T], from a generator of both."""
+    window = tf.TensorSpec([rows, length], tf.int32)
+    dataset = tf.data.Dataset.from_generator(generator, output_signature=(window, window))
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(batches)).prefetch(4)
+    options = tf.data.Options()
+    # Reading is cheap, and `fit` would wait for the autotune thread at the end of an epoch.
+    options.autotune.enabled = False
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    return dataset.with_options(options)
+
+
+def _window(ids: IdStream, start: int, length: int, begins: bool) -> tuple[np.ndarray, np.ndarray]:
+    """One row's inputs and targets: the targets, and the same moved right by one."""
+    if begins:
+        targets = ids.read(start, length)
+        return np.concatenate([[START], targets[:-1]]), targets
+    both = ids.read(start - 1, length + 1)
+    return both[:-1], both[1:]
+
+
+def contiguous(
+    ids: IdStream,
+    batch_size: int,
+    length: int,
+    *,
+    position: Position | None = None,
+    whole: bool = False,
+    shard: tuple[int, int] = (0, 1),
+) -> tf.data.Dataset:
+    """Windows for truncated back-propagation through time (Williams & Peng 1990).
+
+    The stream is cut into B rows; row b of batch k+1 continues row b of batch k, so the state a
+    model carries over is right. Each row begins with the start id. With the ids 4 to 9, B = 2
+    and T = 2 the batches of (inputs -> targets) are [2 4 -> 4 5, 2 7 -> 7 8] and, with `whole`,
+    [5 -> 6, 8 -> 9].
+
+    Args:
+        ids: the stream.
+        batch_size: B, the rows of the global batch.
+        length: T.
+        position: where training stands; at the beginning when not given.
+        whole: also give the last, shorter window of the rows.
+        shard: (index, count) of this worker, which reads its rows alone.
+
+    Raises:
+        InputError: when the stream is shorter than one batch, or B does not divide by the workers.
+    """
+    _check(ids, batch_size, length, shard)
+    row_length = len(ids) // batch_size
+    rows = _rows(batch_size, shard)
+    starts = range(0, row_length if whole else row_length - length + 1, length)
+    starts = starts[position.batch if position else 0 :]
+
+    def generate():
+        for start in starts:
+            size = min(length, row_length - start)
+            windows = [_window(ids, row * row_length + start, size, start == 0) for row in rows]
+            yield tuple(np.stack(part) for part in zip(*windows, strict=True))
+
+    return _dataset(generate, len(starts), len(rows), None if whole else length)
+
+
+def shuffled(
+    ids: IdStream,
+    batch_size: int,
+    length: int,
+    *,
+    seed: int,
+    position: Position | None = None,
+    shard: tuple[int, int] = (0, 1),
+) -> tf.data.Dataset:
+    """Windows in random order, each beginning with the start id: no state is carried.
+
+    Every epoch cuts the stream at another offset and visits the windows in another order; the
+    same seed and position give the same windows. With the ids 4 to 8 and T = 2 a pass may be
+    [2 7 -> 7 8], [2 5 -> 5 6].
+
+    Args:
+        seed: of the order and the offset, together with the epoch of `position`.
+        position, ids, batch_size, length, shard: as in `contiguous`.
+    """
+    _check(ids, batch_size, length, shard)
+    rows = _rows(batch_size, shard)
+    position = position or Position()
+    # One window fewer than would fit leaves room for any offset.
+    windows = max((len(ids) - length + 1) // length, batch_size)
+    batches = range(windows // batch_size)[position.batch :]
+
+    def generate():
+        random = np.random.default_rng([seed, position.epoch])
+        spare = len(ids) - windows * length
+        offset = int(random.integers(min(length, spare + 1)))
+        order = random.permutation(windows)
+        for batch in batches:
+            chosen = order[batch * batch_size : (batch + 1) * batch_size][rows.start : rows.stop]
+            pairs = [_window(ids, offset + int(w) * length, length, True) for w in chosen]
+            yield tuple(np.stack(part) for part in zip(*pairs, strict=True))
+
+    return _dataset(generate, len(batches), len(rows), length)

@@ -1,0 +1,64 @@
+"""Every public, serializable part of the project, once; the contract tests run over it.
+
+A part that is registered with Keras and missing here fails `test_contracts.py`.
+"""
+
+from kerasrnn import cells
+from kerasrnn.layers import Bidirectional, Recurrent
+from kerasrnn.metrics import BitsPerCharacter, Nats, Perplexity
+from kerasrnn.models.language_model import LanguageModel, OneHot
+from kerasrnn.text import CharTokenizer, SentencePieceTokenizer, WordTokenizer
+
+D = H = 4  # the running cells keep the width of their input
+SENTENCES = ["a cat sat.\n", "the cats sat on the mat, and that was that!\n"] * 30
+
+# name -> how to make one with options that are not the defaults
+CELLS = {
+    "Autoregressive": lambda: cells.Autoregressive(H, coefficients=(0.6, -0.2, 0.1), learned=True),
+    "CoupledLSTM": lambda: cells.CoupledLSTM(H, use_bias=False),
+    "CoupledPeepholeLSTM": lambda: cells.CoupledPeepholeLSTM(H),
+    "Dropout": lambda: cells.Dropout(cells.GRU(H), rate=0.3, recurrent_rate=0.2, seed=3),
+    "ExponentialAverage": lambda: cells.ExponentialAverage(H, decay=0.7, learned=True),
+    "FullGateRecurrenceLSTM": lambda: cells.FullGateRecurrenceLSTM(H),
+    "GRU": lambda: cells.GRU(H, reset_after=False, update_replaces=True),
+    "Jordan": lambda: cells.Jordan(H, outputs=3),
+    "LSTM": lambda: cells.LSTM(H, activation="softsign", unit_forget_bias=False),
+    "LayerNormLSTM": lambda: cells.LayerNormLSTM(H, epsilon=1e-3),
+    "MUT1": lambda: cells.MUT1(H),
+    "MUT2": lambda: cells.MUT2(H),
+    "MUT3": lambda: cells.MUT3(H),
+    "NoForgetGateLSTM": lambda: cells.NoForgetGateLSTM(H),
+    "NoInputActivationLSTM": lambda: cells.NoInputActivationLSTM(H),
+    "NoInputGateLSTM": lambda: cells.NoInputGateLSTM(H),
+    "NoOutputActivationLSTM": lambda: cells.NoOutputActivationLSTM(H),
+    "NoOutputGateLSTM": lambda: cells.NoOutputGateLSTM(H),
+    "PeepholeLSTM": lambda: cells.PeepholeLSTM(H),
+    "RecurrentHighway": lambda: cells.RecurrentHighway(H, depth=3),
+    "Residual": lambda: cells.Residual(cells.SimpleRNN(H)),
+    "RunningMaximum": lambda: cells.RunningMaximum(H),
+    "RunningProduct": lambda: cells.RunningProduct(H),
+    "RunningSum": lambda: cells.RunningSum(H),
+    "SimpleRNN": lambda: cells.SimpleRNN(H, activation="relu"),
+    "Zoneout": lambda: cells.Zoneout(cells.LSTM(H), rate=(0.1, 0.3), seed=4),
+}
+LAYERS = {
+    "Bidirectional": lambda: Bidirectional(Recurrent(cells.GRU(H), return_sequences=True)),
+    "Recurrent": lambda: Recurrent(cells.LSTM(H), return_sequences=True, go_backwards=True),
+}
+METRICS = {
+    "BitsPerCharacter": lambda: BitsPerCharacter([1, 2, 3], name="bits"),
+    "Nats": lambda: Nats(name="loss_again"),
+    "Perplexity": lambda: Perplexity(),
+}
+TOKENIZERS = {
+    "CharTokenizer": lambda: CharTokenizer.from_texts(SENTENCES),
+    "SentencePieceTokenizer": lambda: SentencePieceTokenizer.from_texts(SENTENCES, 30),
+    "WordTokenizer": lambda: WordTokenizer.from_texts(SENTENCES),
+}
+MODELS = {
+    "LanguageModel": lambda: LanguageModel(
+        WordTokenizer.from_texts(SENTENCES), cell="gru", units=6, layers=2, embedding=5, dropout=0.1
+    ),
+}
+OTHERS = {"OneHot": lambda: OneHot(7)}
+CATALOG = {**CELLS, **LAYERS, **METRICS, **TOKENIZERS, **MODELS, **OTHERS}

@@ -1,0 +1,224 @@
+"""The command line as a user has it: real processes, what they print, what they leave."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from kerasrnn import cli
+
+TEXT = "It was a dark night, and the rain fell on the old town. No one saw it coming!\n" * 60
+TRAIN = ["--preset", "tiny", "--epochs", "2", "--set", "units=24", "embedding=8", "window=25"]
+
+
+def run(*arguments, code=0, **options) -> subprocess.CompletedProcess:
+    """`kerasrnn ARGUMENTS` in a new process."""
+    command = [sys.executable, "-m", "kerasrnn.cli", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, **options)
+    assert done.returncode == code, done.stderr[-3000:]
+    return done
+
+
+def call(capsys, *arguments) -> tuple[int, str, str]:
+    """The same in this process: exit code, stdout, stderr."""
+    code = cli.main([str(a) for a in arguments])
+    return code, *capsys.readouterr()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A text, a run trained on it, and its exports."""
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "text.txt").write_text(TEXT)
+    done = run("train", "lm", "--text", folder / "text.txt", "--out", folder / "run", *TRAIN)
+    assert re.fullmatch(rf"{folder}/run: epoch 2, .*val_nats [\d.]+, .*\n", done.stdout)
+    assert done.stderr.count("--- after epoch") == 2
+    done = run("export", folder / "run", "--out", folder / "export")
+    assert done.stdout.splitlines() == [
+        f"{folder}/export/model.onnx",
+        f"{folder}/export/saved_model",
+    ]
+    return folder
+
+
+def test_generate_from_all_three(folder, capsys):
+    options = ("--prompt", "It was", "--prompt", "No", "--length", 20, "--seed", 3)
+    texts = []
+    for model in ("run", "export/model.onnx", "export/saved_model"):
+        code, out, _ = call(capsys, "generate", folder / model, *options)
+        assert code == 0
+        texts.append(out)
+    assert texts[0] == texts[1] == texts[2]
+    assert texts[0].startswith("It was") and "\nNo" in texts[0]
+    code, out, _ = call(capsys, "generate", folder / "export/model.onnx", *options, "--json")
+    assert [json.loads(line)["text"] for line in out.splitlines()][1].startswith("No")
+
+
+def test_generate_from_nothing_and_greedily(folder, capsys):
+    first = call(
+        capsys, "generate", folder / "export/model.onnx", "--length", 9, "--temperature", 0
+    )
+    assert first[0] == 0 and len(first[1]) == 10
+    again = call(capsys, "generate", folder / "export/model.onnx", "--length", 9, "--top-k", 1)
+    assert again[1] == first[1]
+
+
+def test_an_onnx_file_needs_no_tensorflow(folder):
+    code = (
+        "import sys; from kerasrnn.cli import main; code = main(sys.argv[1:]);"
+        "assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules; sys.exit(code)"
+    )
+    command = [sys.executable, "-c", code, "generate", folder / "export" / "model.onnx"]
+    subprocess.run([*command, "--length", "3"], check=True, capture_output=True)
+
+
+def test_evaluate(folder, capsys):
+    code, out, _ = call(capsys, "evaluate", folder / "run", "--json")
+    figures = json.loads(out)
+    assert code == 0 and set(figures) == {"bits_per_character", "nats", "perplexity", "tokens"}
+    history = (folder / "run" / "history.csv").read_text().splitlines()
+    column = history[0].split(",").index("val_nats")
+    best = min(float(line.split(",")[column]) for line in history[1:])
+    assert figures["nats"] == pytest.approx(best, abs=1e-5)
+    code, out, _ = call(capsys, "evaluate", folder / "run", "--text", folder / "text.txt")
+    assert code == 0 and f"tokens {len(TEXT) // 32 * 32}" in out
+
+
+def test_stop_with_ctrl_c_and_go_on(folder, tmp_path):
+    command = [sys.executable, "-m", "kerasrnn.cli", "train", "lm", "--text", folder / "text.txt"]
+    command += ["--out", tmp_path / "run", *TRAIN, "--epochs", "400"]
+    process = subprocess.Popen(
+        [str(c) for c in command], stderr=subprocess.PIPE, text=True, env=dict(os.environ)
+    )
+    for line in process.stderr:
+        if "--- after epoch 2" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == cli.STOPPED
+    assert "the same command goes on" in err.splitlines()[-1]
+    done_before = len((tmp_path / "run" / "history.csv").read_text().splitlines()) - 1
+    assert done_before >= 2
+    process = subprocess.Popen([str(c) for c in command], stderr=subprocess.PIPE, text=True)
+    said = []
+    for line in process.stderr:
+        said.append(line)
+        if f"--- after epoch {done_before + 2}" in line:
+            break
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert any(f"going on in epoch {done_before + 1}, batch" in line for line in said)
+    epochs = [r.split(",")[0] for r in (tmp_path / "run" / "history.csv").read_text().splitlines()]
+    assert epochs[1:] == [str(i + 1) for i in range(len(epochs) - 1)]
+
+
+def refused(capsys, *arguments) -> str:
+    """The one line of a command that must be refused."""
+    code, out, err = call(capsys, *arguments)
+    lines = [line for line in err.splitlines() if line]
+    assert code == 2 and out == "" and len(lines) == 1, (code, out, err)
+    return lines[0]
+
+
+def test_bad_text(tmp_path, capsys):
+    def train(name):
+        return refused(capsys, "train", "lm", "--text", tmp_path / name, "--out", tmp_path / "run")
+
+    assert train("none.txt") == (
+        f"kerasrnn: text: expected a file that can be read, got {tmp_path}/none.txt "
+        "(No such file or directory); check it"
+    )
+    (tmp_path / "empty.txt").touch()
+    assert "text: expected a file with text in it, got" in train("empty.txt")
+    (tmp_path / "short.txt").write_text("ab" * 40)
+    assert "text: expected at least" in train("short.txt")
+    (tmp_path / "one.txt").write_text("a" * 50_000)
+    assert "tokenizer: expected a vocabulary of at least two tokens, got 1;" in train("one.txt")
+    assert not (tmp_path / "run").exists()
+
+
+def test_bad_prompts(folder, capsys):
+    for model in ("run", "export/model.onnx", "export/saved_model"):
+        assert refused(capsys, "generate", folder / model, "--prompt", "It é") == (
+            "kerasrnn: --prompt: expected text that the model knows, got 'It é', which it reads "
+            "as 'It \ufffd'; leave out what stands as \ufffd"
+        )
+    model = folder / "export" / "model.onnx"
+    assert refused(capsys, "generate", model, "--prompt", "") == (
+        "kerasrnn: --prompt: expected some text, got an empty string; "
+        "leave --prompt out to begin from nothing"
+    )
+    line = refused(capsys, "generate", model, "--prompt", "a\udcff")
+    assert line == "kerasrnn: --prompt: expected UTF-8, got 'a\\udcff'; give it as UTF-8"
+    for option, value, message in (
+        ("--length", 0, "--length: expected 1 or more, got 0; correct it"),
+        ("--temperature", -1, "--temperature: expected 0 or more, got -1.0; correct it"),
+        ("--top-k", -1, "--top-k: expected 0 or more, got -1; correct it"),
+        ("--top-p", 0, "--top-p: expected above 0 and at most 1, got 0.0; correct it"),
+        ("--seed", -1, "--seed: expected 0 to 2147483647, got -1; give one of them"),
+    ):
+        assert refused(capsys, "generate", model, f"{option}={value}") == f"kerasrnn: {message}"
+
+
+def test_bad_models(folder, tmp_path, capsys):
+    assert "MODEL: expected a run folder, an ONNX file or a SavedModel" in refused(
+        capsys, "generate", tmp_path / "nothing"
+    )
+    (tmp_path / "x.onnx").write_bytes(b"not onnx")
+    assert "MODEL: expected an exported language model" in refused(
+        capsys, "generate", tmp_path / "x.onnx"
+    )
+    (tmp_path / "sm").mkdir()
+    (tmp_path / "sm" / "saved_model.pb").write_bytes(b"no")
+    assert "MODEL: expected an exported" in refused(capsys, "generate", tmp_path / "sm")
+    (tmp_path / "run").mkdir()
+    for command in ("evaluate", "generate"):
+        assert "RUN: expected a run folder" in refused(capsys, command, tmp_path / "run")
+    (tmp_path / "run" / "config.json").write_text("{")
+    assert "RUN: expected a run folder with a readable" in refused(
+        capsys, "evaluate", tmp_path / "run"
+    )
+
+
+def test_an_export_folder_that_exists(folder, capsys):
+    before = (folder / "export" / "model.onnx").stat().st_mtime_ns
+    line = refused(capsys, "export", folder / "run", "--out", folder / "export")
+    assert "--out: expected a folder that does not exist yet" in line
+    assert (folder / "export" / "model.onnx").stat().st_mtime_ns == before
+
+
+def test_a_finished_run(folder, capsys):
+    command = ("train", "lm", "--text", folder / "text.txt", "--out", folder / "run", *TRAIN)
+    assert refused(capsys, *command).endswith("which is finished; use --overwrite")
+    assert "which is" not in refused(capsys, *command, "--set", "units=25")
+
+
+def test_wrong_words():
+    for arguments in ((), ("train",), ("fly",), ("train", "lm")):
+        done = run(*arguments, code=2)
+        assert "usage: kerasrnn" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_help_is_quick():
+    begin = time.perf_counter()
+    assert "demo" in run("--help").stdout
+    modules = "import sys, kerasrnn.cli; print('tensorflow' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", modules], capture_output=True, text=True)
+    assert done.stdout.strip() == "False", f"took {time.perf_counter() - begin:.1f} s"
+
+
+@pytest.mark.slow
+def test_demo(tmp_path):
+    done = run("demo", "--out", tmp_path / "demo")
+    assert re.search(r"language model: 1\.\d+ nats per character", done.stdout)
+    assert "The import statement" in done.stdout
+    line = run("demo", "--out", tmp_path / "demo", code=2).stderr.splitlines()[-1]
+    assert "a folder that does not exist yet" in line
+    assert Path(tmp_path / "demo" / "lm-export" / "model.onnx").exists()

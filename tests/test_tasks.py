@@ -1,0 +1,249 @@
+"""Settings, jobs and run folders: training that stops and goes on as if it had not."""
+
+import dataclasses
+import json
+import os
+import shutil
+
+import keras
+import numpy as np
+import pytest
+
+from kerasrnn import runs
+from kerasrnn.errors import InputError
+from kerasrnn.tasks import language_model as lm
+from kerasrnn.tasks.settings import changed
+
+TEXT = "the cat sat on the mat and the rat ran to the hat. " * 60
+SMALL = lm.Settings(
+    cell="gru", units=16, layers=1, embedding=8, dropout=0.2, batch_size=4, window=20, epochs=3
+)
+
+
+@pytest.fixture
+def text(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text(TEXT)
+    return path
+
+
+def job(text, out, **settings) -> lm.Job:
+    return lm.Job([str(text)], "char", dataclasses.replace(SMALL, **settings), 5, str(out))
+
+
+def say(text):
+    pass
+
+
+def weights(run) -> list[np.ndarray]:
+    return keras.saving.load_model(run / "checkpoint" / "model.keras").get_weights()
+
+
+def rows_without_speed(run) -> list[list[str]]:
+    lines = (run / "history.csv").read_text().splitlines()
+    return [line.split(",")[:-1] for line in lines]
+
+
+def stop_after(batches: int):
+    """Ask to stop when so many batches of this process are done, as Ctrl-C would."""
+
+    class Stop(keras.callbacks.Callback):
+        def __init__(self, checkpoints):
+            super().__init__()
+            self.checkpoints, self.seen = checkpoints, 0
+
+        def on_train_batch_begin(self, batch, logs=None):
+            self.seen += 1
+            if self.seen == batches:
+                self.checkpoints.asked.signal = 2
+
+    return Stop
+
+
+def train_and_stop(monkeypatch, a_job, batches: int) -> None:
+    fit = runs.fit
+
+    def stopping_fit(model, at, valid, progress, epochs, callbacks, verbose):
+        stop = stop_after(batches)(callbacks[-1])
+        fit(model, at, valid, progress, epochs, [*callbacks, stop], verbose)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "fit", stopping_fit)
+        with pytest.raises(runs.Interrupted):
+            lm.train(a_job, say, verbose=0)
+
+
+@pytest.mark.parametrize("carry_state", [True, False])
+def test_stopped_twice_equals_never_stopped(text, tmp_path, monkeypatch, carry_state):
+    whole = job(text, tmp_path / "whole", carry_state=carry_state)
+    best = lm.train(whole, say, verbose=0)
+    parts = job(text, tmp_path / "parts", carry_state=carry_state)
+    train_and_stop(monkeypatch, parts, 10)  # in the middle of an epoch
+    assert runs.read_progress(tmp_path / "parts").batch == 10
+    train_and_stop(monkeypatch, parts, 30)  # in the middle of another
+    assert lm.train(parts, say, verbose=0)["val_nats"] == best["val_nats"]
+    for a, b in zip(weights(tmp_path / "whole"), weights(tmp_path / "parts"), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert rows_without_speed(tmp_path / "whole") == rows_without_speed(tmp_path / "parts")
+
+
+def test_what_a_run_leaves(text, tmp_path):
+    run = tmp_path / "run"
+    best = lm.train(job(text, run), say, verbose=0)
+    assert sorted(p.name for p in run.iterdir()) == [
+        "checkpoint",
+        "config.json",
+        "history.csv",
+        "ids.bin",
+        "learning_curve.png",
+        "model.keras",
+        "samples.txt",
+    ]
+    config = json.loads((run / "config.json").read_text())
+    assert config["task"] == "lm" and config["seed"] == 5
+    assert config["settings"] == dataclasses.asdict(SMALL)
+    assert set(config["versions"]) == {"python", "tensorflow", "keras"}
+    header = (run / "history.csv").read_text().splitlines()[0].split(",")
+    assert {"epoch", "nats", "val_nats", "val_perplexity", "tokens_per_second"} <= set(header)
+    assert (run / "samples.txt").read_text().count("--- after epoch") == 3
+    measured = lm.evaluate(run)
+    assert measured["nats"] == pytest.approx(best["val_nats"], abs=1e-6)
+    assert lm.evaluate(run, [str(text)])["tokens"] == len(TEXT) // 4 * 4
+
+
+def test_a_finished_run_stays(text, tmp_path):
+    run = tmp_path / "run"
+    lm.train(job(text, run, epochs=1), say, verbose=0)
+    before = (run / "model.keras").read_bytes()
+    with pytest.raises(InputError) as error:
+        lm.train(job(text, run, epochs=1), say, verbose=0)
+    assert str(error.value) == (
+        f"--out: expected a new folder or an unfinished run, got {run}, which is finished; "
+        "use --overwrite"
+    )
+    assert (run / "model.keras").read_bytes() == before
+    lm.train(dataclasses.replace(job(text, run, epochs=2), overwrite=True), say, verbose=0)
+    assert len((run / "history.csv").read_text().splitlines()) == 3
+
+
+def test_another_command_does_not_go_on(text, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    train_and_stop(monkeypatch, job(text, run), 5)
+    with pytest.raises(InputError) as error:
+        lm.train(job(text, run, units=17), say, verbose=0)
+    assert str(error.value) == (
+        f"--out: expected the command that began {run}, got units=17 where it was 16; "
+        "use another --out, or --overwrite"
+    )
+    text.write_text(TEXT + "more")
+    with pytest.raises(InputError, match=r"got sha256='.*' where it was '.*'; use another"):
+        lm.train(job(text, run), say, verbose=0)
+
+
+def test_a_corrupt_run_is_refused_and_kept(text, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    train_and_stop(monkeypatch, job(text, run), 5)
+    checkpoint = run / "checkpoint" / "model.keras"
+    whole = checkpoint.read_bytes()
+    checkpoint.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"^RUN: expected a whole checkpoint, got .*begin anew$"):
+        lm.train(job(text, run), say, verbose=0)
+    checkpoint.write_bytes(whole)
+    (run / "checkpoint" / "progress.json").write_text('{"epoch": 1')
+    with pytest.raises(InputError, match=r"^RUN: expected a whole checkpoint, got .*begin anew$"):
+        lm.train(job(text, run), say, verbose=0)
+    (run / "config.json").write_text("{")
+    with pytest.raises(
+        InputError, match=r"^RUN: expected a run folder with a readable config.json"
+    ):
+        lm.train(job(text, run), say, verbose=0)
+    assert checkpoint.read_bytes() == whole
+
+
+def test_a_kill_between_two_checkpoints_is_recovered(text, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    train_and_stop(monkeypatch, job(text, run), 5)
+    os.rename(run / "checkpoint", run / ".before.checkpoint")
+    shutil.copytree(run / ".before.checkpoint", run / ".partial.checkpoint")
+    (run / ".partial.checkpoint" / "model.keras").write_bytes(b"half")
+    lm.train(job(text, run), say, verbose=0)
+    assert runs.read_progress(run).finished
+    assert not [p for p in run.iterdir() if p.name.startswith(".")]
+
+
+def test_nothing_but_a_run_is_overwritten(text, tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("years of work")
+    for overwrite in (False, True):
+        with pytest.raises(InputError):
+            lm.train(dataclasses.replace(job(text, folder), overwrite=overwrite), say, verbose=0)
+    assert [p.name for p in folder.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"window": 0}, "window: expected 1 or more, got 0; raise it"),
+        ({"valid_share": 1.0}, "valid_share: expected a share between 0 and 1, got 1.0; use 0.1"),
+        (
+            {"window": 2000},
+            "text: expected at least 2,000 tokens (1 rows, windows of 2000), got 306; "
+            "give more text, fewer rows or a shorter window",
+        ),
+        ({"cell": "x"}, None),
+        ({"optimizer": "x"}, None),
+        ({"embeddings": "/nowhere.txt"}, None),
+    ],
+)
+def test_what_is_refused_leaves_nothing(text, tmp_path, settings, message):
+    with pytest.raises(InputError) as error:
+        lm.train(job(text, tmp_path / "run", **settings), say, verbose=0)
+    assert message in (None, str(error.value))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["text.txt"]
+
+
+def test_word_vectors(text, tmp_path):
+    vectors = tmp_path / "glove.txt"
+    vectors.write_text("the 1.5 -2.0 0.25\ncat 0.5 3.0 -1.0\nzebra 9 9 9\n")
+    said = []
+    settings = {"embeddings": str(vectors), "embeddings_frozen": True, "epochs": 1}
+    a_job = dataclasses.replace(job(text, tmp_path / "run", **settings), level="word")
+    lm.train(a_job, said.append, verbose=0)
+    assert f"{vectors}: 2 of 11 words found, 3 numbers each" in said
+    model = runs.load_model(tmp_path / "run")
+    the = model.tokenizer.words.index("the") + 4
+    np.testing.assert_array_equal(model.embedding.embeddings[the], [1.5, -2.0, 0.25])
+
+
+def test_set():
+    settings = changed(SMALL, ["units=64", "tied=True", "embedding=one-hot", "dropout=0.5"])
+    assert (settings.units, settings.tied, settings.dropout) == (64, True, 0.5)
+    assert settings.embedding == "one-hot"
+    assert changed(SMALL, ["embedding=32"]).embedding == 32
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("units=many", "--set units: expected a whole number, got many; correct it"),
+        ("dropout=x", "--set dropout: expected a number, got x; correct it"),
+        ("tied=1", "--set tied: expected true or false, got 1; write one of them"),
+    ],
+)
+def test_wrong_set(assignment, message):
+    with pytest.raises(InputError) as error:
+        changed(SMALL, [assignment])
+    assert str(error.value) == message
+
+
+def test_unknown_set():
+    for assignment in ("unit=3", "units"):
+        with pytest.raises(InputError, match=r"^--set: expected name=value with a name of vocab"):
+            changed(SMALL, [assignment])
+
+
+def test_presets_are_trainable_settings():
+    assert list(lm.PRESETS) == ["tiny", "small", "shakespeare"]
+    for preset in lm.PRESETS.values():
+        assert preset.clip == "global_norm" and preset.carry_state

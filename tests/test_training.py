@@ -1,0 +1,146 @@
+"""Optimizers by name, and what callbacks write."""
+
+import csv
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from kerasrnn.errors import InputError
+from kerasrnn.training import BestModel, HistoryFile, Samples, Speed, make_optimizer
+
+
+@pytest.mark.parametrize("name", ["adagrad", "adam", "adamw", "rmsprop", "sgd"])
+def test_every_optimizer_takes_a_step(name):
+    weight = keras.Variable(np.array([3.0, -2.0], np.float32))
+    make_optimizer(name, 0.1).apply([np.array([1.0, -1.0], np.float32)], [weight])
+    assert weight.numpy()[0] < 3.0 and weight.numpy()[1] > -2.0
+
+
+@pytest.mark.parametrize(
+    ("clip", "expected"),
+    [
+        ("global_norm", [[-0.6, 0.0], [0.0, -0.8]]),
+        ("norm", [[-1.0, 0.0], [0.0, -1.0]]),
+        ("value", [[-1.0, 0.0], [0.0, -1.0]]),
+        ("none", [[-3.0, 0.0], [0.0, -4.0]]),
+    ],
+)
+def test_clipping(clip, expected):
+    weights = [keras.Variable(np.zeros(2, np.float32)) for _ in range(2)]
+    gradients = [np.array([3.0, 0.0], np.float32), np.array([0.0, 4.0], np.float32)]
+    make_optimizer("sgd", 1.0, clip=clip).apply(gradients, weights)
+    np.testing.assert_allclose([w.numpy() for w in weights], expected, rtol=1e-5)
+
+
+def test_norm_and_value_differ():
+    for clip, expected in (("norm", [-0.6, -0.8]), ("value", [-1.0, -1.0])):
+        weight = keras.Variable(np.zeros(2, np.float32))
+        make_optimizer("sgd", 1.0, clip=clip).apply([np.array([3.0, 4.0], np.float32)], [weight])
+        np.testing.assert_allclose(weight.numpy(), expected, rtol=1e-5)
+
+
+def test_the_cosine_goes_up_and_down():
+    rate = make_optimizer("adam", 0.5, schedule="cosine", steps=100, warmup=10)._learning_rate
+    rates = [float(rate(step)) for step in (0, 5, 10, 55, 100, 200)]
+    np.testing.assert_allclose(rates, [0.0, 0.25, 0.5, 0.2525, 0.005, 0.005], rtol=1e-4)
+    alone = make_optimizer("adam", 0.5, schedule="cosine", steps=100)._learning_rate
+    np.testing.assert_allclose([float(alone(0)), float(alone(100))], [0.5, 0.005], rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"name": "adamm"},
+            "optimizer: expected one of adagrad, adam, adamw, rmsprop, sgd, got adamm; "
+            "choose one of them",
+        ),
+        (
+            {"clip": "norms"},
+            "clip: expected one of global_norm, norm, value, none, got norms; choose one of them",
+        ),
+        (
+            {"schedule": "linear"},
+            "schedule: expected one of constant, cosine, got linear; choose one of them",
+        ),
+        ({"learning_rate": 0.0}, "learning_rate: expected a number above 0, got 0.0; raise it"),
+    ],
+)
+def test_wrong_settings(arguments, message):
+    with pytest.raises(InputError) as error:
+        make_optimizer(**{"name": "adam", "learning_rate": 1e-3, **arguments})
+    assert str(error.value) == message
+
+
+def line_model() -> keras.Model:
+    model = keras.Sequential([keras.Input([1]), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    return model
+
+
+def fit(callbacks, epochs=3, batches=4):
+    x = np.linspace(-1, 1, 8 * batches, dtype=np.float32)[:, None]
+    return line_model().fit(x, 2 * x, batch_size=8, epochs=epochs, callbacks=callbacks, verbose=0)
+
+
+def test_speed_counts_the_training_part_only(monkeypatch):
+    clock = iter([0.0, 1.0, 2.0, 4.0, 8.0])
+    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
+    speed, logs = Speed(100), {}
+    speed.on_epoch_begin(0)
+    for batch in range(4):
+        speed.on_train_batch_end(batch)
+    speed.on_epoch_end(0, logs)
+    assert logs == {"tokens_per_second": 50.0}  # 400 tokens in 8 s
+
+
+def with_figures(values):
+    """A callback that puts known figures into the logs."""
+    values = iter(values)
+
+    def put(epoch, logs):
+        nats = next(values)
+        logs.update({"nats": nats + 0.25, "val_nats": nats})
+
+    return keras.callbacks.LambdaCallback(on_epoch_end=put)
+
+
+def test_history_is_a_row_an_epoch_and_goes_on(tmp_path):
+    rows = []
+    fit([with_figures([3.0, 2.0]), HistoryFile(tmp_path, rows)], epochs=2)
+    # Going on from epoch 2 replaces what came after the checkpoint.
+    again = HistoryFile(tmp_path, rows[:1])
+    again.on_epoch_end(1, {"loss": 0.5, "nats": 1.5, "val_nats": 1.25})
+    with (tmp_path / "history.csv").open() as file:
+        read = list(csv.DictReader(file))
+    assert [row["epoch"] for row in read] == ["1", "2"]
+    assert [row["val_nats"] for row in read] == ["3.0", "1.25"]
+    picture = np.asarray(Image.open(tmp_path / "learning_curve.png").convert("L"))
+    assert picture.shape[0] > 300 and (picture < 128).mean() > 0.005
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["history.csv", "learning_curve.png"]
+
+
+def test_best_model_keeps_the_lowest(tmp_path):
+    path = tmp_path / "model.keras"
+    saved = []
+
+    class Watched(BestModel):
+        def on_epoch_end(self, epoch, logs=None):
+            before = path.stat().st_mtime_ns if path.exists() else None
+            super().on_epoch_end(epoch, logs)
+            saved.append(before != path.stat().st_mtime_ns)
+
+    fit([with_figures([3.0, 2.0, 2.5]), Watched(path, "val_nats", [])])
+    assert saved == [True, True, False]
+    later = Watched(path, "val_nats", [{"val_nats": 1.0}, {"val_nats": 4.0}])
+    assert later.best == 1.0
+
+
+def test_samples_are_shown_and_kept(tmp_path, capsys):
+    path = tmp_path / "samples.txt"
+    fit([Samples(path, lambda epoch: f"é{epoch}")], epochs=2)
+    expected = "--- after epoch 1 ---\né0\n--- after epoch 2 ---\né1\n"
+    assert path.read_text(encoding="utf-8") == expected
+    assert "é1" in capsys.readouterr().out
