@@ -4,6 +4,9 @@
     python benchmarks/recurrence.py --cells lstm gru --sizes 32,100,128,512 --rounds 15
     python benchmarks/recurrence.py --torch-python /path/to/a/python/with/torch
 
+It rewrites its section of RESULTS.md. PyTorch needs the machine for itself: its threads wait for
+each other busily, and any other load makes it many times slower.
+
 A step is forward, mean squared error, backward, Adam. All peers take turns, one step each, round
 after round, in one run, so that a change of the machine's load meets all of them; a table gives
 medians, and ratios to this engine. A cell that Keras has no layer for runs there in
@@ -20,13 +23,15 @@ import subprocess
 import sys
 import time
 
+from results import table, write
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 SIZES = ("64,50,256,256", "32,100,64,256", "32,100,128,512")
 STOCK = {"lstm": "LSTM", "gru": "GRU", "simple_rnn": "SimpleRNN"}
 PEERS = ("keras", "keras+xla", "kerasrnn", "torch")
-COLUMNS = ("cell", *PEERS, "keras / ours", "keras+xla / ours", "torch / ours")
-COLUMNS += ("first step, keras+xla, s", "first step, ours, s", "ours, share of peak")
+COLUMNS = ["cell", *PEERS, "keras / ours", "keras+xla / ours", "torch / ours"]
+COLUMNS += ["first step, keras+xla, s", "first step, ours, s", "ours, share of peak"]
 TORCH = r"""
 import sys, time, torch
 cell, work, *size = sys.argv[1:]
@@ -160,14 +165,8 @@ def step_flops(cell, size):
 
 def memory(cell, peer, size):
     """Peak MiB of a process that trains a little, above one that has only begun."""
-    code = "import sys; from benchmarks.recurrence import child; child(*sys.argv[1:])"
-    found = subprocess.run(
-        [sys.executable, "-c", code, cell, peer, *map(str, size)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return float(found.stdout)
+    command = [sys.executable, __file__, "--child", cell, peer, *map(str, size)]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 def child(cell, peer, *size):
@@ -184,11 +183,30 @@ def child(cell, peer, *size):
 def row(cell, found, share):
     """A line of the table: milliseconds of every peer, ratios to the engine."""
     ours = found["kerasrnn"][0]
-    cells = [f"{found[p][0] * 1e3:.1f}" if p in found else "" for p in PEERS]
     others = [p for p in PEERS if p != "kerasrnn"]
+    cells = [f"{found[p][0] * 1e3:.1f}" if p in found else "" for p in PEERS]
     cells += [f"{found[p][0] / ours:.2f}" if p in found else "" for p in others]
     cells += [f"{found[p][1]:.1f}" if p in found else "" for p in ("keras+xla", "kerasrnn")]
-    return "| " + " | ".join([cell, *cells, share]) + " |"
+    return [cell, *cells, share]
+
+
+def tables(args, cells, peak):
+    """The Markdown of every table, one after another as they are done."""
+    for size in args.sizes:
+        size = tuple(map(int, size.split(",")))
+        for work in args.work:
+            rows = []
+            for cell in cells:
+                sized = (*size[:2], size[3], size[3]) if cell in ("mut1", "mut2") else size
+                found = measure(cell, work, sized, PEERS, args.rounds, args.torch_python)
+                rate = step_flops(cell, sized) / found["kerasrnn"][0] / peak
+                rows.append(row(cell, found, f"{rate:.0%}" if work == "train" else ""))
+                print(work, size, *rows[-1], file=sys.stderr, flush=True)
+            title = f"**{work}**, B, T, D, H = {', '.join(map(str, size))}"
+            yield f"{title}\n\n{table(COLUMNS, rows)}\n"
+        if args.memory:
+            rows = [[c, *(f"{memory(c, p, size):.0f}" for p in PEERS[:3])] for c in cells]
+            yield f"Peak MiB that training adds\n\n{table(['cell', *PEERS[:3]], rows)}\n"
 
 
 def main(argv=None):
@@ -199,28 +217,23 @@ def main(argv=None):
     parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--torch-python", help="a Python that can import torch")
     parser.add_argument("--memory", action="store_true", help="peak memory too")
+    parser.add_argument("--dry-run", action="store_true", help="print, leave RESULTS.md alone")
     args = parser.parse_args(argv)
     from kerasrnn.cells import CELLS
 
     cells = args.cells or [c for c in CELLS if not c.startswith(("running", "auto", "expo"))]
     peak = peak_flops()
-    print(f"Matrix product: {peak / 1e9:.0f} GF/s. Milliseconds a step, medians of {args.rounds}.")
-    for size in args.sizes:
-        size = tuple(map(int, size.split(",")))
-        for work in args.work:
-            print(f"\n**{work}**, B, T, D, H = {', '.join(map(str, size))}\n")
-            print("| " + " | ".join(COLUMNS) + " |\n|" + "---|" * len(COLUMNS))
-            for cell in cells:
-                sized = (*size[:2], size[3], size[3]) if cell in ("mut1", "mut2") else size
-                found = measure(cell, work, sized, PEERS, args.rounds, args.torch_python)
-                rate = step_flops(cell, sized) / found["kerasrnn"][0] / peak
-                print(row(cell, found, f"{rate:.0%}" if work == "train" else ""), flush=True)
-        if args.memory:
-            for cell in cells:
-                found = {p: memory(cell, p, size) for p in PEERS[:3]}
-                parts = ", ".join(f"{p} {mib:.0f}" for p, mib in found.items())
-                print(f"\nPeak MiB added, {cell}: {parts}", flush=True)
+    body = f"Matrix product: {peak / 1e9:.0f} GF/s. Milliseconds a step, medians of "
+    body += f"{args.rounds}; a ratio above 1 means that this engine is faster.\n\n"
+    body += "\n".join(tables(args, cells, peak))
+    print(body)
+    if not args.dry_run:
+        arguments = " ".join(argv or sys.argv[1:])
+        write("One recurrent layer", f"python benchmarks/recurrence.py {arguments}".strip(), body)
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["--child"]:
+        child(*sys.argv[2:])
+    else:
+        main()

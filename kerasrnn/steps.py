@@ -12,7 +12,7 @@ from keras.src.backend import AutocastScope  # weights in the cell's compute dty
 
 from kerasrnn.cells.base import matmul
 
-BATCH, OTHER = 97, 89  # stand for sizes not known yet where a step is tried on zeros
+BATCH = 97  # stands for an unknown batch size where a step is tried on zeros
 
 
 @dataclass(frozen=True)
@@ -204,8 +204,9 @@ class Steps:
             shape = (*h.shape[:-1], width // blocks)
             y = [ops.zeros(shape, dtype=h.dtype) for _ in range(blocks)]
             source = next((i for i, s in enumerate(states) if s is h), None)
-            spec = (self._spec(h), self._spec(y[0]))
-            self.products.append(Product(weight, columns, blocks, source, *spec))
+            input, output = self._spec(h), self._spec(y[0])
+            output = Spec((*output.shape[:-1], width // blocks), output.dtype)
+            self.products.append(Product(weight, columns, blocks, source, input, output))
             self.trial_results.extend(y)
             return y[0] if blocks == 1 else y
 
@@ -226,11 +227,17 @@ class Steps:
         """Zeros in place of (scanned, fixed, states) of one step, every size a number."""
         sizes = [s.shape[0] for s in self.states] + [z.shape[1] for z in self.scanned]
         self.batch = next((b for b in sizes if b is not None), None)
+        known = {
+            n for group in (self.scanned, self.fixed, self.states) for x in group for n in x.shape
+        }
+        known |= {n for w in self.cell.variables for n in w.shape}
+        # Stands for every other unknown size; unlike any known one, so that it can be told apart.
+        self.other = next(n for n in range(89, 89 + len(known) + 1) if n not in known)
 
         def like(tensor, shape):
             lead, rest = shape[:1], shape[1:]
             lead = tuple((self.batch or BATCH) if n is None else n for n in lead)
-            rest = tuple(OTHER if n is None else n for n in rest)
+            rest = tuple(self.other if n is None else n for n in rest)
             return ops.zeros(lead + rest, dtype=tensor.dtype)
 
         scanned = [like(z, tuple(z.shape[1:])) for z in self.scanned]
@@ -239,7 +246,7 @@ class Steps:
 
     def _spec(self, tensor):
         """The spec of a tensor that was made from `zeros`."""
-        shape = tuple(None if n == OTHER else n for n in tensor.shape)
+        shape = tuple(None if n == self.other else n for n in tensor.shape)
         if self.batch is None and shape and shape[0] == BATCH:
             shape = (None, *shape[1:])
         return Spec(shape, keras.backend.standardize_dtype(tensor.dtype))

@@ -48,6 +48,16 @@ def test_replay_equals_the_loop(make, kind):
         assert worst(found[1], found[0]) < 1e-9
 
 
+def test_one_step_of_one_row():
+    with float64():
+        layer = running(Dropout(GRU(H), rate=0.3, recurrent_rate=0.4), return_state=True)
+        found, state = [], values(1, H, seed=2)
+        for runner in ("loop", "replay"):
+            reseeded(layer, 7).runner = runner
+            found.append(everything(layer, values(1, 1, D), initial_state=state, training=True))
+        assert worst(found[1], found[0]) < 1e-9
+
+
 def test_dropout_drops_the_same_at_every_step_and_nothing_at_inference():
     layer = reseeded(running(Dropout(SimpleRNN(H, activation=None), rate=0.5, seed=1)), 5)
     layer.cell.cell.set_weights([np.eye(D), np.zeros((H, H)), np.zeros(H)])

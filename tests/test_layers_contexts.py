@@ -18,8 +18,10 @@ from tests.recurrent_cases import everything, mask_of, relative, scatter, values
 H, D = 4, 3
 
 
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
-@pytest.mark.parametrize("cell", [LSTM, LayerNormLSTM])
+@pytest.mark.parametrize(
+    ("cell", "policy"),
+    [(LSTM, "mixed_bfloat16"), (LSTM, "mixed_float16"), (LayerNormLSTM, "mixed_float16")],
+)
 def test_mixed_precision(cell, policy):
     plain = Recurrent(cell(H), return_sequences=True)
     x = values(3, 5, D)

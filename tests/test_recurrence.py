@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from kerasrnn import recurrence
 from kerasrnn.cells import GRU, LSTM, Cell, SimpleRNN
 from kerasrnn.layers import Recurrent
 from kerasrnn.recurrence import Plan, exporting, plan
@@ -31,6 +32,35 @@ def test_plan(cell, options, runner, reason):
     found = plan(cell, **options)
     assert found.runner == runner
     assert reason in str(found)
+
+
+@pytest.mark.parametrize("cell", [LSTM, GRU])
+@pytest.mark.parametrize("sequences", [True, False])
+def test_the_cudnn_runner_hands_over_what_keras_asks_for(cell, sequences, monkeypatch):
+    """There is no GPU here: the kernels are stood in for by the layers that call them."""
+    from keras.src import backend
+
+    stock = {LSTM: keras.layers.LSTM, GRU: keras.layers.GRU}[cell]
+    x, states = values(2, 3, D), [values(2, H, seed=i) for i in range(2 if cell is LSTM else 1)]
+
+    def kernel(x, *arguments, return_sequences):
+        *states, mask, kernel, recurrent, bias, tanh, sigmoid = arguments
+        assert (mask, tanh, sigmoid) == (None, keras.activations.tanh, keras.activations.sigmoid)
+        layer = stock(H, return_sequences=True, return_state=True, use_cudnn=False)
+        layer.build(x.shape)
+        layer.set_weights([kernel, recurrent, bias])
+        outputs, *finals = layer(x, initial_state=states)
+        return outputs[:, -1], outputs, finals
+
+    layer = Recurrent(cell(H), return_sequences=sequences, return_state=True)
+    layer(x)
+    scatter(layer)
+    wanted = layer(x, initial_state=states)
+    monkeypatch.setattr(backend, cell.__name__.lower(), kernel)
+    monkeypatch.setattr(recurrence, "_device", lambda: "GPU")
+    assert layer.plan().runner == "cudnn"
+    for found, want in zip(layer(x, initial_state=states), wanted, strict=True):
+        np.testing.assert_allclose(found, want, atol=1e-6)
 
 
 def test_plan_refuses_what_cannot_be():
@@ -114,6 +144,28 @@ def test_before_the_first_real_step_the_output_is_zero_and_the_state_is_kept(run
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call(values(2, 3, D))
+
+
+class Needy(Cell):
+    """Cannot do without a memory."""
+
+    state_size = output_size = D
+
+    def project(self, x, training=None):
+        return x
+
+    def step(self, z, h, linear, memory):
+        return h + memory, h + memory
+
+
+class Timeless(Needy):
+    """Forgets time before the loop begins."""
+
+    def project(self, x, training=None):
+        return keras.ops.mean(x, axis=0, keepdims=True)
+
+    def step(self, z, h, linear):
+        return h + z, h + z
 
 
 class Wrong(Cell):

@@ -71,6 +71,63 @@ def test_equals_the_loop_for_a_cell_that_does_everything(sequences, kind):
             assert worst(found, wanted) < 1e-12
 
 
+class Reader(Cell):
+    """Layers inside the step, and a memory of unknown length read at every step."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.state_size, self.output_size = 89, (89, None)
+        self.query = keras.layers.Dense(D)
+        self.norm = keras.layers.LayerNormalization()
+
+    def build(self, input_shape):
+        self.query.build((None, 89))
+        self.norm.build((None, 89))
+        self.kernel = self.add_weight((D, 89), name="kernel")
+        self.recurrent_kernel = self.add_weight((89, 89), name="recurrent_kernel")
+
+    def project(self, x, training=None):
+        return ops.matmul(x, self.kernel)
+
+    def step(self, z, h, linear, memory):
+        weights = ops.softmax(ops.einsum("bd,bsd->bs", self.query(h), memory))
+        read = ops.einsum("bs,bsd->bd", weights, memory)
+        h = ops.tanh(z + self.norm(linear(h, self.recurrent_kernel)) + ops.sum(read, -1, True))
+        return (h, weights), h
+
+
+@pytest.mark.parametrize("sequences", [True, False])
+def test_layers_in_a_step_and_a_memory_of_unknown_length_in_a_functional_model(sequences):
+    x, memory, mask = (
+        keras.Input((None, D)),
+        keras.Input((None, D)),
+        keras.Input((None,), dtype=bool),
+    )
+    layer = Recurrent(Reader(), return_sequences=sequences)
+    outputs, weights = layer(x, mask=mask, constants=memory)
+    model = keras.Model([x, memory, mask], [outputs, weights])
+    scatter(model)
+    given = [values(3, 5, D), values(3, 4, D, seed=1), mask_of("holes")]
+    found = {}
+    for runner in ("loop", "replay"):
+        layer.runner = runner
+
+        @tf.function
+        def traced(x, memory, mask):
+            with tf.GradientTape() as tape:
+                tape.watch([x, memory])
+                outputs = model([x, memory, mask], training=True)
+                loss = sum(tf.reduce_sum(tf.sin(3 * o)) for o in outputs)
+            return outputs, tape.gradient(loss, [x, memory, *model.trainable_weights])
+
+        shapes = [tf.TensorSpec((None, None, D))] * 2 + [tf.TensorSpec((None, None), "bool")]
+        found[runner] = [
+            t.numpy() for t in tf.nest.flatten(traced.get_concrete_function(*shapes)(*given))
+        ]
+    assert found["loop"][1].shape == ((3, 5, 4) if sequences else (3, 4))
+    assert worst(found["replay"], found["loop"]) < 1e-4
+
+
 @pytest.mark.parametrize("steps", [1, 2, 37])
 def test_equals_the_loop_at_every_length(steps):
     with float64():

@@ -3,6 +3,8 @@
 B batch, T time, D input, H units.
 """
 
+import inspect
+
 import keras
 from keras import ops, tree
 
@@ -63,9 +65,19 @@ class Cell(keras.layers.Layer):
 
     def call(self, inputs, states, training=None):
         """One step: inputs [B, D], states as `keras.layers.RNN` keeps them (a list)."""
+        if self.constants_wanted():
+            raise ValueError(
+                f"{type(self).__name__} needs constants {self.constants_wanted()}, which "
+                "keras.layers.RNN does not hand over; run it with kerasrnn.layers.Recurrent."
+            )
         state = tree.pack_sequence_as(self.state_size, tree.flatten(states))
         output, new = self.step(self.project(inputs, training=training), state, matmul)
         return output, (tree.flatten(new) if tree.is_nested(states) else new)
+
+    def constants_wanted(self):
+        """The names of the constants that `step` cannot do without."""
+        parameters = list(inspect.signature(self.step).parameters.values())[3:]
+        return [p.name for p in parameters if p.kind is not p.VAR_POSITIONAL]
 
     def initial_state(self, batch_size):
         """Zeros, in the structure of `state_size`, each [batch_size, size]."""

@@ -6,14 +6,18 @@ from keras import ops
 from kerasrnn.cells.lstm import LSTM
 
 
-def normalised(a, gain, bias, epsilon):
-    """LN(a; α, β) = α (a - mean) / √(variance + ε) + β over the last axis."""
-    dtype = keras.backend.standardize_dtype(a.dtype)
+def normalised(blocks, gain, shift, epsilon):
+    """LN(a; α, β) = α (a - mean) / √(variance + ε) + β over all blocks of a, a list again."""
+    dtype = keras.backend.standardize_dtype(blocks[0].dtype)
     if dtype in ("float16", "bfloat16"):  # ε is below float16's precision
-        a = ops.cast(a, "float32")
-    centred = a - ops.mean(a, axis=-1, keepdims=True)
-    variance = ops.mean(ops.square(centred), axis=-1, keepdims=True)
-    return gain * ops.cast(centred * ops.rsqrt(variance + epsilon), dtype) + bias
+        blocks = [ops.cast(a, "float32") for a in blocks]
+    mean = sum(ops.mean(a, axis=-1, keepdims=True) for a in blocks) / len(blocks)
+    centred = [a - mean for a in blocks]
+    squares = [ops.mean(ops.square(a), axis=-1, keepdims=True) for a in centred]
+    scale = ops.rsqrt(sum(squares) / len(blocks) + epsilon)
+    gains, shifts = ops.split(gain, len(blocks)), ops.split(shift, len(blocks))
+    parts = zip(centred, gains, shifts, strict=True)
+    return [α * ops.cast(a * scale, dtype) + β for a, α, β in parts]
 
 
 @keras.saving.register_keras_serializable(package="kerasrnn")
@@ -46,15 +50,19 @@ class LayerNormLSTM(LSTM):
             setattr(self, f"shift_{name}", shift)
 
     def project(self, x, training=None):
-        z = normalised(ops.matmul(x, self.kernel), self.gain_x, self.shift_x, self.epsilon)
-        return z if self.bias is None else z + self.bias
+        z = normalised(self.blocks_of(x), self.gain_x, self.shift_x, self.epsilon)
+        if self.bias is None:
+            return tuple(z)
+        biases = ops.split(self.bias, 4)
+        return tuple(block + b for block, b in zip(z, biases, strict=True))
 
     def step(self, z, state, linear):
         (h, c), ε, σ = state, self.epsilon, self.recurrent_activation
-        a = normalised(linear(h, self.recurrent_kernel), self.gain_h, self.shift_h, ε)
-        i, f, g, o = ops.split(z + a, 4, axis=-1)
+        y = normalised(linear(h, self.recurrent_kernel, blocks=4), self.gain_h, self.shift_h, ε)
+        i, f, g, o = (z_k + y_k for z_k, y_k in zip(z, y, strict=True))
         c = σ(f) * c + σ(i) * self.activation(g)
-        h = σ(o) * self.activation(normalised(c, self.gain_c, self.shift_c, ε))
+        (n,) = normalised([c], self.gain_c, self.shift_c, ε)
+        h = σ(o) * self.activation(n)
         return h, (h, c)
 
     def get_config(self):

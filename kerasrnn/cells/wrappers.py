@@ -31,6 +31,9 @@ class Wrapper(Cell):
     def initial_state(self, batch_size):
         return self.cell.initial_state(batch_size)
 
+    def constants_wanted(self):
+        return self.cell.constants_wanted()
+
     def project(self, x, training=None):
         return self.cell.project(x, training=training)
 

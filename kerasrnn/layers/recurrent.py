@@ -16,7 +16,8 @@ class Recurrent(keras.layers.Layer):
 
     `layer(sequences, mask=None, initial_state=None, constants=None, training=None)`:
     sequences [B, T, ...]; mask bool [B, T]; initial_state with the structure of
-    `cell.state_size`; constants a tensor or nested tuple handed to every step.
+    `cell.state_size`; constants a tensor or a tuple of them (each may be nested), handed to
+    every step.
 
     Where the mask is False the state keeps its value and the output repeats the one before it,
     zeros before the first True of a row (whatever the initial state), all as Keras has it.
@@ -104,8 +105,7 @@ class Recurrent(keras.layers.Layer):
         mask = self._checked_mask(sequences, mask)
         states = self._first_states(sequences, initial_state)
         zero_start = initial_state is None and not self.stateful and self.cell.starts_at_zero
-        constants = () if constants is None else constants
-        constants = tuple(constants) if type(constants) in (list, tuple) else (constants,)
+        constants = self._checked_constants(constants)
         if self.go_backwards:
             sequences = ops.flip(sequences, axis=1)
             mask = None if mask is None else ops.flip(mask, axis=1)
@@ -138,6 +138,18 @@ class Recurrent(keras.layers.Layer):
                 "for lengths use ops.arange(T) < lengths[:, None]."
             )
         return mask
+
+    def _checked_constants(self, constants):
+        """A list or tuple is one constant for each item, anything else is a single one."""
+        constants = () if constants is None else constants
+        constants = tuple(constants) if type(constants) in (list, tuple) else (constants,)
+        wanted = self.cell.constants_wanted()
+        if len(constants) < len(wanted):
+            raise ValueError(
+                f"constants: expected {len(wanted)} for the cell's {wanted}, received "
+                f"{len(constants)}; call layer(x, constants=({', '.join(wanted)},))."
+            )
+        return constants
 
     def _first_states(self, sequences, initial_state):
         if initial_state is None and self.kept_states is not None:
