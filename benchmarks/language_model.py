@@ -21,42 +21,49 @@ from pathlib import Path
 import psutil
 from results import table, write
 
+from kerasrnn.runs import read_progress
+
 CLI = [sys.executable, "-m", "kerasrnn.cli"]
+HEADER = ["epoch", "training nats (dropout on)", "validation nats", "tokens/s", "minutes so far"]
 NANOGPT = 1.4697  # README of nanoGPT: its 10-million-parameter Transformer, on a GPU
 
 
 def shakespeare(text: Path, out: Path) -> None:
-    """Train the `shakespeare` preset, evaluate it, write the table of its epochs."""
-    train = [*CLI, "train", "lm", "--text", text, "--out", out, "--preset", "shakespeare"]
-    begin = time.perf_counter()
-    subprocess.run([str(part) for part in train], check=True)
-    minutes = (time.perf_counter() - begin) / 60
+    """Train the `shakespeare` preset in `out`, unless it is there already, and report it."""
+    progress = read_progress(out)
+    if progress is None or not progress.finished:
+        train = [*CLI, "train", "lm", "--text", text, "--out", out, "--preset", "shakespeare"]
+        subprocess.run([str(part) for part in train], check=True)
+    report_shakespeare(out)
+
+
+def report_shakespeare(out: Path) -> None:
+    """Evaluate a run of the `shakespeare` preset and write the table of its epochs."""
     evaluate = [*CLI, "evaluate", str(out), "--json"]
     figures = json.loads(subprocess.run(evaluate, check=True, capture_output=True).stdout)
     with (out / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
-    shown = [
-        [
-            row["epoch"],
-            f"{float(row['nats']):.4f}",
-            f"{float(row['val_nats']):.4f}",
-            f"{float(row['tokens_per_second']):,.0f}",
-        ]
-        for row in rows
-    ]
     settings = json.loads((out / "config.json").read_text())["settings"]
+    batch = settings["batch_size"] * settings["window"]
+    ids = (out / "ids.bin").stat().st_size  # one byte an id
+    tokens = int(ids * (1 - settings["valid_share"])) // batch * batch
+    shown, minutes = [], 0.0
+    for row in rows:
+        speed = float(row["tokens_per_second"])
+        minutes += tokens / speed / 60
+        nats = [f"{float(row[name]):.4f}" for name in ("nats", "val_nats")]
+        shown.append([row["epoch"], *nats, f"{speed:,.0f}", f"{minutes:.1f}"])
     body = f"""
 `kerasrnn train lm --text tinyshakespeare.txt --out RUN --preset shakespeare`, the last 10% of the
 text by position for validation: **{figures["nats"]:.4f} nats per character**
 ({figures["bits_per_character"]:.4f} bits, perplexity {figures["perplexity"]:.3f}) over
-{figures["tokens"]:,} characters, `kerasrnn evaluate RUN`. The whole command took
-**{minutes:.1f} minutes**. nanoGPT's README has {NANOGPT} for a 10-million-parameter Transformer
-trained on a GPU.
+{figures["tokens"]:,} characters, `kerasrnn evaluate RUN`, after {minutes:.1f} minutes of training.
+nanoGPT's README has {NANOGPT} for a 10-million-parameter Transformer trained on a GPU.
 
 {settings["layers"]} {settings["cell"]} layers of {settings["units"]}, {settings["epochs"]} epochs,
 batch {settings["batch_size"]}, window {settings["window"]}, dropout {settings["dropout"]}.
 
-{table(["epoch", "training nats (dropout on)", "validation nats", "tokens per second"], shown)}
+{table(HEADER, shown)}
 """
     command = "python benchmarks/language_model.py shakespeare --text tinyshakespeare.txt"
     write("Language model: tinyshakespeare", command, body)
