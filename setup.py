@@ -49,6 +49,7 @@ setup(
             "psutil>=6,<8",
             "setuptools>=68",
             "wheel>=0.43",
+            "onnxruntime-extensions>=0.14,<0.16",
         ],
         "sentencepiece-onnx": ["onnxruntime-extensions>=0.14,<0.16"],
     },

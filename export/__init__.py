@@ -1,6 +1,6 @@
 """Trained models -> SavedModel and ONNX, checked."""
 
-from importlib import import_module
+from kerasrnn.lazy import loader
 
 _PLACES = {
     "FORMATS": "kerasrnn.export.artifact",
@@ -9,9 +9,4 @@ _PLACES = {
     "load": "kerasrnn.export.runner",
 }
 __all__ = list(_PLACES)
-
-
-def __getattr__(name: str):
-    if name not in _PLACES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_PLACES[name]), name)
+__getattr__ = loader(__name__, _PLACES)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from kerasrnn.errors import InputError
 from kerasrnn.export import language_model, onnx_file, saved_model
 from kerasrnn.export.onnx_text import OPSET
 from kerasrnn.export.verify import verify
+from kerasrnn.files import staging
 from kerasrnn.recurrence import exporting
 
 TASKS = {"LanguageModel": language_model}
@@ -31,6 +31,11 @@ def _saved_model(model, task, path: Path) -> None:
 
 
 WRITERS = {"onnx": ("model.onnx", _onnx), "saved_model": ("saved_model", _saved_model)}
+
+
+def _has_extensions() -> bool:
+    # Only looked for: in one process with TensorFlow Text it crashes.
+    return importlib.util.find_spec("onnxruntime_extensions") is not None
 
 
 def export(model, out: str | Path, formats: Sequence[str] = FORMATS) -> list[Path]:
@@ -62,9 +67,14 @@ def export(model, out: str | Path, formats: Sequence[str] = FORMATS) -> list[Pat
             raise InputError("format", f"one of {', '.join(WRITERS)}", name, "choose one of them")
     if out.exists():
         raise InputError("--out", "a folder that does not exist yet", out, "give another name")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
+    if "onnx" in formats and model.tokenizer.level == "subword" and not _has_extensions():
+        raise InputError(
+            "format",
+            "onnxruntime-extensions, which ONNX subwords need",
+            "none installed",
+            "pip install 'kerasrnn[sentencepiece-onnx]', or --format saved_model",
+        )
+    with staging(out) as partial:
         cases = task.cases(model)
         expected = [task.answer(model, case) for case in cases]
         for name in formats:
@@ -72,8 +82,5 @@ def export(model, out: str | Path, formats: Sequence[str] = FORMATS) -> list[Pat
             with exporting():
                 write(model, task, partial / file)
             verify(partial / file, cases, expected)
-        os.chmod(partial, 0o755)
         os.rename(partial, out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return [out / WRITERS[name][0] for name in formats]

@@ -1,6 +1,6 @@
 """Recurrent sequence models for Keras 3 on TensorFlow. Names load what they need when used."""
 
-from importlib import import_module
+from kerasrnn.lazy import loader
 
 _PLACES = {
     "Bidirectional": "kerasrnn.layers",
@@ -13,9 +13,4 @@ _PLACES = {
     "adopt": "kerasrnn.layers",
 }
 __all__ = list(_PLACES)
-
-
-def __getattr__(name: str):
-    if name not in _PLACES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_PLACES[name]), name)
+__getattr__ = loader(__name__, _PLACES)

@@ -6,21 +6,47 @@ import argparse
 import contextlib
 import json
 import os
+import signal
 import sys
+import tempfile
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 from kerasrnn.errors import InputError
+from kerasrnn.export.verify import VerificationError
 
 LEVELS = ("char", "word", "subword")
+FAILED = 1  # the disk, or an export that does not do what the model does
 STOPPED = 130  # the shell's code for Ctrl-C
+TERMINATED = 143  # and for SIGTERM, outside training
 
 
 def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def load_tensorflow() -> None:
+    """Import TensorFlow without what its libraries write to stderr before any log level holds."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            import tensorflow as tf
+
+            tf.config.list_logical_devices()
+        except BaseException:
+            said.seek(0)
+            os.write(kept, said.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
 def _train_lm(args) -> int | None:
+    load_tensorflow()
     from kerasrnn.runs import Interrupted
     from kerasrnn.tasks import language_model as task
     from kerasrnn.tasks.settings import changed
@@ -38,9 +64,10 @@ def _train_lm(args) -> int | None:
         try:
             best = task.train(job, say, verbose=1 if sys.stderr.isatty() else 2)
         except Interrupted as stop:
-            say(f"kerasrnn: {stop}")
+            without = " without --overwrite" if args.overwrite else ""
+            say(f"kerasrnn: {stop}{without}")
             return stop.exit_code
-    _print(args, {"run": args.out, **best}, f"{args.out}: {_figures(best)}")
+    _print(args, {"run": args.out, **best}, f"{args.out}: best {_figures(best)}")
 
 
 def _figures(row: dict) -> str:
@@ -54,6 +81,8 @@ def _print(args, data, text: str) -> None:
 def _generate(args) -> None:
     from kerasrnn.tasks.generation import generate
 
+    if Path(args.model).is_dir():
+        load_tensorflow()
     prompts = args.prompt if args.prompt else [""]
     if args.prompt and "" in args.prompt:
         raise InputError(
@@ -69,6 +98,7 @@ def _generate(args) -> None:
 
 
 def _evaluate(args) -> None:
+    load_tensorflow()
     from kerasrnn.tasks import language_model as task
 
     with contextlib.redirect_stdout(sys.stderr):
@@ -77,6 +107,7 @@ def _evaluate(args) -> None:
 
 
 def _export(args) -> None:
+    load_tensorflow()
     from kerasrnn import runs
     from kerasrnn.export import FORMATS, export
 
@@ -87,6 +118,7 @@ def _export(args) -> None:
 
 
 def _demo(args) -> None:
+    load_tensorflow()
     from kerasrnn.tasks.demo import demo
 
     with contextlib.redirect_stdout(sys.stderr):
@@ -109,25 +141,19 @@ def _generation_options(parser) -> None:
     parser.add_argument("--seed", type=int, help="the same seed gives the same text")
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """The parser of every command."""
-    parser = argparse.ArgumentParser(prog="kerasrnn", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+def _command(parent, name, run, text, machine=True):
+    """A subcommand that `run` carries out."""
+    made = parent.add_parser(name, help=text, description=text)
+    made.set_defaults(function=run)
+    if machine:
+        made.add_argument("--json", action="store_true", help="print JSON")
+    return made
 
-    def command(parent, name, run, text, machine=True):
-        made = parent.add_parser(name, help=text, description=text)
-        made.set_defaults(function=run)
-        if machine:
-            made.add_argument("--json", action="store_true", help="print JSON")
-        return made
 
-    demo = command(commands, "demo", _demo, "train, export and run on built-in data", machine=False)
-    demo.add_argument("--out", default="demo", help="folder to write (demo)")
-    demo.add_argument("--overwrite", action="store_true", help="replace an earlier demo")
-
+def _train_parsers(commands) -> None:
     train = commands.add_parser("train", help="train a model")
     tasks = train.add_subparsers(dest="task", required=True, metavar="TASK")
-    lm = command(tasks, "lm", _train_lm, "a language model from text files")
+    lm = _command(tasks, "lm", _train_lm, "a language model from text files")
     lm.add_argument("--text", nargs="+", required=True, metavar="FILE", help="plain or gzip UTF-8")
     lm.add_argument("--out", required=True, metavar="RUN", help="the run folder")
     lm.add_argument("--level", choices=LEVELS, default="char", help="what a token is (char)")
@@ -138,15 +164,30 @@ def make_parser() -> argparse.ArgumentParser:
     lm.add_argument("--set", nargs="+", action="append", default=[], metavar="NAME=VALUE")
     lm.add_argument("--overwrite", action="store_true", help="begin anew where a run stands")
 
-    generate = command(commands, "generate", _generate, "go on with a text")
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of every command."""
+    parser = argparse.ArgumentParser(prog="kerasrnn", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    demo = _command(
+        commands, "demo", _demo, "train, export and run on built-in data", machine=False
+    )
+    parser.add_argument("--version", action="version", version=f"kerasrnn {version('kerasrnn')}")
+    demo.add_argument("--out", default="demo", help="folder to write (demo)")
+    demo.add_argument("--overwrite", action="store_true", help="replace an earlier demo")
+
+    _train_parsers(commands)
+
+    generate = _command(commands, "generate", _generate, "go on with a text")
     generate.add_argument("model", metavar="RUN|FILE.onnx|SAVED_MODEL")
     _generation_options(generate)
 
-    evaluate = command(commands, "evaluate", _evaluate, "measure a run's model")
+    evaluate = _command(commands, "evaluate", _evaluate, "measure a run's model")
     evaluate.add_argument("run", metavar="RUN")
     evaluate.add_argument("--text", nargs="+", metavar="FILE", help="default: what it validated on")
 
-    export = command(commands, "export", _export, "write ONNX and SavedModel, checked")
+    export = _command(commands, "export", _export, "write ONNX and SavedModel, checked")
     export.add_argument("run", metavar="RUN")
     export.add_argument("--format", choices=("onnx", "saved_model", "all"), default="all")
     export.add_argument(
@@ -159,6 +200,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit code is 2 for what the user got wrong, 130 when stopped."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     args = make_parser().parse_args(argv)
+    # An exit, not a death: what stands half-made beside a folder is cleared away.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     try:
         return args.function(args) or 0
     except InputError as error:
@@ -170,6 +213,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output left, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except (OSError, VerificationError) as error:
+        say(f"kerasrnn: {' '.join(str(error).split())}")
+        return FAILED
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ class Decoded(NamedTuple):
     Attributes:
         ids: int32 [B, T], pads behind the end of a row.
         lengths: int32 [B], ids before the end.
-        scores: float32 [B], log-probability of each row under the model, its end included.
+        scores: float32 [B], log-probability of each row, its end included, banned ids left out.
         attention: float32 [B, T, S] where the step function reports it, else None.
     """
 
@@ -86,6 +86,28 @@ def pick(logits, number, temperature, top_k, top_p) -> tf.Tensor:
     return tf.reduce_sum(tf.where(ranks == tf.minimum(rank, last), order, 0), axis=-1)
 
 
+def _without(logits, banned: Sequence[int]) -> tf.Tensor:
+    """`logits` [B, V] as float32, those of banned ids too low to be drawn."""
+    logits = tf.cast(logits, tf.float32)
+    if not banned:
+        return logits
+    ban = tf.reduce_sum(tf.one_hot(list(banned), logits.shape[-1]), axis=0)
+    return tf.where(ban[tf.newaxis] > 0, -1e9, logits)
+
+
+def _log_probability(logits, ids) -> tf.Tensor:
+    """log p of `ids` [B] under `logits` [B, V], also where others are -inf."""
+    chosen = tf.one_hot(ids, logits.shape[-1], on_value=True, off_value=False)
+    return tf.reduce_sum(tf.where(chosen, tf.nn.log_softmax(logits), 0.0), axis=-1)
+
+
+def _decoded(drawn, scores) -> Decoded:
+    """Ids as drawn, end ids among them -> what a decoder gives."""
+    ended = tf.cumsum(tf.cast(drawn == END, tf.int32), axis=1)
+    lengths = tf.reduce_sum(tf.cast(ended == 0, tf.int32), axis=1)
+    return Decoded(tf.where(drawn == END, PAD, drawn), lengths, scores)
+
+
 def sample(
     step: Step,
     ids: tf.Tensor,
@@ -114,33 +136,21 @@ def sample(
     >>> decoded.ids.numpy().tolist(), decoded.lengths.numpy().tolist()
     ([[5, 6, 0, 1], [2, 0, 0, 0]], [4, 1])
     """
-    batch = tf.shape(ids)[0]
+    batch, length = tf.shape(ids)[0], tf.cast(length, tf.int32)
     rows = tf.range(tf.cast(batch, tf.int64), dtype=tf.int64)
     scalars = tf.cast(temperature, tf.float32), tf.cast(top_k, tf.int32), tf.cast(top_p, tf.float32)
-    length = tf.cast(length, tf.int32)
 
     def body(t, ids, state, finished, scores, written):
         logits, state = step(ids, state)
-        logits = tf.cast(logits, tf.float32)
-        if banned:
-            ban = tf.reduce_sum(tf.one_hot(list(banned), logits.shape[-1]), axis=0)
-            logits = tf.where(ban[tf.newaxis] > 0, -1e9, logits)
+        logits = _without(logits, banned)
         drawn = pick(logits, uniform(seed, rows, t), *scalars)
-        chosen = tf.one_hot(drawn, logits.shape[-1], on_value=True, off_value=False)
-        nats = tf.reduce_sum(tf.where(chosen, tf.nn.log_softmax(logits), 0.0), axis=-1)
-        scores += tf.where(finished, 0.0, nats)
+        scores += tf.where(finished, 0.0, _log_probability(logits, drawn))
         drawn = tf.where(finished, PAD, drawn)
         written = tf.concat([written, drawn[:, tf.newaxis]], axis=1)
         return t + 1, drawn, state, finished | (drawn == END), scores, written
 
-    begin = (
-        tf.constant(0),
-        tf.cast(ids, tf.int32),
-        state,
-        tf.fill([batch], False),
-        tf.zeros([batch]),
-        tf.zeros([batch, 0], tf.int32),
-    )
+    nothing = tf.fill([batch], False), tf.zeros([batch]), tf.zeros([batch, 0], tf.int32)
+    begin = (tf.constant(0), tf.cast(ids, tf.int32), state, *nothing)
     shapes = tf.nest.map_structure(lambda tensor: tensor.shape, begin)
     *_, scores, drawn = tf.while_loop(
         lambda t, ids, state, finished, *_: (t < length) & ~tf.reduce_all(finished),
@@ -148,9 +158,4 @@ def sample(
         begin,
         shape_invariants=(*shapes[:-1], tf.TensorShape([None, None])),
     )
-    ended = tf.cumsum(tf.cast(drawn == END, tf.int32), axis=1)
-    return Decoded(
-        tf.where(drawn == END, PAD, drawn),
-        tf.reduce_sum(tf.cast(ended == 0, tf.int32), axis=1),
-        scores,
-    )
+    return _decoded(drawn, scores)

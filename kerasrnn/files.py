@@ -8,6 +8,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from kerasrnn.errors import InputError
+
 
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
@@ -52,3 +54,22 @@ def recover(path: str | Path) -> None:
 def _names(path: Path) -> tuple[Path, Path]:
     """Where the new is written, and where an old folder stands for a moment."""
     return path.with_name(f".partial.{path.name}"), path.with_name(f".before.{path.name}")
+
+
+@contextlib.contextmanager
+def staging(path: str | Path) -> Iterator[Path]:
+    """An empty folder on the disk where `path` will be; removed at the end."""
+    folder = Path(path).absolute().with_name(f".staging.{Path(path).name}")
+    try:
+        if folder.exists():  # a kill left it
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise InputError(
+            "--out", "a place that can be written", f"{path} ({error.strerror})", "give another"
+        ) from error
+    try:
+        yield folder
+    finally:
+        if folder.exists():  # it may have been moved to its place
+            shutil.rmtree(folder)

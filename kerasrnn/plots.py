@@ -18,16 +18,16 @@ def learning_curve(rows: list[dict], path: Path) -> None:
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.add_subplot()
     epochs = [row["epoch"] for row in rows]
-    axes.plot(epochs, [row["nats"] for row in rows], ".-", label="training (with dropout)")
+    axes.plot(epochs, [row["nats"] for row in rows], ".-", label="training, dropout on")
     axes.plot(epochs, [row["val_nats"] for row in rows], ".-", label="validation")
     best = min(rows, key=lambda row: row["val_nats"])
     axes.plot(best["epoch"], best["val_nats"], "o", color="black", fillstyle="none", markersize=10)
     axes.annotate(
-        f"{best['val_nats']:.4f}",
+        f"best {best['val_nats']:.4f}",
         (best["epoch"], best["val_nats"]),
-        xytext=(0, 12),
+        xytext=(0, -18),
         textcoords="offset points",
-        ha="center",
+        ha="right",
     )
     axes.set(xlabel="epoch", ylabel="nats per token", title="Learning curve")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

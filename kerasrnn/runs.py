@@ -10,8 +10,8 @@ import contextlib
 import json
 import shutil
 import signal
-import tempfile
 import time
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,21 +67,6 @@ def find(path: str | Path, config: dict) -> Path | None:
     return path
 
 
-@contextlib.contextmanager
-def staging(path: str | Path) -> Iterator[Path]:
-    """An empty folder on the disk where `path` will be; removed at the end."""
-    parent = Path(path).absolute().parent
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-        folder = tempfile.TemporaryDirectory(dir=parent, prefix=".staging-")
-    except OSError as error:
-        raise InputError(
-            "--out", "a place that can be written", f"{path} ({error.strerror})", "give another"
-        ) from error
-    with folder as name:
-        yield Path(name)
-
-
 def open_run(path: str | Path, config: dict, overwrite: bool) -> Path:
     """Make the run folder, or go into it when it stands.
 
@@ -107,7 +92,10 @@ def open_run(path: str | Path, config: dict, overwrite: bool) -> Path:
 def read_config(path: str | Path) -> dict:
     """`config.json` of a run folder (InputError when it is none or is damaged)."""
     try:
-        return json.loads((Path(path) / CONFIG).read_text(encoding="utf-8"))
+        config = json.loads((Path(path) / CONFIG).read_text(encoding="utf-8"))
+        if not isinstance(config, dict) or not isinstance(config.get("settings"), dict):
+            raise ValueError("no settings in it")
+        return config
     except (OSError, ValueError) as error:
         raise InputError(
             "RUN",
@@ -121,6 +109,7 @@ def _same_command(path: Path, before: dict, config: dict) -> None:
     for name, value in config.items():
         if name != "versions" and before.get(name) != value:
             changed = _changed(before.get(name), value)
+            changed = changed if isinstance(value, dict) else f"{name} {changed}"
             raise InputError(
                 "--out",
                 f"the command that began {path}",
@@ -133,6 +122,8 @@ def _changed(before, now) -> str:
     """The first setting that differs, in words."""
     if isinstance(before, dict) and isinstance(now, dict):
         name = next(n for n in now if before.get(n) != now[n])
+        if name == "sha256":
+            return "a text that has changed since"
         return f"{name}={now[name]!r} where it was {before.get(name)!r}"
     return f"{now!r} where it was {before!r}"
 
@@ -142,13 +133,20 @@ def load_model(path: str | Path) -> keras.Model:
     import kerasrnn.models  # noqa: F401  (Keras finds a class only where it has been imported)
 
     file = Path(path) / MODEL
+    if not file.exists():
+        wanted = "a run folder with a trained model"
+        raise InputError("RUN", wanted, f"{path} without {MODEL}", "train it first")
     try:
+        if not zipfile.is_zipfile(file):
+            raise ValueError("the file is damaged")
         return keras.saving.load_model(file)
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            "RUN", "a run folder with a trained model", f"{file} ({reason})", "train it first"
-        ) from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _damaged("a whole model", file, error) from error
+
+
+def _damaged(expected: str, file: Path, error: Exception) -> InputError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return InputError("RUN", expected, f"{file} ({reason})", "use --overwrite to begin anew")
 
 
 @dataclass
@@ -175,9 +173,7 @@ def read_progress(path: Path) -> Progress | None:
     try:
         return Progress(**json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
-        raise InputError(
-            "RUN", "a whole checkpoint", f"{file} ({error})", "use --overwrite to begin anew"
-        ) from error
+        raise _damaged("a whole checkpoint", file, error) from error
 
 
 @dataclass
@@ -264,9 +260,12 @@ def read_state(run: Path) -> dict[str, list[np.ndarray]]:
     if not (run / CHECKPOINT / STATE).exists():
         return {}
     state: dict[str, list] = {}
-    with np.load(run / CHECKPOINT / STATE) as arrays:
-        for name in arrays.files:  # in the order in which they were written
-            state.setdefault(name.split("/")[0], []).append(arrays[name])
+    try:
+        with np.load(run / CHECKPOINT / STATE) as arrays:
+            for name in arrays.files:  # in the order in which they were written
+                state.setdefault(name.split("/")[0], []).append(arrays[name])
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise _damaged("a whole checkpoint", run / CHECKPOINT / STATE, error) from error
     return state
 
 
@@ -293,16 +292,7 @@ def load_checkpoint(run: Path) -> tuple[keras.Model | None, Progress]:
     progress = read_progress(run)
     if progress is None:
         return None, Progress()
-    try:
-        return keras.saving.load_model(run / CHECKPOINT / MODEL), progress
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            "RUN",
-            "a whole checkpoint",
-            f"{run / CHECKPOINT} ({reason})",
-            "use --overwrite to begin anew",
-        ) from error
+    return load_model(run / CHECKPOINT), progress
 
 
 def fit(
@@ -316,27 +306,19 @@ def fit(
         valid: validation dataset.
         verbose: as Keras's.
     """
-    if progress.batch:
-        model.fit(
-            dataset_at(Position(progress.epoch, progress.batch)),
-            validation_data=valid,
-            initial_epoch=progress.epoch,
-            epochs=progress.epoch + 1,
-            callbacks=callbacks,
-            shuffle=False,
-            verbose=verbose,
-        )
-    position = Position(progress.epoch, 0)
-    follow = keras.callbacks.LambdaCallback(
-        on_epoch_begin=lambda epoch, logs: setattr(position, "epoch", epoch)
-    )
-    if progress.epoch < epochs:
+    follow = keras.callbacks.LambdaCallback
+    while progress.epoch < epochs:
+        position = Position(progress.epoch, progress.batch)
+        if position.batch:  # the rest of one epoch, then the others
+            own = follow(on_epoch_end=lambda *_: setattr(model, "stop_training", True))
+        else:
+            own = follow(on_epoch_begin=lambda epoch, _, at=position: setattr(at, "epoch", epoch))
         model.fit(
             dataset_at(position),
             validation_data=valid,
-            initial_epoch=progress.epoch,
+            initial_epoch=position.epoch,
             epochs=epochs,
-            callbacks=[*callbacks, follow],
+            callbacks=[*callbacks, own],
             shuffle=False,
             verbose=verbose,
         )

@@ -20,7 +20,8 @@ import tensorflow as tf
 from kerasrnn.errors import InputError
 
 PAD, UNKNOWN, START, END = 0, 1, 2, 3
-RESERVED = ("", "\ufffd", "", "")
+MARK = "\ufffd"  # how what is unknown or was not UTF-8 is shown
+RESERVED = ("", MARK, "", "")
 WORD_PATTERN = r"[\p{L}\p{M}\p{N}_]+(?:['’]\p{L}+)*|[^\p{L}\p{M}\p{N}_\s\p{Z}]|\n"
 CLOSING, OPENING = set(".,;:!?)]}%…»”\n"), set("([{«“\n")
 
@@ -73,6 +74,11 @@ class Tokenizer(tf.Module):
     def __init__(self, pieces: list[str]):
         super().__init__()
         self.pieces = pieces
+
+    @property
+    def characters_per_id(self) -> list[int]:
+        """How many characters of a text each id stands for, [V]."""
+        return [len(piece) for piece in self.pieces]
 
     @property
     def size(self) -> int:
@@ -138,6 +144,7 @@ class CharTokenizer(Tokenizer):
             points = np.frombuffer(text.encode("utf-32-le"), np.uint32)
             seen = np.bincount(points)
             counts[: len(seen)] += seen
+        counts[ord(MARK)] = 0  # what was replaced is unknown, never drawn
         order = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
         return cls([chr(point) for point in order[:max_size]])
 
@@ -200,6 +207,7 @@ class WordTokenizer(Tokenizer):
         counts = Counter()
         for text in texts:
             counts.update(cls.split([text]).flat_values.numpy().tolist())
+        del counts[MARK.encode()]  # what was replaced is unknown, never drawn
         ranked = sorted(counts, key=lambda word: (-counts[word], word))[:max_size]
         return cls([word.decode() for word in ranked])
 
@@ -229,6 +237,12 @@ class WordTokenizer(Tokenizer):
         words = tf.gather(self.pieces, ids)
         return tf.strings.reduce_join(tf.where(joined, words, " " + words), axis=-1)
 
+    @property
+    def characters_per_id(self) -> list[int]:
+        # With the space that `detokenize` writes before a word.
+        spaces = (~self.joins_left).astype(int).tolist()
+        return [len(piece) + space for piece, space in zip(self.pieces, spaces, strict=True)]
+
     def unknown_in(self, text: str) -> list[str]:
         words = self.split([text]).flat_values.numpy()
         return sorted({word.decode() for word in words} - set(self.words))
@@ -246,7 +260,7 @@ def _train_subwords(texts: Iterable[str], size: int) -> bytes:
     import sentencepiece
 
     written = io.BytesIO()
-    lines = (line for text in texts for line in text.splitlines(keepends=True))
+    lines = (line for text in texts for line in text.replace(MARK, "").splitlines(keepends=True))
     # SentencePiece drops what is longer than 4192 bytes.
     parts = (line[i : i + 1000] for line in lines for i in range(0, len(line), 1000))
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -64,8 +65,9 @@ def make_optimizer(
     ):
         if value not in known:
             raise InputError(argument, f"one of {', '.join(known)}", value, "choose one of them")
-    if learning_rate <= 0:
-        raise InputError("learning_rate", "a number above 0", learning_rate, "raise it")
+    for argument, value in (("learning_rate", learning_rate), ("clip_at", clip_at)):
+        if not 0 < value < math.inf:
+            raise InputError(argument, "a number above 0", value, "change it")
     rate = learning_rate
     if schedule == "cosine":
         rate = keras.optimizers.schedules.CosineDecay(
@@ -79,6 +81,19 @@ def make_optimizer(
     if weight_decay is not None:
         options["weight_decay"] = weight_decay
     return OPTIMIZERS[name](rate, **options)
+
+
+class StopOnNaN(keras.callbacks.Callback):
+    """Stops training with an InputError where the loss is no longer a number."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        if not math.isfinite(logs["loss"]):
+            raise InputError(
+                "learning_rate",
+                "a loss that stays finite",
+                f"{logs['loss']} in batch {batch + 1}",
+                "lower it, or clip_at",
+            )
 
 
 class Speed(keras.callbacks.Callback):
@@ -101,7 +116,7 @@ class Speed(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         tokens = self.tokens_per_batch * self.batches
-        logs["tokens_per_second"] = round(tokens / (self.end - self.begin), 1)
+        logs["tokens_per_second"] = round(tokens / (self.end - self.begin))
 
 
 class HistoryFile(keras.callbacks.Callback):
@@ -119,7 +134,7 @@ class HistoryFile(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         from kerasrnn.plots import learning_curve  # matplotlib takes a second to import
 
-        row = {"epoch": epoch + 1, **{name: float(value) for name, value in logs.items()}}
+        row = {"epoch": epoch + 1, **{name: round(float(value), 6) for name, value in logs.items()}}
         self.rows[:] = [*(r for r in self.rows if r["epoch"] <= epoch), row]
         with replacing(self.folder / "history.csv") as path, path.open("w", newline="") as file:
             writer = csv.DictWriter(file, fieldnames=list(row))
@@ -153,6 +168,6 @@ class Samples(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         text = f"--- after epoch {epoch + 1} ---\n{self.sample(epoch)}\n"
-        print(text)
+        print(f"\n{text}")
         with self.path.open("a", encoding="utf-8") as file:
             file.write(text)

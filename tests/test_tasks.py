@@ -12,6 +12,7 @@ import pytest
 from kerasrnn import runs
 from kerasrnn.errors import InputError
 from kerasrnn.tasks import language_model as lm
+from kerasrnn.tasks.generation import generate
 from kerasrnn.tasks.settings import changed
 
 TEXT = "the cat sat on the mat and the rat ran to the hat. " * 60
@@ -136,7 +137,7 @@ def test_another_command_does_not_go_on(text, tmp_path, monkeypatch):
         "use another --out, or --overwrite"
     )
     text.write_text(TEXT + "more")
-    with pytest.raises(InputError, match=r"got sha256='.*' where it was '.*'; use another"):
+    with pytest.raises(InputError, match=r"got a text that has changed since; use another"):
         lm.train(job(text, run), say, verbose=0)
 
 
@@ -146,9 +147,14 @@ def test_a_corrupt_run_is_refused_and_kept(text, tmp_path, monkeypatch):
     checkpoint = run / "checkpoint" / "model.keras"
     whole = checkpoint.read_bytes()
     checkpoint.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match=r"^RUN: expected a whole checkpoint, got .*begin anew$"):
+    with pytest.raises(InputError, match=r"^RUN: expected a whole model, got .*begin anew$"):
         lm.train(job(text, run), say, verbose=0)
     checkpoint.write_bytes(whole)
+    state = (run / "checkpoint" / "state.npz").read_bytes()
+    for damaged in (b"", state[: len(state) // 2]):
+        (run / "checkpoint" / "state.npz").write_bytes(damaged)
+        with pytest.raises(InputError, match=r"^RUN: expected a whole checkpoint, got .*anew$"):
+            lm.train(job(text, run), say, verbose=0)
     (run / "checkpoint" / "progress.json").write_text('{"epoch": 1')
     with pytest.raises(InputError, match=r"^RUN: expected a whole checkpoint, got .*begin anew$"):
         lm.train(job(text, run), say, verbose=0)
@@ -188,8 +194,14 @@ def test_nothing_but_a_run_is_overwritten(text, tmp_path):
         ({"valid_share": 1.0}, "valid_share: expected a share between 0 and 1, got 1.0; use 0.1"),
         (
             {"window": 2000},
-            "text: expected at least 2,000 tokens (1 rows, windows of 2000), got 306; "
-            "give more text, fewer rows or a shorter window",
+            "--text: expected a text whose last 10%, for validation, fills a window of 2000, "
+            "got 3,060 tokens in all; give more text, or --set window=…",
+        ),
+        ({"warmup": 5.0}, "warmup: expected 0 to below 1, got 5.0; change it"),
+        ({"vocabulary": -5}, "vocabulary: expected 0 or more, got -5; change it"),
+        (
+            {"learning_rate": float("nan")},
+            "learning_rate: expected a number above 0, got nan; change it",
         ),
         ({"cell": "x"}, None),
         ({"optimizer": "x"}, None),
@@ -201,6 +213,15 @@ def test_what_is_refused_leaves_nothing(text, tmp_path, settings, message):
         lm.train(job(text, tmp_path / "run", **settings), say, verbose=0)
     assert message in (None, str(error.value))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["text.txt"]
+
+
+def test_what_was_not_utf8_is_never_drawn(text, tmp_path):
+    text.write_bytes(TEXT.encode() + b"a\xff cat " * 200)
+    lm.train(job(text, tmp_path / "run", epochs=1), say, verbose=0)
+    options = {"length": 400, "temperature": 2.0, "top_k": 0, "top_p": 1.0, "seed": 1}
+    [written] = generate(str(tmp_path / "run"), ["the"], **options)
+    assert "\ufffd" not in written
+    assert lm.evaluate(tmp_path / "run", [str(text)])["unknown_in_text"] == 200
 
 
 def test_word_vectors(text, tmp_path):

@@ -22,7 +22,6 @@ ODD = [
     "private \ue000\U0010ffff",
     "a line\u2028a paragraph\u2029",
     "\ufeffa mark",
-    "a written \ufffd",
     "  two  spaces\t ",
     "日本語、です。",
 ]
@@ -370,3 +369,23 @@ def test_saved_models_run_without_us_in_another_process(tokenizers, tmp_path):
             ids.to_tensor().numpy().tolist(),
             texts_of(tokenizer.detokenize(ids)),
         ]
+
+
+@pytest.mark.parametrize("level", ["char", "word", "subword"])
+def test_what_was_replaced_never_enters_a_vocabulary(level):
+    texts = ["one \ufffd two \ufffd three\n"] * 30
+    kind = {"char": CharTokenizer, "word": WordTokenizer, "subword": SentencePieceTokenizer}[level]
+    tokenizer = kind.from_texts(texts, 20)
+    assert [i for i, piece in enumerate(tokenizer.pieces) if "\ufffd" in piece] == [1]
+    assert 1 in tokenizer.tokenize(["two \ufffd"]).to_list()[0]
+
+
+def test_characters_of_ids_add_up_to_the_text():
+    text = "one two, three\none four!"
+    words = WordTokenizer.from_texts([text])
+    ids = words.tokenize([text]).to_list()[0]
+    assert sum(words.characters_per_id[i] for i in ids) == len(text) + 2  # begins a line: counted
+    letters = CharTokenizer.from_texts([text])
+    assert sum(letters.characters_per_id[i] for i in letters.tokenize([text]).to_list()[0]) == len(
+        text
+    )

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from kerasrnn.errors import InputError
-from kerasrnn.training import BestModel, HistoryFile, Samples, Speed, make_optimizer
+from kerasrnn.training import BestModel, HistoryFile, Samples, Speed, StopOnNaN, make_optimizer
 
 
 @pytest.mark.parametrize("name", ["adagrad", "adam", "adamw", "rmsprop", "sgd"])
@@ -65,7 +65,7 @@ def test_the_cosine_goes_up_and_down():
             {"schedule": "linear"},
             "schedule: expected one of constant, cosine, got linear; choose one of them",
         ),
-        ({"learning_rate": 0.0}, "learning_rate: expected a number above 0, got 0.0; raise it"),
+        ({"learning_rate": 0.0}, "learning_rate: expected a number above 0, got 0.0; change it"),
     ],
 )
 def test_wrong_settings(arguments, message):
@@ -83,6 +83,19 @@ def line_model() -> keras.Model:
 def fit(callbacks, epochs=3, batches=4):
     x = np.linspace(-1, 1, 8 * batches, dtype=np.float32)[:, None]
     return line_model().fit(x, 2 * x, batch_size=8, epochs=epochs, callbacks=callbacks, verbose=0)
+
+
+def test_a_loss_that_is_not_finite_stops():
+    class Poison(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            if batch == 2:
+                self.model.layers[0].kernel.assign([[np.nan]])
+
+    with pytest.raises(InputError) as error:
+        fit([Poison(), StopOnNaN()])
+    assert str(error.value) == (
+        "learning_rate: expected a loss that stays finite, got nan in batch 3; lower it, or clip_at"
+    )
 
 
 def test_speed_counts_the_training_part_only(monkeypatch):

@@ -97,38 +97,20 @@ class LanguageModel(CarriesState, keras.Model):
             "carry_state": carry_state,
         }
         _check(self.options, tokenizer)
-        size, policy = tokenizer.size, self.dtype_policy
-        if embedding == "one-hot":
-            self.embedding = OneHot(size, dtype=policy, name="embedding")
-        else:
-            # Tied weights also make logits, which must begin small.
-            spread = keras.initializers.RandomNormal(stddev=embedding**-0.5 if tied else 1.0)
-            self.embedding = keras.layers.ReversibleEmbedding(
-                size,
-                embedding,
-                embeddings_initializer=spread,
-                reverse_dtype="float32",
-                dtype=policy,
-                name="embedding",
-            )
+        policy = self.dtype_policy
+        self.embedding = _embedding(tokenizer.size, embedding, tied, policy)
+        shared = {"noise_shape": (None, 1, None), "dtype": policy}
         self.dropouts = [
-            keras.layers.Dropout(
-                dropout, noise_shape=(None, 1, None), dtype=policy, name=f"dropout_{i}"
-            )
-            for i in range(layers + 1)
+            keras.layers.Dropout(dropout, name=f"dropout_{i}", **shared) for i in range(layers + 1)
         ]
+        cells = [_cell(cell, units, recurrent_dropout, policy) for _ in range(layers)]
+        both = {"return_sequences": True, "return_state": True, "dtype": policy}
         self.recurrent = [
-            Recurrent(
-                _cell(cell, units, recurrent_dropout, policy),
-                return_sequences=True,
-                return_state=True,
-                dtype=policy,
-                name=f"recurrent_{i}",
-            )
-            for i in range(layers)
+            Recurrent(one, name=f"recurrent_{i}", **both) for i, one in enumerate(cells)
         ]
         # Logits stay float32 in mixed precision.
-        self.readout = None if tied else keras.layers.Dense(size, dtype="float32", name="readout")
+        readout = keras.layers.Dense(tokenizer.size, dtype="float32", name="readout")
+        self.readout = None if tied else readout
         self.supports_jit = False  # the carried state changes its shape
         self.build((None, None))
 
@@ -263,7 +245,7 @@ class LanguageModel(CarriesState, keras.Model):
         if loss is None:
             loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         if metrics is None:
-            characters = [len(piece) for piece in self.tokenizer.pieces]
+            characters = self.tokenizer.characters_per_id
             metrics = [Nats(), BitsPerCharacter(characters), Perplexity()]
         super().compile(optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
 
@@ -279,6 +261,21 @@ class LanguageModel(CarriesState, keras.Model):
     def from_config(cls, config):
         tokenizer = keras.saving.deserialize_keras_object(config.pop("tokenizer"))
         return cls(tokenizer, **config)
+
+
+def _embedding(size: int, width: int | str, tied: bool, policy) -> keras.layers.Layer:
+    if width == "one-hot":
+        return OneHot(size, dtype=policy, name="embedding")
+    # Tied weights also make logits, which must begin small.
+    spread = keras.initializers.RandomNormal(stddev=width**-0.5 if tied else 1.0)
+    return keras.layers.ReversibleEmbedding(
+        size,
+        width,
+        embeddings_initializer=spread,
+        reverse_dtype="float32",
+        dtype=policy,
+        name="embedding",
+    )
 
 
 def _cell(name: str, units: int, recurrent_dropout: float, policy) -> Cell:

@@ -48,16 +48,20 @@ def generate(
     }
     texts = [str(text) for text in open_model(Path(model))(values)["text"]]
     for prompt, text in zip(prompts, texts, strict=True):
-        # An unknown token is never drawn, so a mark can only come from the prompt.
-        if UNKNOWN in text and UNKNOWN not in prompt:
-            read = text[: max(len(prompt), text.rindex(UNKNOWN) + 1)]
-            raise InputError(
-                "--prompt",
-                "text that the model knows",
-                f"{prompt!r}, which it reads as {read!r}",
-                f"leave out what stands as {UNKNOWN}",
-            )
+        _check_known(prompt, text)
     return texts
+
+
+def _check_known(prompt: str, text: str) -> None:
+    """An unknown token is never drawn, so a mark in the text can only come from the prompt."""
+    if UNKNOWN in text:
+        read = text[: max(len(prompt), text.rindex(UNKNOWN) + 1)]
+        raise InputError(
+            "--prompt",
+            "text that the model knows",
+            f"{prompt!r}, which it reads as {read!r}",
+            f"leave out what stands as {UNKNOWN}",
+        )
 
 
 def open_model(path: Path):
@@ -70,14 +74,22 @@ def open_model(path: Path):
         return _from_run(path)
     try:
         return load(path)
+    except ImportError as error:
+        extra = "pip install 'kerasrnn[sentencepiece-onnx]'"
+        raise InputError("MODEL", "all that it needs", error, extra) from error
     except Exception as error:  # each runtime has exceptions of its own
-        reason = str(error).strip().splitlines()[0]
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(
             "MODEL", "an exported language model", f"{path} ({reason})", "export it again"
         ) from error
 
 
 def _from_run(path: Path):
+    inside = [str(path / name) for name in ("model.onnx", "saved_model") if (path / name).exists()]
+    if inside:
+        raise InputError(
+            "MODEL", "a model", f"{path}, which holds some", f"give {' or '.join(inside)}"
+        )
     from kerasrnn import runs
     from kerasrnn.export.language_model import answer
 
@@ -92,9 +104,9 @@ def _is_text(prompt: str) -> bool:
 
 def _check(length: int, temperature: float, top_k: int, top_p: float) -> None:
     for name, value, good, expected in (
-        ("--length", length, length >= 1, "1 or more"),
+        ("--length", length, 1 <= length < 2**31, "1 to 2147483647"),
         ("--temperature", temperature, temperature >= 0, "0 or more"),
-        ("--top-k", top_k, top_k >= 0, "0 or more"),
+        ("--top-k", top_k, 0 <= top_k < 2**31, "0 to 2147483647"),
         ("--top-p", top_p, 0 < top_p <= 1, "above 0 and at most 1"),
     ):
         if not good:

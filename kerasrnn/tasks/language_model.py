@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import platform
 import tempfile
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import tensorflow as tf
 
 from kerasrnn import runs
 from kerasrnn.errors import InputError
+from kerasrnn.files import staging
 from kerasrnn.models.language_model import LanguageModel
 from kerasrnn.pipelines.text import (
     IdStream,
@@ -24,7 +26,7 @@ from kerasrnn.pipelines.text import (
     shuffled,
 )
 from kerasrnn.text import TOKENIZERS, Tokenizer
-from kerasrnn.training import BestModel, HistoryFile, Samples, Speed, make_optimizer
+from kerasrnn.training import BestModel, HistoryFile, Samples, Speed, StopOnNaN, make_optimizer
 
 IDS = "ids.bin"
 MONITOR = "val_nats"
@@ -156,6 +158,13 @@ def datasets(job: Job, ids: IdStream):
     """(position -> training dataset, validation dataset)."""
     s = job.settings
     train, valid = ids.split(1 - s.valid_share)
+    if len(valid) < s.window:
+        raise InputError(
+            "--text",
+            f"a text whose last {s.valid_share:.0%}, for validation, fills a window of {s.window}",
+            f"{len(ids):,} tokens in all",
+            "give more text, or --set window=…",
+        )
     rows = max(1, min(s.batch_size, len(valid) // s.window))
     held_out = contiguous(valid, rows, s.window, whole=True)
 
@@ -184,7 +193,7 @@ def train(job: Job, say: Callable[[str], None], verbose: int = 1) -> dict:
     model, progress = runs.load_checkpoint(found) if found else (None, runs.Progress())
     tokenizer = model.tokenizer if model else make_tokenizer(job)
     # Everything that can be refused is, before the run folder is touched.
-    with runs.staging(job.out) as folder:
+    with staging(job.out) as folder:
         ids, report = encode(job.text, tokenizer, folder / IDS)
         batches = len(datasets(job, ids)[0](Position()))
         model = model or make_model(job, tokenizer, batches * s.epochs, say)
@@ -196,10 +205,11 @@ def train(job: Job, say: Callable[[str], None], verbose: int = 1) -> dict:
     carried = model.training_state if s.carry_state else None
     checkpoints = runs.Checkpoints(run, progress, batches, s.epochs, carried)
     callbacks = [
+        StopOnNaN(),
         Speed(s.batch_size * s.window),
         HistoryFile(run, progress.rows),
         BestModel(run / runs.MODEL, MONITOR, progress.rows),
-        Samples(run / "samples.txt", lambda epoch: _sample(model, job.seed + epoch)),
+        Samples(run / "samples.txt", lambda epoch: _sample(model, job.seed)),
         checkpoints,
     ]
     with runs.stopping(checkpoints.asked):
@@ -219,6 +229,12 @@ def _check(job: Job) -> None:
             raise InputError(name, "1 or more", getattr(s, name), "raise it")
     if not 0 < s.valid_share < 1:
         raise InputError("valid_share", "a share between 0 and 1", s.valid_share, "use 0.1")
+    for name, top in (("warmup", 1), ("weight_decay", math.inf), ("vocabulary", math.inf)):
+        if not 0 <= getattr(s, name) < top:
+            limit = "0 or more" if top == math.inf else f"0 to below {top}"
+            raise InputError(name, limit, getattr(s, name), "change it")
+    if not 0 <= job.seed < 2**31:
+        raise InputError("--seed", "0 to 2147483647", job.seed, "give one of them")
     if job.level not in TOKENIZERS:
         raise InputError(
             "--level", f"one of {', '.join(TOKENIZERS)}", job.level, "choose one of them"
@@ -239,7 +255,12 @@ def evaluate(run: str | Path, text: list[str] | None = None, verbose: int = 0) -
     settings = Settings(**config["settings"])
     model = runs.load_model(run)
     with tempfile.TemporaryDirectory() as folder:
-        ids, _ = encode(text or config["data"]["text"], model.tokenizer, Path(folder) / IDS)
+        files = text or config["data"]["text"]
+        if not text and fingerprint(files) != config["data"]["sha256"]:
+            raise InputError(
+                "RUN", "the text it was trained on", f"{files[0]}, changed since", "give --text"
+            )
+        ids, report = encode(files, model.tokenizer, Path(folder) / IDS)
         if not text:
             _, ids = ids.split(1 - settings.valid_share)
         rows = max(1, min(settings.batch_size, len(ids) // settings.window))
@@ -248,4 +269,5 @@ def evaluate(run: str | Path, text: list[str] | None = None, verbose: int = 0) -
             contiguous(ids, rows, window, whole=True), return_dict=True, verbose=verbose
         )
     values.pop("loss")  # `nats`, but for the last, shorter window
-    return {**values, "tokens": len(ids) // rows * rows}
+    measured = len(ids) // rows * rows  # rows of equal length: fewer than `rows` are left over
+    return {**values, "tokens": measured, "unknown_in_text": report.unknown}
