@@ -27,3 +27,9 @@ def shared_data() -> Path:
     if not SHARED.exists():
         pytest.skip(f"no real data at {SHARED}")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def mirrored():
+    """One for all tests: the collective keys of two in one process collide."""
+    return tf.distribute.MirroredStrategy(("CPU:0", "CPU:1"))

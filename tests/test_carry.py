@@ -86,12 +86,6 @@ def assert_all_close(found, wanted):
         np.testing.assert_allclose(a, b, rtol=1e-5)
 
 
-@pytest.fixture(scope="module")
-def mirrored():
-    """One for all tests: the collective keys of two in one process collide."""
-    return tf.distribute.MirroredStrategy(("CPU:0", "CPU:1"))
-
-
 # --- the state itself ---
 
 

@@ -46,10 +46,9 @@ def gradients_of(layer, x):
     return [g.numpy() for g in tape.gradient(loss, layer.trainable_weights)]
 
 
-def test_two_replicas_learn_what_one_learns():
+def test_two_replicas_learn_what_one_learns(mirrored):
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(8, 5, D)).astype("float32"), rng.normal(size=(8, 1))
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 
     def fitted():
         keras.utils.set_random_seed(3)
@@ -62,7 +61,7 @@ def test_two_replicas_learn_what_one_learns():
         return model.get_weights()
 
     alone = fitted()
-    with strategy.scope():
+    with mirrored.scope():
         together = fitted()
     for a, b in zip(together, alone, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
