@@ -21,14 +21,9 @@ def learning_curve(rows: list[dict], path: Path) -> None:
     axes.plot(epochs, [row["nats"] for row in rows], ".-", label="training, dropout on")
     axes.plot(epochs, [row["val_nats"] for row in rows], ".-", label="validation")
     best = min(rows, key=lambda row: row["val_nats"])
-    axes.plot(best["epoch"], best["val_nats"], "o", color="black", fillstyle="none", markersize=10)
-    axes.annotate(
-        f"best {best['val_nats']:.4f}",
-        (best["epoch"], best["val_nats"]),
-        xytext=(0, -18),
-        textcoords="offset points",
-        ha="right",
-    )
+    where, value = best["epoch"], best["val_nats"]
+    ring = {"color": "black", "fillstyle": "none", "markersize": 10, "linestyle": "none"}
+    axes.plot(where, value, "o", label=f"best: {value:.4f}, epoch {where}", **ring)
     axes.set(xlabel="epoch", ylabel="nats per token", title="Learning curve")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
