@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from kerasrnn.text import PAD
+from kerasrnn.text import PAD, RESERVED
 
 TASK = "language model"
 OUTPUTS = ["text", "tokens", "score"]
@@ -45,7 +45,7 @@ def serve(model):
 
 def cases(model) -> list[dict[str, np.ndarray]]:
     """Prompts of the model's own pieces and awkward ones: empty, unknown, long, one and many."""
-    known = "".join(model.tokenizer.pieces[4:])
+    known = "".join(model.tokenizer.pieces[len(RESERVED) :])
     random = np.random.default_rng(0)
     own = ["".join(random.choice(list(known), 12)) for _ in range(4)]
     unknown = "\U0001f989 \u0bb9\u5b57\u3000\u2028 \u200d"

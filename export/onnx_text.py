@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from kerasrnn.text import PAD, START, UNKNOWN, WORD_PATTERN, Tokenizer
+from kerasrnn.text import PAD, RESERVED, START, UNKNOWN, WORD_PATTERN, Tokenizer
 
 OPSET = 20  # the first with StringConcat
 ML_OPSET = 4
@@ -57,8 +57,8 @@ def tokenizer_graph(tokenizer: Tokenizer, name: str) -> onnx.ModelProto:
             ["parts"],
             "ids64",
             "ai.onnx.ml",
-            keys_strings=[PADDING, *tokenizer.pieces[4:]],
-            values_int64s=[PAD, *range(4, tokenizer.size)],
+            keys_strings=[PADDING, *tokenizer.pieces[len(RESERVED) :]],
+            values_int64s=[PAD, *range(len(RESERVED), tokenizer.size)],
             default_int64=UNKNOWN,
         )
     graph.add("Cast", [ids], "ids", to=TensorProto.INT32)

@@ -33,17 +33,15 @@ def count_invalid(strings) -> tf.Tensor:
     1
     """
     replaced, kept = (
-        tf.strings.length(
-            tf.strings.unicode_transcode(strings, "UTF-8", "UTF-8", errors=e), "UTF8_CHAR"
-        )
-        for e in ("replace", "ignore")
+        tf.strings.length(valid_utf8(strings, errors), "UTF8_CHAR")
+        for errors in ("replace", "ignore")
     )
     return tf.reduce_sum(tf.cast(replaced - kept, tf.int64))
 
 
-def valid_utf8(strings) -> tf.Tensor:
-    """`strings` with every invalid UTF-8 sequence replaced by U+FFFD."""
-    return tf.strings.unicode_transcode(strings, "UTF-8", "UTF-8", errors="replace")
+def valid_utf8(strings, errors: str = "replace") -> tf.Tensor:
+    """`strings` with every invalid UTF-8 sequence replaced by U+FFFD (or left out: "ignore")."""
+    return tf.strings.unicode_transcode(strings, "UTF-8", "UTF-8", errors=errors)
 
 
 def _batch(strings) -> tf.Tensor:
@@ -96,6 +94,10 @@ class Tokenizer(tf.Module):
     def unknown_in(self, text: str) -> list[str]:
         """The parts of `text` that become id 1, each once, sorted."""
         raise NotImplementedError
+
+    @classmethod
+    def from_config(cls, config: dict) -> Tokenizer:
+        return cls(**config)
 
 
 def _vocabulary(entries: list[str], argument: str) -> list[str]:
@@ -159,10 +161,6 @@ class CharTokenizer(Tokenizer):
 
     def get_config(self) -> dict:
         return {"characters": self.characters}
-
-    @classmethod
-    def from_config(cls, config: dict) -> CharTokenizer:
-        return cls(**config)
 
 
 @keras.saving.register_keras_serializable(package="kerasrnn")
@@ -249,10 +247,6 @@ class WordTokenizer(Tokenizer):
 
     def get_config(self) -> dict:
         return {"words": self.words}
-
-    @classmethod
-    def from_config(cls, config: dict) -> WordTokenizer:
-        return cls(**config)
 
 
 def _train_subwords(texts: Iterable[str], size: int) -> bytes:

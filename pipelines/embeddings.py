@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from kerasrnn.errors import InputError
-
-RESERVED_IDS = 4
+from kerasrnn.text import RESERVED
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,7 @@ class Vectors:
     found: np.ndarray
 
     def __str__(self) -> str:
-        known, width = len(self.found) - RESERVED_IDS, self.matrix.shape[1]
+        known, width = len(self.found) - len(RESERVED), self.matrix.shape[1]
         return f"{int(self.found.sum()):,} of {known:,} words found, {width} numbers each"
 
 
@@ -69,7 +68,7 @@ def load_vectors(path: str | Path, pieces: list[str], seed: int = 0) -> Vectors:
         raise InputError(
             "embeddings", "a GloVe or word2vec file", f"{path} ({error})", "check the file"
         ) from error
-    names = {i: p if p in table else p.lower() for i, p in enumerate(pieces) if i >= RESERVED_IDS}
+    names = {i: p if p in table else p.lower() for i, p in enumerate(pieces) if i >= len(RESERVED)}
     found = np.array([i in names and names[i] in table for i in range(len(pieces))])
     if not found.any():
         raise InputError(
