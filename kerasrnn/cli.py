@@ -47,8 +47,26 @@ def load_tensorflow() -> None:
 
 def _train_lm(args) -> int | None:
     load_tensorflow()
-    from kerasrnn.runs import Interrupted
     from kerasrnn.tasks import language_model as task
+
+    settings = _settings(args, task)
+    job = task.Job(args.text, args.level, settings, args.seed, args.out, args.overwrite)
+    return _train(args, task, job)
+
+
+def _train_translator(args) -> int | None:
+    load_tensorflow()
+    from kerasrnn.tasks import translation as task
+
+    names = ("source", "target", "level", "seed", "out", "overwrite")
+    options = {name: getattr(args, name) for name in (*names, "valid_source", "valid_target")}
+    faults = "drop" if args.drop_faulty else "refuse"
+    job = task.Job(settings=_settings(args, task), faults=faults, **options)
+    return _train(args, task, job)
+
+
+def _settings(args, task):
+    """The preset with the changes that the command line asks for."""
     from kerasrnn.tasks.settings import changed
 
     if args.preset not in task.PRESETS:
@@ -58,8 +76,12 @@ def _train_lm(args) -> int | None:
     for name in ("epochs", "batch_size"):
         if getattr(args, name) is not None:
             assignments.append(f"{name}={getattr(args, name)}")
-    settings = changed(task.PRESETS[args.preset], assignments)
-    job = task.Job(args.text, args.level, settings, args.seed, args.out, args.overwrite)
+    return changed(task.PRESETS[args.preset], assignments)
+
+
+def _train(args, task, job) -> int | None:
+    from kerasrnn.runs import Interrupted
+
     with contextlib.redirect_stdout(sys.stderr):
         try:
             best = task.train(job, say, verbose=1 if sys.stderr.isatty() else 2)
@@ -97,12 +119,33 @@ def _generate(args) -> None:
         _print(args, {"text": text}, text)
 
 
+def _translate(args) -> None:
+    from kerasrnn.tasks import translate as task
+
+    if Path(args.model).is_dir():
+        load_tensorflow()
+    rows = 1 if args.file is None and sys.stdin.isatty() else task.ROWS
+    with contextlib.redirect_stdout(sys.stderr):
+        translate = task.open_translator(args.model, args.beam, args.n_best, args.max_length)
+    found = task.translate_lines(translate, task.lines_of(args.file), rows)
+    for number, row in enumerate(found, 1):
+        texts = row.texts[0] if args.n_best is None else row.texts
+        _print(args, {"text": texts, "score": row.scores}, "\t".join(row.texts))
+        if args.attention:
+            task.plot(row, _numbered(Path(args.attention), number))
+
+
+def _numbered(path: Path, number: int) -> Path:
+    """PLOT.png for the first, PLOT-2.png for the second …"""
+    return path if number == 1 else path.with_stem(f"{path.stem}-{number}")
+
+
 def _evaluate(args) -> None:
     load_tensorflow()
-    from kerasrnn.tasks import language_model as task
+    from kerasrnn.tasks.evaluation import evaluate
 
     with contextlib.redirect_stdout(sys.stderr):
-        values = task.evaluate(args.run, args.text)
+        values = evaluate(args.run, text=args.text, source=args.source, target=args.target)
     _print(args, values, _figures(values))
 
 
@@ -155,14 +198,35 @@ def _train_parsers(commands) -> None:
     tasks = train.add_subparsers(dest="task", required=True, metavar="TASK")
     lm = _command(tasks, "lm", _train_lm, "a language model from text files")
     lm.add_argument("--text", nargs="+", required=True, metavar="FILE", help="plain or gzip UTF-8")
-    lm.add_argument("--out", required=True, metavar="RUN", help="the run folder")
-    lm.add_argument("--level", choices=LEVELS, default="char", help="what a token is (char)")
-    lm.add_argument("--preset", default="small", help="tiny, small or shakespeare (small)")
-    lm.add_argument("--epochs", type=int)
-    lm.add_argument("--batch-size", type=int)
-    lm.add_argument("--seed", type=int, default=0)
-    lm.add_argument("--set", nargs="+", action="append", default=[], metavar="NAME=VALUE")
-    lm.add_argument("--overwrite", action="store_true", help="begin anew where a run stands")
+    _training_options(lm, "char", "tiny, small or shakespeare (small)")
+    translator = _command(
+        tasks, "translator", _train_translator, "a translator from aligned text files"
+    )
+    for side, required in (("source", True), ("target", False)):
+        text = "a line for each sentence" if required else "without it --source is a TSV file"
+        translator.add_argument(f"--{side}", required=required, metavar="FILE", help=text)
+        translator.add_argument(f"--valid-{side}", metavar="FILE", help="default: some held out")
+    translator.add_argument(
+        "--drop-faulty", action="store_true", help="drop and count lines that cannot be used"
+    )
+    _training_options(translator, "subword", "tiny, small or multi30k (small)")
+
+
+def _training_options(parser, level: str, presets: str) -> None:
+    parser.add_argument("--out", required=True, metavar="RUN", help="the run folder")
+    parser.add_argument("--level", choices=LEVELS, default=level, help=f"what a token is ({level})")
+    parser.add_argument("--preset", default="small", help=presets)
+    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--batch-size", type=int)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--set", nargs="+", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--overwrite", action="store_true", help="begin anew where a run stands")
+
+
+def _search_options(parser, beam_help: str) -> None:
+    parser.add_argument("--beam", type=int, metavar="K", help=beam_help)
+    parser.add_argument("--n-best", type=int, metavar="N", help="translations of each sentence (1)")
+    parser.add_argument("--max-length", type=int, metavar="T", help="most tokens written")
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -183,13 +247,22 @@ def make_parser() -> argparse.ArgumentParser:
     generate.add_argument("model", metavar="RUN|FILE.onnx|SAVED_MODEL")
     _generation_options(generate)
 
+    translate = _command(commands, "translate", _translate, "translate line by line")
+    translate.add_argument("model", metavar="RUN|FILE.onnx|SAVED_MODEL")
+    translate.add_argument("file", nargs="?", metavar="FILE", help="plain or gzip; default: stdin")
+    _search_options(translate, "width of the search (as trained)")
+    translate.add_argument("--attention", metavar="PLOT.png", help="draw where each line looked")
+
     evaluate = _command(commands, "evaluate", _evaluate, "measure a run's model")
     evaluate.add_argument("run", metavar="RUN")
     evaluate.add_argument("--text", nargs="+", metavar="FILE", help="default: what it validated on")
+    for side in ("source", "target"):
+        evaluate.add_argument(f"--{side}", metavar="FILE", help="of a translator, likewise")
 
     export = _command(commands, "export", _export, "write ONNX and SavedModel, checked")
     export.add_argument("run", metavar="RUN")
     export.add_argument("--format", choices=("onnx", "saved_model", "all"), default="all")
+    _search_options(export, "of a translator: width of the search (as trained)")
     export.add_argument(
         "--out", required=True, metavar="DIR", help="a folder that does not exist yet"
     )

@@ -1,4 +1,4 @@
-"""Cross-entropy of integer targets under logits, as people quote it.
+"""Cross-entropy of integer targets under logits, as people quote it. Targets 0 are padding.
 
 B batch, T time, V vocabulary. One sum of nats, three ways to print it.
 """
@@ -16,7 +16,7 @@ class Nats(keras.metrics.Metric):
     """Mean -ln p(target) per token; y_true int [B, T], y_pred logits [B, T, V].
 
     >>> metric = Nats()
-    >>> metric.update_state([[1, 0]], [[[0.0, 0.0], [0.0, 0.0]]])
+    >>> metric.update_state([[1, 0]], [[[0.0, 0.0], [5.0, 9.0]]])
     >>> round(float(metric.result()), 4)
     0.6931
     """
@@ -34,7 +34,8 @@ class Nats(keras.metrics.Metric):
         y_true = ops.cast(y_true, "int32")
         logits = ops.cast(y_pred, self.dtype)
         nats = keras.losses.sparse_categorical_crossentropy(y_true, logits, from_logits=True)
-        units = self.units(y_true)
+        real = ops.cast(ops.not_equal(y_true, 0), self.dtype)
+        nats, units = nats * real, self.units(y_true) * real
         if sample_weight is not None:
             weight = ops.cast(sample_weight, self.dtype)
             if ops.ndim(weight) == 1 and ops.ndim(nats) == 2:
@@ -65,10 +66,10 @@ class BitsPerCharacter(Nats):
     Args:
         characters: how many characters each id writes, int [V].
 
-    >>> metric = BitsPerCharacter([1, 3])
-    >>> metric.update_state([[1, 0]], [[[0.0, 0.0], [0.0, 0.0]]])
-    >>> float(metric.result())  # 2 bits over 4 characters
-    0.5
+    >>> metric = BitsPerCharacter([0, 1, 3, 1])
+    >>> metric.update_state([[1, 2]], [[[0.0] * 4, [0.0] * 4]])
+    >>> float(metric.result())  # 4 bits over 4 characters
+    1.0
     """
 
     def __init__(self, characters: list[int], name: str = "bits_per_character", **kwargs):

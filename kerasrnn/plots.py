@@ -29,3 +29,32 @@ def learning_curve(rows: list[dict], path: Path) -> None:
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=120, format="png")
+
+
+def attention_map(weights, source: list[str], target: list[str], path: Path) -> None:
+    """Draw how much each target token looked at each source token.
+
+    Args:
+        weights: [T, S], rows of numbers from 0 to 1.
+        source: S tokens, along the top.
+        target: T tokens, down the side.
+        path: the PNG to write.
+    """
+    size = (2.0 + 0.34 * len(source), 1.6 + 0.3 * len(target))
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(weights, cmap="Blues", vmin=0.0, vmax=1.0, aspect="auto")
+    axes.set_xticks(range(len(source)), [_visible(token) for token in source], rotation=60)
+    axes.set_yticks(range(len(target)), [_visible(token) for token in target])
+    for label in axes.get_xticklabels():
+        label.set(horizontalalignment="left", rotation_mode="anchor")
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0)
+    figure.colorbar(image, ax=axes, label="attention", shrink=0.8)
+    figure.savefig(path, dpi=120, format="png")
+
+
+def _visible(token: str) -> str:
+    """White space as a mark that can be seen, and no mathematics where a dollar stands."""
+    token = token.replace(" ", "␣").replace("\n", "↵").replace("\t", "⇥")
+    return token.replace("$", r"\$")

@@ -87,13 +87,25 @@ class Tokenizer(tf.Module):
         """Strings [B] -> ids, ragged int32 [B, (T)]; what is not known becomes 1."""
         raise NotImplementedError
 
-    def detokenize(self, ids) -> tf.Tensor:
-        """Ids, int [B, T] or ragged -> strings [B]; pad, start, end vanish, unknown is "�"."""
-        return tf.strings.reduce_join(tf.gather(self.pieces, _dense(ids)), axis=-1)
+    def split(self, strings) -> tf.RaggedTensor:
+        """Strings [B] -> the text behind each id of `tokenize`, ragged string [B, (T)].
 
-    def unknown_in(self, text: str) -> list[str]:
-        """The parts of `text` that become id 1, each once, sorted."""
-        raise NotImplementedError
+        Characters and words are the string's own, also where they are unknown.
+        """
+        ids = self.tokenize(strings)
+        return ids.with_flat_values(tf.gather(self.pieces, ids.flat_values))
+
+    def detokenize(self, ids, unknown=None) -> tf.Tensor:
+        """Ids, int [..., T] or ragged -> strings [...]; pad, start and end vanish.
+
+        An unknown id becomes the string of `unknown` [..., T] at its place, by default "�".
+        """
+        return tf.strings.reduce_join(self.texts(_dense(ids), unknown), axis=-1)
+
+    def texts(self, ids, unknown) -> tf.Tensor:
+        """The text of each id, string [..., T]."""
+        known = tf.gather(self.pieces, ids)
+        return known if unknown is None else tf.where(ids == UNKNOWN, unknown, known)
 
     @classmethod
     def from_config(cls, config: dict) -> Tokenizer:
@@ -150,14 +162,14 @@ class CharTokenizer(Tokenizer):
         order = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
         return cls([chr(point) for point in order[:max_size]])
 
+    def split(self, strings) -> tf.RaggedTensor:
+        return tf.strings.unicode_split(_batch(strings), "UTF-8", errors="replace")
+
     def tokenize(self, strings) -> tf.RaggedTensor:
         points = tf.strings.unicode_decode(_batch(strings), "UTF-8", errors="replace")
         place = tf.searchsorted(self._points, points.flat_values)
         known = tf.equal(tf.gather(self._points, place), points.flat_values)
         return points.with_flat_values(tf.where(known, tf.gather(self._ids, place), UNKNOWN))
-
-    def unknown_in(self, text: str) -> list[str]:
-        return sorted(set(text) - set(self.characters))
 
     def get_config(self) -> dict:
         return {"characters": self.characters}
@@ -226,24 +238,19 @@ class WordTokenizer(Tokenizer):
         words = self.split(strings)
         return words.with_flat_values(self.table.lookup(words.flat_values))
 
-    def detokenize(self, ids) -> tf.Tensor:
-        ids = _dense(ids)
+    def texts(self, ids, unknown) -> tf.Tensor:
         before = tf.concat(
             [tf.fill(tf.shape(ids[..., :1]), tf.cast(START, ids.dtype)), ids[..., :-1]], -1
         )
         joined = tf.gather(self.joins_left, ids) | tf.gather(self.joins_right, before)
-        words = tf.gather(self.pieces, ids)
-        return tf.strings.reduce_join(tf.where(joined, words, " " + words), axis=-1)
+        words = super().texts(ids, unknown)
+        return tf.where(joined, words, " " + words)
 
     @property
     def characters_per_id(self) -> list[int]:
         # With the space that `detokenize` writes before a word.
         spaces = (~self.joins_left).astype(int).tolist()
         return [len(piece) + space for piece, space in zip(self.pieces, spaces, strict=True)]
-
-    def unknown_in(self, text: str) -> list[str]:
-        words = self.split([text]).flat_values.numpy()
-        return sorted({word.decode() for word in words} - set(self.words))
 
     def get_config(self) -> dict:
         return {"words": self.words}
@@ -334,10 +341,6 @@ class SentencePieceTokenizer(Tokenizer):
         # Made anew, because `tf.random.set_seed` destroys the resource of one that is kept.
         inner = text.SentencepieceTokenizer(model=self.model, out_type=tf.int32)
         return inner.tokenize(valid_utf8(_batch(strings)))
-
-    def unknown_in(self, text: str) -> list[str]:
-        known = set("".join(self.pieces[len(RESERVED) :]))
-        return sorted(set(text) - known)
 
     def get_config(self) -> dict:
         return {"model": base64.b64encode(self.model).decode()}

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import keras
+import tensorflow as tf
 
 from kerasrnn.errors import InputError
 from kerasrnn.files import replacing
@@ -27,6 +28,7 @@ CLIPPING = {
     "none": None,
 }
 SCHEDULES = ("constant", "cosine")
+HIGHER_IS_BETTER = ("val_bleu",)
 
 
 def make_optimizer(
@@ -83,6 +85,62 @@ def make_optimizer(
     return OPTIMIZERS[name](rate, **options)
 
 
+@tf.function(jit_compile=True, autograph=False, reduce_retracing=True)
+def smoothed_cross_entropy(targets, logits, ε):
+    """-(1 - ε) log p(y) - ε mean_v log p(v), [B, T]; as one XLA kernel, which reads the
+    logits [B, T, V] fewer times than TensorFlow's own operators would."""
+    chosen = tf.gather(logits, targets, batch_dims=2)
+    mean = tf.reduce_mean(logits, axis=-1)
+    return tf.reduce_logsumexp(logits, axis=-1) - (1 - ε) * chosen - ε * mean
+
+
+@keras.saving.register_keras_serializable(package="kerasrnn")
+class TokenCrossEntropy(keras.losses.Loss):
+    """Cross-entropy of integer targets, summed over the real tokens, per real token.
+
+    Both the sum and the count are taken over the batches of all replicas, so neither the padding
+    nor how sentences are dealt to replicas changes the gradient. With label smoothing ε (Szegedy
+    et al. 2016, section 7) the target is 1 - ε at the true token and ε spread over all V.
+
+    y_true int [B, T], 0 where there is nothing; y_pred logits [B, T, V].
+
+    Args:
+        label_smoothing: ε, from 0 to below 1.
+
+    >>> loss = TokenCrossEntropy()
+    >>> float(loss([[1, 0]], [[[0.0, 0.0], [5.0, 9.0]]])) == math.log(2)
+    True
+    """
+
+    def __init__(self, label_smoothing: float = 0.0, name: str = "cross_entropy", **kwargs):
+        if not 0 <= label_smoothing < 1:
+            raise InputError(
+                "label_smoothing", "a share from 0 to below 1", label_smoothing, "use 0.1"
+            )
+        super().__init__(name=name, reduction="sum", **kwargs)
+        self.label_smoothing = label_smoothing
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        y_true = tf.cast(y_true, tf.int32)
+        real = tf.cast(y_true != 0, tf.float32)
+        if sample_weight is not None:
+            weight = tf.cast(sample_weight, tf.float32)
+            real *= weight[:, tf.newaxis] if weight.shape.rank == 1 else weight
+        count = tf.reduce_sum(real)
+        replica = tf.distribute.get_replica_context()
+        if replica is not None and replica.num_replicas_in_sync > 1:
+            count = replica.all_reduce(tf.distribute.ReduceOp.SUM, count)
+        loss = tf.reduce_sum(real * self.call(y_true, y_pred))
+        return tf.math.divide_no_nan(loss, tf.stop_gradient(count))
+
+    def call(self, y_true, y_pred):
+        """Of each token, [B, T]."""
+        return smoothed_cross_entropy(y_true, tf.cast(y_pred, tf.float32), self.label_smoothing)
+
+    def get_config(self):
+        return {"label_smoothing": self.label_smoothing, "name": self.name}
+
+
 class StopOnNaN(keras.callbacks.Callback):
     """Stops training with an InputError where the loss is no longer a number."""
 
@@ -100,10 +158,10 @@ class Speed(keras.callbacks.Callback):
     """Adds `tokens_per_second` of the training part of each epoch to its logs.
 
     Args:
-        tokens_per_batch: target tokens in a batch.
+        tokens_per_batch: target tokens in a batch, on average.
     """
 
-    def __init__(self, tokens_per_batch: int):
+    def __init__(self, tokens_per_batch: float):
         super().__init__()
         self.tokens_per_batch = tokens_per_batch
 
@@ -117,6 +175,21 @@ class Speed(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         tokens = self.tokens_per_batch * self.batches
         logs["tokens_per_second"] = round(tokens / (self.end - self.begin))
+
+
+class Scored(keras.callbacks.Callback):
+    """Adds figures of the model's own output to the logs of each epoch.
+
+    Args:
+        score: gives them, by name; names begin with "val_".
+    """
+
+    def __init__(self, score: Callable[[], dict[str, float]]):
+        super().__init__()
+        self.score = score
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs.update(self.score())
 
 
 class HistoryFile(keras.callbacks.Callback):
@@ -144,17 +217,27 @@ class HistoryFile(keras.callbacks.Callback):
             learning_curve(self.rows, path)
 
 
+def cost(row: dict, monitor: str) -> float:
+    """What the best row has least of: minus the BLEU, or the value of anything else.
+
+    >>> best = min([{"val_bleu": 30.0}, {"val_bleu": 31.0}], key=lambda row: cost(row, "val_bleu"))
+    >>> best["val_bleu"]
+    31.0
+    """
+    return -row[monitor] if monitor in HIGHER_IS_BETTER else row[monitor]
+
+
 class BestModel(keras.callbacks.Callback):
-    """Saves the model to `path` whenever `monitor` is lower than ever before in `rows`."""
+    """Saves the model to `path` whenever `monitor` is better than ever before in `rows`."""
 
     def __init__(self, path: Path, monitor: str, rows: list[dict]):
         super().__init__()
         self.path, self.monitor = path, monitor
-        self.best = min((row[monitor] for row in rows), default=float("inf"))
+        self.best = min((cost(row, monitor) for row in rows), default=float("inf"))
 
     def on_epoch_end(self, epoch, logs=None):
-        if logs[self.monitor] < self.best or not self.path.exists():
-            self.best = logs[self.monitor]
+        if cost(logs, self.monitor) < self.best or not self.path.exists():
+            self.best = cost(logs, self.monitor)
             with replacing(self.path) as path:
                 self.model.save(path)
 

@@ -63,6 +63,14 @@ class Cell(keras.layers.Layer):
     def step(self, z, state, linear, *constants):
         raise NotImplementedError(f"{type(self).__name__} must define step(z, state, linear).")
 
+    def with_input(self, z, add):
+        """z of one step with a further input in it, such as an attention's context.
+
+        `add(leaf) -> leaf` adds that input's share to a sum; it is called once for each leaf of
+        z, in their order. A wrapper leaves out what is not the inner cell's.
+        """
+        return tree.map_structure(add, z)
+
     def call(self, inputs, states, training=None):
         """One step: inputs [B, D], states as `keras.layers.RNN` keeps them (a list)."""
         if self.constants_wanted():

@@ -37,12 +37,23 @@ class Wrapper(Cell):
     def project(self, x, training=None):
         return self.cell.project(x, training=training)
 
+    def with_input(self, z, add):
+        return self.cell.with_input(z, add)
+
     def get_config(self):
         return {**super().get_config(), "cell": keras.saving.serialize_keras_object(self.cell)}
 
     @classmethod
     def from_config(cls, config):
         return cls(**{**config, "cell": keras.saving.deserialize_keras_object(config["cell"])})
+
+
+class Paired(Wrapper):
+    """A wrapper whose z is a pair: z of the cell inside, and something of its own."""
+
+    def with_input(self, z, add):
+        z, own = z
+        return self.cell.with_input(z, add), own
 
 
 def _checked_rate(name, rate):
@@ -59,7 +70,7 @@ def _drop(x, kept, rate):
 
 
 @keras.saving.register_keras_serializable(package="kerasrnn")
-class Dropout(Wrapper):
+class Dropout(Paired):
     """Dropout whose masks are the same at every step of a sequence (Gal and Ghahramani 2016).
 
     x'(t) = m_x x(t) / (1 - rate), and in every product of the state with a weight
@@ -115,7 +126,7 @@ class Dropout(Wrapper):
 
 
 @keras.saving.register_keras_serializable(package="kerasrnn")
-class Zoneout(Wrapper):
+class Zoneout(Paired):
     """Zoneout: each unit of a state keeps its value with probability `rate` (Krueger et al. 2017).
 
     s(t) = d(t) s(t-1) + (1 - d(t)) s̃(t), d(t) drawn anew at every step for every state; when
@@ -171,7 +182,7 @@ class Zoneout(Wrapper):
 
 
 @keras.saving.register_keras_serializable(package="kerasrnn")
-class Residual(Wrapper):
+class Residual(Paired):
     """The cell's output plus its input: y(t) = x(t) + f(x(t), h(t-1)) (Wu et al. 2016, GNMT).
 
     >>> from kerasrnn.cells import GRU

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from kerasrnn.errors import InputError
-from kerasrnn.export.runner import load
+from kerasrnn.tasks.opening import open_model
 
 UNKNOWN = "\ufffd"
 
@@ -46,7 +46,7 @@ def generate(
         "top_p": np.array(top_p, np.float32),
         "seed": np.array(seed, np.int32),
     }
-    texts = [str(text) for text in open_model(Path(model))(values)["text"]]
+    texts = [str(text) for text in open_model(Path(model), _from_run)(values)["text"]]
     for prompt, text in zip(prompts, texts, strict=True):
         _check_known(prompt, text)
     return texts
@@ -64,32 +64,7 @@ def _check_known(prompt: str, text: str) -> None:
         )
 
 
-def open_model(path: Path):
-    """The model as a function of named arrays, wherever it comes from."""
-    if not path.exists():
-        raise InputError(
-            "MODEL", "a run folder, an ONNX file or a SavedModel", path, "check the path"
-        )
-    if path.is_dir() and not (path / "saved_model.pb").exists():
-        return _from_run(path)
-    try:
-        return load(path)
-    except ImportError as error:
-        extra = "pip install 'kerasrnn[sentencepiece-onnx]'"
-        raise InputError("MODEL", "all that it needs", error, extra) from error
-    except Exception as error:  # each runtime has exceptions of its own
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(
-            "MODEL", "an exported language model", f"{path} ({reason})", "export it again"
-        ) from error
-
-
 def _from_run(path: Path):
-    inside = [str(path / name) for name in ("model.onnx", "saved_model") if (path / name).exists()]
-    if inside:
-        raise InputError(
-            "MODEL", "a model", f"{path}, which holds some", f"give {' or '.join(inside)}"
-        )
     from kerasrnn import runs
     from kerasrnn.export.language_model import answer
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-import platform
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -25,8 +23,8 @@ from kerasrnn.pipelines.text import (
     read_texts,
     shuffled,
 )
+from kerasrnn.tasks.training import Data, carry_on, check_common, optimizer_of, versions
 from kerasrnn.text import TOKENIZERS, Tokenizer
-from kerasrnn.training import BestModel, HistoryFile, Samples, Speed, StopOnNaN, make_optimizer
 
 IDS = "ids.bin"
 MONITOR = "val_nats"
@@ -78,15 +76,6 @@ PRESETS = {
         weight_decay=0.05,
     ),
 }
-
-
-def versions() -> dict[str, str]:
-    """What a run was made with."""
-    return {
-        "python": platform.python_version(),
-        "tensorflow": tf.__version__,
-        "keras": keras.__version__,
-    }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,13 +133,7 @@ def make_model(
     if vectors:
         model.embedding.embeddings.assign(vectors.matrix)
         model.embedding.trainable = not s.embeddings_frozen
-    names = ("learning_rate", "schedule", "clip", "clip_at")
-    options = {name: getattr(s, name) for name in names}
-    decay = s.weight_decay if s.optimizer == "adamw" else None
-    warmup = int(s.warmup * steps)
-    model.compile(
-        make_optimizer(s.optimizer, steps=steps, warmup=warmup, weight_decay=decay, **options)
-    )
+    model.compile(optimizer_of(s, steps))
     return model
 
 
@@ -202,19 +185,17 @@ def train(job: Job, say: Callable[[str], None], verbose: int = 1) -> dict:
         at, held_out = datasets(job, ids.moved(run / IDS))
     if progress.epoch or progress.batch:
         say(f"going on in epoch {progress.epoch + 1}, batch {progress.batch + 1}")
-    carried = model.training_state if s.carry_state else None
-    checkpoints = runs.Checkpoints(run, progress, batches, s.epochs, carried)
-    callbacks = [
-        StopOnNaN(),
-        Speed(s.batch_size * s.window),
-        HistoryFile(run, progress.rows),
-        BestModel(run / runs.MODEL, MONITOR, progress.rows),
-        Samples(run / "samples.txt", lambda epoch: _sample(model, job.seed)),
-        checkpoints,
-    ]
-    with runs.stopping(checkpoints.asked):
-        runs.fit(model, at, held_out, progress, s.epochs, callbacks, verbose)
-    return min(progress.rows, key=lambda row: row[MONITOR])
+    return carry_on(
+        model,
+        run,
+        progress,
+        Data(at, held_out, batches, s.batch_size * s.window),
+        epochs=s.epochs,
+        monitor=MONITOR,
+        sample=lambda epoch: _sample(model, job.seed),
+        carried=model.training_state if s.carry_state else None,
+        verbose=verbose,
+    )
 
 
 def _sample(model: LanguageModel, seed: int) -> str:
@@ -223,18 +204,9 @@ def _sample(model: LanguageModel, seed: int) -> str:
 
 def _check(job: Job) -> None:
     """What can be refused before anything is read or written."""
-    s = job.settings
-    for name in ("batch_size", "window", "epochs"):
-        if getattr(s, name) < 1:
-            raise InputError(name, "1 or more", getattr(s, name), "raise it")
-    if not 0 < s.valid_share < 1:
-        raise InputError("valid_share", "a share between 0 and 1", s.valid_share, "use 0.1")
-    for name, top in (("warmup", 1), ("weight_decay", math.inf), ("vocabulary", math.inf)):
-        if not 0 <= getattr(s, name) < top:
-            limit = "0 or more" if top == math.inf else f"0 to below {top}"
-            raise InputError(name, limit, getattr(s, name), "change it")
-    if not 0 <= job.seed < 2**31:
-        raise InputError("--seed", "0 to 2147483647", job.seed, "give one of them")
+    check_common(job.settings, job.seed)
+    if job.settings.window < 1:
+        raise InputError("window", "1 or more", job.settings.window, "raise it")
     if job.level not in TOKENIZERS:
         raise InputError(
             "--level", f"one of {', '.join(TOKENIZERS)}", job.level, "choose one of them"

@@ -1,0 +1,213 @@
+"""The decoder: one for every model that writes a sentence about something.
+
+B batch, T target time, S source time, E embedding, H units, C summary, D values, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import keras
+from keras import ops, tree
+
+from kerasrnn.attention import ATTENTIONS, AttentionWrapper, BahdanauCell, LuongCell, Memory
+from kerasrnn.cells import CELLS
+from kerasrnn.cells.base import matmul
+from kerasrnn.layers.recurrent import Recurrent
+
+CONDITIONINGS = {
+    "once": None,  # the initial state alone (Sutskever et al. 2014)
+    "every_step": None,  # the summary is an input of every step (Cho et al. 2014)
+    "attention": lambda *made: BahdanauCell(*made),
+    "luong": lambda *made: LuongCell(*made, input_feeding=False),
+    "input_feeding": lambda *made: LuongCell(*made),
+}
+READOUTS = ("plain", "maxout", "tied", "maxout_tied")
+
+
+@keras.saving.register_keras_serializable(package="kerasrnn")
+class Decoder(keras.layers.Layer):
+    """Writes ids one after the other, about what an encoder has read.
+
+    `start(encoded) -> state` and `step(ids, state, memory) -> (logits, state, weights)` are one
+    step of decoding; called on all ids of a target (teacher forcing) it runs the same cells over
+    time. The first layer is conditioned on the source; layers above it (Wu et al. 2016) see the
+    one below and its context, and add what they find to the one below (residual).
+
+    The readout: "plain" is a Dense of [h; context]; "maxout" the deep output of Bahdanau et al.
+    2014, appendix A.2.2: t = maxout(U h + V E y + C c), logits = W t (with h(t) where the paper
+    has h(t-1)); "tied" and "maxout_tied" end in the transposed embedding (Press and Wolf 2017).
+
+    Args:
+        size: V.
+        embedding: E.
+        cell: a name in `kerasrnn.cells.CELLS`.
+        units: H; also the attention's.
+        layers: depth.
+        conditioning: a name in `CONDITIONINGS`.
+        attention: a name in `kerasrnn.attention.ATTENTIONS`, where the conditioning is one.
+        readout: one of `READOUTS`.
+        dropout: share dropped of the embedding, between layers and before the readout.
+    """
+
+    # --- layers ---
+
+    def __init__(
+        self,
+        size: int,
+        embedding: int = 256,
+        cell: str = "gru",
+        units: int = 256,
+        layers: int = 1,
+        conditioning: str = "attention",
+        attention: str = "additive",
+        readout: str = "maxout",
+        dropout: float = 0.0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.options = {
+            "size": size,
+            "embedding": embedding,
+            "cell": cell,
+            "units": units,
+            "layers": layers,
+            "conditioning": conditioning,
+            "attention": attention,
+            "readout": readout,
+            "dropout": dropout,
+        }
+        self.embedding = keras.layers.Embedding(size, embedding, name="embedding")
+        self.dropout = keras.layers.Dropout(dropout)
+
+    @property
+    def attends(self) -> bool:
+        return CONDITIONINGS[self.options["conditioning"]] is not None
+
+    def build(self, ids_shape, encoded_shape):
+        """For ids [B, T] and the shapes of an `Encoded`."""
+        o, H = self.options, self.options["units"]
+        values_size, summary_size = encoded_shape[0][-1], encoded_shape[2][-1]
+        if not self.embedding.built:
+            self.embedding.build(ids_shape)
+        every_step = summary_size if o["conditioning"] == "every_step" else 0
+        self.context_size = values_size if self.attends else every_step
+        cells = [CELLS[o["cell"]](H, name=f"cell_{i}") for i in range(o["layers"])]
+        if self.attends:
+            wrap = CONDITIONINGS[o["conditioning"]]
+            cells[0] = wrap(cells[0], ATTENTIONS[o["attention"]](H), values_size)
+        self.stack = [
+            Recurrent(c, return_sequences=True, return_state=True, name=f"recurrent_{i}")
+            for i, c in enumerate(cells)
+        ]
+        for i, layer in enumerate(self.stack):
+            width = H if i else o["embedding"]
+            above = i and self.context_size
+            layer.build((None, None, width + (self.context_size if above else every_step)))
+        self._build_bridge(summary_size)
+        self._build_readout()
+
+    def _build_bridge(self, summary_size):
+        sizes = [size for layer in self.stack for size in tree.flatten(layer.cell.state_size)]
+        self.bridge = [
+            keras.layers.Dense(size, activation="tanh", name=f"bridge_{i}")
+            for i, size in enumerate(sizes)
+        ]
+        for layer in self.bridge:
+            layer.build((None, summary_size))
+
+    def _build_readout(self):
+        o, E = self.options, self.options["embedding"]
+        deep, tied = o["readout"].startswith("maxout"), o["readout"].endswith("tied")
+        width = o["units"] + self.context_size
+        if deep or tied:
+            inputs = width + (E if deep else 0)
+            self.features = keras.layers.Dense(2 * E if deep else E, name="features")
+            self.features.build((None, None, inputs))
+            width = E
+        # Logits stay float32 in mixed precision.
+        if tied:
+            bias = {"shape": (o["size"],), "name": "readout_bias", "initializer": "zeros"}
+            self.readout_bias = self.add_weight(**bias)
+        else:
+            self.readout = keras.layers.Dense(o["size"], dtype="float32", name="readout")
+            self.readout.build((None, None, width))
+
+    # --- graph ---
+
+    def memory(self, encoded):
+        """What every step looks at: a `Memory`, or the summary [B, C]."""
+        if self.attends:
+            return self.stack[0].cell.attention.memory(encoded.values, encoded.mask)
+        return encoded.summary
+
+    def start(self, encoded):
+        """The state before the first step, tanh(W summary), a list for each layer."""
+        found = iter([layer(encoded.summary) for layer in self.bridge])
+        return [
+            [next(found) for _ in tree.flatten(layer.cell.state_size)] for layer in self.stack
+        ]
+
+    def call(self, ids, encoded, training=None):
+        """ids int32 [B, T] (the target, moved right), `Encoded` -> logits float32 [B, T, V]."""
+        memory, states = self.memory(encoded), self.start(encoded)
+        context = None
+        if self.options["conditioning"] == "every_step":
+            context = ops.repeat(memory[:, None], ops.shape(ids)[1], axis=1)
+
+        def advance(i, x):
+            constants = memory if self.attends and i == 0 else None
+            outputs = self.stack[i](x, None, states[i], constants, training=training)
+            return outputs[0]
+
+        return self._through(self.embedding(ids), context, advance, training)[0]
+
+    def step(self, ids, state, memory):
+        """ids int32 [B], state, memory -> (logits [B, V], state, weights [B, S] or None)."""
+        context = memory if self.options["conditioning"] == "every_step" else None
+        after = []
+
+        def advance(i, x):
+            cell = self.stack[i].cell
+            own = tree.pack_sequence_as(cell.state_size, state[i])
+            constants = (memory,) if self.attends and i == 0 else ()
+            output, new = cell.step(cell.project(x, training=False), own, matmul, *constants)
+            after.append(tree.flatten(new))
+            return output
+
+        logits, weights = self._through(self.embedding(ids), context, advance, False)
+        return logits, after, weights
+
+    def _through(self, embedded, context, advance, training):
+        """Embedded ids [..., E] -> (logits [..., V], weights [..., S] or None).
+
+        `advance(i, x)` runs layer i over x: its outputs.
+        """
+        embedded, h, weights = self.dropout(embedded, training=training), None, None
+        for i in range(len(self.stack)):
+            x = embedded if h is None else self.dropout(h, training=training)
+            x = x if context is None else ops.concatenate([x, context], axis=-1)
+            output = advance(i, x)
+            if self.attends and i == 0:
+                output, context, weights = output
+            h = output if h is None else h + output
+        return self._logits(h, context, embedded, training), weights
+
+    def _logits(self, h, context, embedded, training):
+        deep, tied = (part in self.options["readout"] for part in ("maxout", "tied"))
+        x = h if context is None else ops.concatenate([h, context], axis=-1)
+        if deep:
+            t = self.features(ops.concatenate([x, embedded], axis=-1))
+            a, b = ops.split(t, 2, axis=-1)
+            x = ops.maximum(a, b)
+        elif tied:
+            x = ops.tanh(self.features(x))
+        x = self.dropout(x, training=training)
+        if not tied:
+            return self.readout(x)
+        table = ops.cast(self.embedding.embeddings, x.dtype)
+        logits = ops.matmul(x, ops.transpose(table))
+        return ops.cast(logits, "float32") + self.readout_bias
+
+    # --- config ---
+
+    def get_config(self):
+        return {**super().get_config(), **self.options}

@@ -1,0 +1,364 @@
+"""Translators from aligned text to a run folder and back: what the command line wires."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import sacrebleu
+
+from kerasrnn import runs
+from kerasrnn.attention import ATTENTIONS
+from kerasrnn.beam import BeamRules
+from kerasrnn.cells import CELLS
+from kerasrnn.errors import InputError
+from kerasrnn.files import replacing, staging
+from kerasrnn.layers.decoder import CONDITIONINGS, READOUTS, Decoder
+from kerasrnn.layers.encoders import ENCODERS
+from kerasrnn.models.translator import Translator
+from kerasrnn.pipelines.batching import batches
+from kerasrnn.pipelines.dataset import Position
+from kerasrnn.pipelines.pairs import Limits, Pairs, encode_pairs, read_pairs
+from kerasrnn.pipelines.text import fingerprint
+from kerasrnn.tasks.training import Data, carry_on, check_common, optimizer_of, versions
+from kerasrnn.text import PAD, START, TOKENIZERS, UNKNOWN, Tokenizer
+from kerasrnn.training import Scored, TokenCrossEntropy
+
+MONITOR = "val_bleu"
+SHOWN = 4  # example translations after each epoch
+MOST_VALID = 2000  # pairs held out at most where no validation files are given
+TRAIN, VALID = "train.ids", "valid.ids"
+HELD_OUT = ("train.source", "train.target", "valid.source", "valid.target")
+METRICS = {
+    "bleu": sacrebleu.BLEU(),
+    "bleu_lowercase": sacrebleu.BLEU(lowercase=True),
+    "chrf": sacrebleu.CHRF(),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Every hyperparameter of a translator's training.
+
+    `vocabulary` is the most tokens known (0: all characters, 30,000 words, 8,000 subwords);
+    `joint` one tokenizer for both sides; `longest` the most tokens of a side, in training and in
+    what is written; `ratio` the most of one side's length over the other's; `sampling` the share
+    of scheduled sampling; `batch_by` says what `batch_size` counts: "tokens" of the target,
+    padding included, or "sentences"; `beam` and `length_penalty` are those of evaluation and
+    export; `warmup` a share of all steps; `valid_share` what is held out where no validation
+    files are given.
+    """
+
+    vocabulary: int = 0
+    joint: bool = False
+    encoder: str = "bidirectional"
+    cell: str = "gru"
+    units: int = 256
+    encoder_layers: int = 1
+    decoder_layers: int = 1
+    embedding: int = 256
+    conditioning: str = "attention"
+    attention: str = "additive"
+    readout: str = "maxout_tied"
+    shared_embedding: bool = False
+    dropout: float = 0.3
+    label_smoothing: float = 0.1
+    sampling: float = 0.0
+    longest: int = 100
+    ratio: float = 9.0
+    batch_by: str = "sentences"
+    batch_size: int = 64
+    epochs: int = 20
+    optimizer: str = "adam"
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    schedule: str = "cosine"
+    warmup: float = 0.05
+    clip: str = "global_norm"
+    clip_at: float = 1.0
+    beam: int = 5
+    length_penalty: float = 1.0
+    valid_share: float = 0.05
+
+
+PRESETS = {
+    "tiny": Settings(
+        units=96, embedding=48, readout="maxout", dropout=0.1, epochs=8, learning_rate=4e-3, beam=3
+    ),
+    "small": Settings(joint=True, shared_embedding=True),
+    "multi30k": Settings(
+        vocabulary=5000,
+        joint=True,
+        shared_embedding=True,
+        units=256,
+        embedding=256,
+        dropout=0.4,
+        epochs=30,
+        learning_rate=2e-3,
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One `train translator` command: which texts, what settings, where to.
+
+    `source` alone is a TSV file; without `valid_source` a part of the pairs is held out.
+    """
+
+    source: str
+    target: str | None
+    level: str
+    settings: Settings
+    seed: int
+    out: str
+    valid_source: str | None = None
+    valid_target: str | None = None
+    faults: str = "refuse"
+    overwrite: bool = False
+
+    def files(self) -> list[str]:
+        """Where its texts are."""
+        given = (self.source, self.target, self.valid_source, self.valid_target)
+        return [str(Path(p).resolve()) for p in given if p]
+
+    def config(self) -> dict:
+        """What `config.json` holds."""
+        files = ("source", "target", "valid_source", "valid_target")
+        paths = {name: getattr(self, name) for name in files}
+        paths = {name: p and str(Path(p).resolve()) for name, p in paths.items()}
+        job = {**paths, "level": self.level, "seed": self.seed, "faults": self.faults}
+        return {
+            "task": "translator",
+            "job": job,
+            "data": {"sha256": fingerprint(self.files())},
+            "settings": dataclasses.asdict(self.settings),
+            "versions": versions(),
+        }
+
+
+def rules_of(settings: Settings, tokenizer: Tokenizer, **changed) -> BeamRules:
+    """The search of a model with these settings."""
+    known = {"beam": settings.beam, "length_penalty": settings.length_penalty, **changed}
+    words = tokenizer.level == "word" and CONDITIONINGS[settings.conditioning]
+    # An unknown word is replaced by a source word where there is attention.
+    banned = (PAD, START) if words else (PAD, START, UNKNOWN)
+    return BeamRules(**known, banned=banned)
+
+
+def make_tokenizers(job: Job, source: str, target: str | None) -> tuple[Tokenizer, Tokenizer]:
+    """Tokenizers of both sides of the training pairs; one and the same when joint."""
+    kind, most = TOKENIZERS[job.level], job.settings.vocabulary
+
+    def made(texts):
+        return kind.from_texts(texts, most) if most else kind.from_texts(texts)
+
+    def pairs():
+        return read_pairs(source, target, faults=job.faults)
+
+    if job.settings.joint:
+        one = made(text for pair in pairs() for text in pair)
+        return one, one
+    return made(pair[0] for pair in pairs()), made(pair[1] for pair in pairs())
+
+
+def make_model(job: Job, tokenizers: tuple[Tokenizer, Tokenizer], steps: int) -> Translator:
+    """A new compiled model; `steps` is the length of all training."""
+    s, (source, target) = job.settings, tokenizers
+    shared = {"embedding": s.embedding, "cell": s.cell, "units": s.units, "dropout": s.dropout}
+    encoder = ENCODERS[s.encoder](source.size, layers=s.encoder_layers, **shared)
+    names = ("conditioning", "attention", "readout")
+    options = {name: getattr(s, name) for name in names}
+    decoder = Decoder(target.size, layers=s.decoder_layers, **shared, **options)
+    both = {"shared_embedding": s.shared_embedding, "sampling": s.sampling, "seed": job.seed}
+    model = Translator(source, target, encoder, decoder, **both)
+    model.compile(optimizer_of(s, steps), TokenCrossEntropy(s.label_smoothing))
+    return model
+
+
+def hold_out(job: Job, folder: Path) -> None:
+    """Write every so-manieth pair to validation files, the others to training files."""
+    total = sum(1 for _ in read_pairs(job.source, job.target, faults=job.faults))
+    held = min(round(total * job.settings.valid_share), MOST_VALID)
+    if held < 1:
+        raise InputError(
+            "--source", "enough pairs to hold some out", total, "give more, or --valid-source"
+        )
+    every = total // held
+    with contextlib.ExitStack() as stack:
+        files = [
+            stack.enter_context((folder / name).open("w", encoding="utf-8")) for name in HELD_OUT
+        ]
+        for number, pair in enumerate(read_pairs(job.source, job.target, faults=job.faults)):
+            side = files[2:] if number % every == every - 1 else files[:2]
+            for file, text in zip(side, pair, strict=True):
+                file.write(text + "\n")
+
+
+@dataclasses.dataclass
+class Texts:
+    """The four files of a training: (source, target) for training and for validation.
+
+    A target is None where `source` is a TSV file.
+    """
+
+    train: tuple
+    valid: tuple
+
+    @classmethod
+    def of(cls, job: Job, folder: Path) -> Texts:
+        """The job's own files, or those held out, written to `folder`."""
+        if job.valid_source:
+            return cls((job.source, job.target), (job.valid_source, job.valid_target))
+        hold_out(job, folder)
+        files = [folder / name for name in HELD_OUT]
+        return cls(tuple(files[:2]), tuple(files[2:]))
+
+
+def dataset_of(job: Job, pairs: Pairs, position: Position | None = None):
+    """Batches: shuffled by the job's seed for a position in training, in order without one."""
+    s = job.settings
+    seed = None if position is None else job.seed
+    return batches(pairs, batch_size=s.batch_size, by=s.batch_by, seed=seed, position=position)
+
+
+def train(job: Job, say: Callable[[str], None], verbose: int = 1) -> dict:
+    """Train, or go on with, the job's run.
+
+    Returns:
+        The row of `history.csv` with the highest validation BLEU.
+
+    Raises:
+        InputError: when a text, a setting or the run folder cannot be used.
+        runs.Interrupted: when the user stopped it; the same job goes on.
+    """
+    _check(job)
+    keras.utils.set_random_seed(job.seed)
+    config, s = job.config(), job.settings
+    found = None if job.overwrite else runs.find(job.out, config)
+    model, progress = runs.load_checkpoint(found) if found else (None, runs.Progress())
+    # Everything that can be refused is, before the run folder is touched.
+    with staging(job.out) as folder:
+        texts = Texts.of(job, folder)
+        tokenizers = model.tokenizers if model else make_tokenizers(job, *texts.train)
+        limits = Limits(maximum=s.longest, ratio=s.ratio)
+        options = {"limits": limits, "faults": job.faults}
+        pairs, report = encode_pairs(*texts.train, *tokenizers, folder / TRAIN, **options)
+        valid, _ = encode_pairs(*texts.valid, *tokenizers, folder / VALID, faults=job.faults)
+        validation = list(read_pairs(*texts.valid, faults=job.faults))
+        count = len(dataset_of(job, pairs, Position()))
+        model = model or make_model(job, tokenizers, count * s.epochs)
+        run = runs.open_run(job.out, config, job.overwrite)
+        say(f"{report}; {tokenizers[0].size} and {tokenizers[1].size} ids")
+        pairs, valid = pairs.moved(run / TRAIN), valid.moved(run / VALID)
+    if progress.epoch or progress.batch:
+        say(f"going on in epoch {progress.epoch + 1}, batch {progress.batch + 1}")
+    tokens = (int(pairs.target_lengths.sum()) + len(pairs)) / count
+    data = Data(lambda at: dataset_of(job, pairs, at), dataset_of(job, valid), count, tokens)
+    scored = Scored(lambda: {MONITOR: greedy_bleu(model, validation, s)})
+    return carry_on(
+        model,
+        run,
+        progress,
+        data,
+        epochs=s.epochs,
+        monitor=MONITOR,
+        sample=lambda epoch: _sample(model, validation[:SHOWN], s),
+        scored=[scored],
+        verbose=verbose,
+    )
+
+
+def translate_all(model: Translator, sources: list[str], rules: BeamRules, longest: int, rows=32):
+    """The best translation of each source, those of similar length at a time."""
+    order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
+    found = [""] * len(sources)
+    for start in range(0, len(order), rows):
+        some = order[start : start + rows]
+        texts = model.translate([sources[i] for i in some], rules=rules, max_length=longest)
+        for i, text in zip(some, texts, strict=True):
+            found[i] = text
+    return found
+
+
+def greedy_bleu(model: Translator, pairs: list[tuple[str, str]], settings: Settings) -> float:
+    """sacreBLEU of greedy translations."""
+    rules = rules_of(settings, model.target_tokenizer, beam=1)
+    sources, references = zip(*pairs, strict=True)
+    found = translate_all(model, list(sources), rules, settings.longest, rows=64)
+    return sacrebleu.corpus_bleu(found, [list(references)]).score
+
+
+def _sample(model: Translator, pairs: list[tuple[str, str]], settings: Settings) -> str:
+    rules = rules_of(settings, model.target_tokenizer, beam=1)
+    found = model.translate([s for s, _ in pairs], rules=rules, max_length=settings.longest)
+    rows = zip(pairs, found, strict=True)
+    return "\n".join(f"  {s}\n= {t}\n> {text}\n" for (s, t), text in rows)
+
+
+def _check(job: Job) -> None:
+    """What can be refused before anything is read or written."""
+    s = job.settings
+    check_common(s, job.seed)
+    names = (
+        ("encoder", ENCODERS),
+        ("cell", CELLS),
+        ("conditioning", CONDITIONINGS),
+        ("attention", ATTENTIONS),
+        ("readout", READOUTS),
+        ("batch_by", ("tokens", "sentences")),
+    )
+    for name, known in names:
+        if getattr(s, name) not in known:
+            value = getattr(s, name)
+            raise InputError(name, f"one of {', '.join(known)}", value, "choose one of them")
+    for name in ("units", "embedding", "encoder_layers", "decoder_layers", "longest"):
+        if getattr(s, name) < 1:
+            raise InputError(name, "1 or more", getattr(s, name), "raise it")
+    for name in ("dropout", "sampling"):
+        if not 0 <= getattr(s, name) < 1:
+            raise InputError(name, "a share from 0 to below 1", getattr(s, name), "change it")
+    if s.shared_embedding and not s.joint:
+        raise InputError("shared_embedding", "joint=true beside it", "joint=false", "add it")
+    if bool(job.valid_target) > bool(job.valid_source):
+        raise InputError("--valid-target", "--valid-source beside it", "none", "give both")
+
+
+def evaluate(run: str | Path, source: str | None = None, target: str | None = None) -> dict:
+    """BLEU and chrF of beam search, and perplexity, of a run's best model.
+
+    Args:
+        run: the run folder.
+        source, target: aligned files, or one TSV file; None for those it was validated on.
+
+    Returns:
+        "bleu" and "chrf", "bleu_lowercase", with the signatures that sacreBLEU gives them, and
+        "nats" and "perplexity" per token.
+
+    Raises:
+        InputError: when the run or a file cannot be used.
+    """
+    config, model = runs.read_config(run), runs.load_model(run)
+    job = Job(**config["job"], settings=Settings(**config["settings"]), out=str(run))
+    s = job.settings
+    with tempfile.TemporaryDirectory() as folder:
+        if not source and fingerprint(job.files()) != config["data"]["sha256"]:
+            received = f"{job.source}, changed since"
+            raise InputError("RUN", "the texts it was trained on", received, "give --source")
+        files = (source, target) if source else Texts.of(job, Path(folder)).valid
+        pairs = list(read_pairs(*files, faults=job.faults))
+        encoded, _ = encode_pairs(*files, *model.tokenizers, Path(folder) / VALID, faults=job.faults)
+        values = model.evaluate(dataset_of(job, encoded), return_dict=True, verbose=0)
+    sources, references = zip(*pairs, strict=True)
+    rules = rules_of(s, model.target_tokenizer)
+    found = translate_all(model, list(sources), rules, s.longest)
+    figures = {}
+    for name, metric in METRICS.items():
+        figures[name] = metric.corpus_score(found, [list(references)]).score
+        figures[f"{name}_signature"] = str(metric.get_signature())
+    return {**figures, "nats": values["nats"], "perplexity": values["perplexity"]}
