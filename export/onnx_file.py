@@ -9,6 +9,7 @@ import onnx
 import tensorflow as tf
 from onnx import compose, helper
 
+from kerasrnn.export.onnx_loops import read_from_outside
 from kerasrnn.export.onnx_text import OPSET, detokenizer_graph, tokenizer_graph
 from kerasrnn.export.tf2onnx_patch import HANDLERS, load_tf2onnx
 from kerasrnn.text import Tokenizer
@@ -30,6 +31,7 @@ def convert(
     )
     model = onnx.version_converter.convert_version(model, OPSET)
     model.ir_version = IR_VERSION
+    read_from_outside(model.graph)
     for output, name in zip(model.graph.output, outputs, strict=True):
         model.graph.node.append(helper.make_node("Identity", [output.name], [name]))
         output.name = name

@@ -11,6 +11,10 @@ from tests.conftest import ROOT
 FORBIDDEN = {
     "kerasrnn/text.py": ["kerasrnn"],
     "kerasrnn/decoding.py": ["kerasrnn"],
+    "kerasrnn/beam.py": [
+        *("kerasrnn.cells", "kerasrnn.layers", "kerasrnn.models", "kerasrnn.recurrence"),
+        *("kerasrnn.text", "kerasrnn.pipelines", "kerasrnn.export"),
+    ],
     "kerasrnn/cells": ["tensorflow", "kerasrnn.recurrence", "kerasrnn.replay", "kerasrnn.layers"],
     "kerasrnn/attention.py": ["tensorflow", "kerasrnn.layers", "kerasrnn.models"],
     "kerasrnn/recurrence.py": ["kerasrnn.layers", "kerasrnn.models"],
