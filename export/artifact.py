@@ -8,26 +8,26 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kerasrnn.errors import InputError
-from kerasrnn.export import language_model, onnx_file, saved_model
+from kerasrnn.export import language_model, onnx_file, saved_model, translator
 from kerasrnn.export.onnx_text import OPSET
 from kerasrnn.export.verify import verify
 from kerasrnn.files import staging
 from kerasrnn.recurrence import exporting
 
-TASKS = {"LanguageModel": language_model}
+TASKS = {"LanguageModel": language_model.Served, "Translator": translator.Served}
 FORMATS = ("onnx", "saved_model")
 
 
-def _onnx(model, task, path: Path) -> None:
-    core = onnx_file.convert(task.core(model), task.CORE_SIGNATURE, task.CORE_OUTPUTS)
-    whole = onnx_file.with_text(core, model.tokenizer, task.SIGNATURE[0].name, task.OUTPUTS[0])
-    metadata = {"task": task.TASK, "tokenizer": model.tokenizer.level, "opset": str(OPSET)}
-    onnx_file.write(whole, path, metadata)
+def _onnx(served, path: Path) -> None:
+    core = onnx_file.convert(served.core, served.core_signature, served.core_outputs)
+    levels = [tokenizer.level for tokenizer in served.tokenizers]
+    metadata = {"task": served.task, "tokenizer": ", ".join(levels), "opset": str(OPSET)}
+    onnx_file.write(served.with_text(core), path, metadata)
 
 
-def _saved_model(model, task, path: Path) -> None:
-    captured = [model.variables, model.tokenizer]
-    saved_model.write(task.serve(model), task.SIGNATURE, task.OUTPUTS, captured, path)
+def _saved_model(served, path: Path) -> None:
+    captured = [served.model.variables, *served.tokenizers]
+    saved_model.write(served.serve, served.signature, served.outputs, captured, path)
 
 
 WRITERS = {"onnx": ("model.onnx", _onnx), "saved_model": ("saved_model", _saved_model)}
@@ -38,7 +38,7 @@ def _has_extensions() -> bool:
     return importlib.util.find_spec("onnxruntime_extensions") is not None
 
 
-def export(model, out: str | Path, formats: Sequence[str] = FORMATS) -> list[Path]:
+def export(model, out: str | Path, formats: Sequence[str] = FORMATS, **options) -> list[Path]:
     """Write `model` to the new folder `out` as `model.onnx` and `saved_model/`.
 
     Every artifact runs in a fresh process on the model's own examples and on awkward inputs
@@ -48,6 +48,7 @@ def export(model, out: str | Path, formats: Sequence[str] = FORMATS) -> list[Pat
         model: a trained model of ours.
         out: a folder that does not exist yet.
         formats: some of "onnx" and "saved_model".
+        options: of the task: `rules` and `max_length` of a translator's search.
 
     Returns:
         The paths written.
@@ -57,8 +58,8 @@ def export(model, out: str | Path, formats: Sequence[str] = FORMATS) -> list[Pat
         VerificationError: when an artifact does not do what the model does.
     """
     out = Path(out)
-    task = TASKS.get(type(model).__name__)
-    if task is None:
+    kind = TASKS.get(type(model).__name__)
+    if kind is None:
         raise InputError(
             "model", f"one of {', '.join(TASKS)}", type(model).__name__, "give one of them"
         )
@@ -67,7 +68,9 @@ def export(model, out: str | Path, formats: Sequence[str] = FORMATS) -> list[Pat
             raise InputError("format", f"one of {', '.join(WRITERS)}", name, "choose one of them")
     if out.exists():
         raise InputError("--out", "a folder that does not exist yet", out, "give another name")
-    if "onnx" in formats and model.tokenizer.level == "subword" and not _has_extensions():
+    served = kind(model, **options)
+    subwords = any(tokenizer.level == "subword" for tokenizer in served.tokenizers)
+    if "onnx" in formats and subwords and not _has_extensions():
         raise InputError(
             "format",
             "onnxruntime-extensions, which ONNX subwords need",
@@ -75,12 +78,12 @@ def export(model, out: str | Path, formats: Sequence[str] = FORMATS) -> list[Pat
             "pip install 'kerasrnn[sentencepiece-onnx]', or --format saved_model",
         )
     with staging(out) as partial:
-        cases = task.cases(model)
-        expected = [task.answer(model, case) for case in cases]
+        cases = served.cases()
+        expected = [served.answer(case) for case in cases]
         for name in formats:
             file, write = WRITERS[name]
             with exporting():
-                write(model, task, partial / file)
+                write(served, partial / file)
             verify(partial / file, cases, expected)
         os.rename(partial, out)
     return [out / WRITERS[name][0] for name in formats]

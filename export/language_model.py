@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
+from kerasrnn.export.onnx_file import joined
+from kerasrnn.export.onnx_text import detokenizer_graph, tokenizer_graph
 from kerasrnn.text import PAD, RESERVED
 
-TASK = "language model"
-OUTPUTS = ["text", "tokens", "score"]
 SCALARS = [
     tf.TensorSpec([], tf.int32, "max_length"),
     tf.TensorSpec([], tf.float32, "temperature"),
@@ -16,31 +16,52 @@ SCALARS = [
     tf.TensorSpec([], tf.float32, "top_p"),
     tf.TensorSpec([], tf.int32, "seed"),
 ]
-SIGNATURE = [tf.TensorSpec([None], tf.string, "prompt"), *SCALARS]
-CORE_SIGNATURE = [tf.TensorSpec([None, None], tf.int32, "ids"), *SCALARS]
-CORE_OUTPUTS = ["all_ids", "tokens", "score"]
 
 
-def core(model):
-    """Ids in, ids out: what ONNX takes from TensorFlow's graph."""
+class Served:
+    """A language model as it is exported: strings and numbers in, strings out.
 
-    def continue_ids(ids, *scalars):
-        decoded = model.continue_ids(ids, *scalars)
+    Args:
+        model: a `LanguageModel`.
+    """
+
+    task = "language model"
+    signature = (tf.TensorSpec([None], tf.string, "prompt"), *SCALARS)
+    outputs = ("text", "tokens", "score")
+    core_signature = (tf.TensorSpec([None, None], tf.int32, "ids"), *SCALARS)
+    core_outputs = ("all_ids", "tokens", "score")
+
+    def __init__(self, model):
+        self.model, self.tokenizers = model, [model.tokenizer]
+
+    def core(self, ids, *scalars):
+        """Ids in, ids out: what ONNX takes from TensorFlow's graph."""
+        decoded = self.model.continue_ids(ids, *scalars)
         return tf.concat([ids, decoded.ids], axis=1), decoded.ids, decoded.scores
 
-    return continue_ids
+    def serve(self, prompt, *scalars):
+        """Strings in, strings out: (text [B], tokens [B, T], score [B])."""
+        ids = self.model.tokenizer.tokenize(prompt).to_tensor(PAD)
+        all_ids, tokens, score = self.core(ids, *scalars)
+        return self.model.tokenizer.detokenize(all_ids), tokens, score
 
+    def with_text(self, core):
+        """The ONNX model of `core` with tokenizer and detokenizer around it."""
+        tokenizer = self.model.tokenizer
+        before = tokenizer_graph(tokenizer, "prompt")
+        return joined([before, core, detokenizer_graph(tokenizer, "text")], self.outputs)
 
-def serve(model):
-    """Strings in, strings out: (text [B], tokens [B, T], score [B])."""
-    from_ids = core(model)
+    def cases(self) -> list[dict[str, np.ndarray]]:
+        """Prompts of the model's own pieces and awkward ones."""
+        return cases(self.model)
 
-    def continue_text(prompt, *scalars):
-        ids = model.tokenizer.tokenize(prompt).to_tensor(PAD)
-        all_ids, tokens, score = from_ids(ids, *scalars)
-        return model.tokenizer.detokenize(all_ids), tokens, score
-
-    return continue_text
+    def answer(self, case: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """What the Keras model itself says to a case."""
+        scalars = [tf.constant(case[s.name]) for s in SCALARS]
+        prompt = tf.constant(case["prompt"].tolist())
+        text, tokens, score = self.model.generate_graph(prompt, *scalars)
+        texts = np.array([t.decode() for t in text.numpy()], object)
+        return {"text": texts, "tokens": tokens.numpy(), "score": score.numpy()}
 
 
 def cases(model) -> list[dict[str, np.ndarray]]:
@@ -72,11 +93,3 @@ def _case(prompt, *scalars) -> dict[str, np.ndarray]:
         s.name: np.array(v, s.dtype.as_numpy_dtype) for s, v in zip(SCALARS, scalars, strict=True)
     }
     return {"prompt": np.array(prompt, object), **values}
-
-
-def answer(model, case: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """What the Keras model itself says to a case."""
-    scalars = [tf.constant(case[s.name]) for s in SCALARS]
-    text, tokens, score = model.generate_graph(tf.constant(case["prompt"].tolist()), *scalars)
-    texts = np.array([t.decode() for t in text.numpy()], object)
-    return {"text": texts, "tokens": tokens.numpy(), "score": score.numpy()}

@@ -1,4 +1,4 @@
-"""A traced function -> one ONNX file with its tokenizer and detokenizer inside."""
+"""A traced function -> ONNX, and parts joined to one file."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import tensorflow as tf
 from onnx import compose, helper
 
 from kerasrnn.export.onnx_loops import read_from_outside
-from kerasrnn.export.onnx_text import OPSET, detokenizer_graph, tokenizer_graph
+from kerasrnn.export.onnx_text import OPSET
 from kerasrnn.export.tf2onnx_patch import HANDLERS, load_tf2onnx
-from kerasrnn.text import Tokenizer
 
 TF2ONNX_OPSET = 18  # the newest that tf2onnx writes; ONNX's own converter goes on from there
 IR_VERSION = 9
@@ -38,27 +37,29 @@ def convert(
     return model
 
 
-def with_text(
-    core: onnx.ModelProto, tokenizer: Tokenizer, source: str, text: str
-) -> onnx.ModelProto:
-    """Put the tokenizer before `core`'s input `ids` and the detokenizer behind its `all_ids`.
+def joined(parts: list[onnx.ModelProto], outputs: list[str]) -> onnx.ModelProto:
+    """Models one behind the other: what one reads by the name of an earlier one's output is that.
 
     Args:
-        core: has an input `ids` int32 [B, P] and an output `all_ids` int32 [B, N].
-        tokenizer: both directions.
-        source: name of the string input [B].
-        text: name of the string output [B].
+        parts: the models; inputs that no earlier part gives are inputs of the whole.
+        outputs: of the whole, by name, in their order.
     """
     keep = {"rename_inputs": False, "rename_outputs": False}
-    before = compose.add_prefix(tokenizer_graph(tokenizer, source), "tokenize/", **keep)
-    behind = compose.add_prefix(detokenizer_graph(tokenizer, text), "detokenize/", **keep)
-    outputs = [output.name for output in core.graph.output if output.name != "all_ids"]
-    _declare(core, before)
-    model = compose.merge_models(before, core, io_map=[("ids", "ids")])
-    model = compose.merge_models(
-        model, behind, io_map=[("all_ids", "all_ids")], outputs=[text, *outputs]
-    )
-    return model
+    whole, *rest = [compose.add_prefix(part, f"part{i}/", **keep) for i, part in enumerate(parts)]
+    for number, part in enumerate(rest, 1):
+        _declare(whole, part)
+        _declare(part, whole)
+        given = [o.name for o in whole.graph.output]
+        wanted = {i.name for i in part.graph.input}
+        later = {i.name for p in rest[number:] for i in p.graph.input} | set(outputs)
+        kept = [name for name in given if name in later]
+        kept += [o.name for o in part.graph.output if o.name in later]
+        pairs = [(name, name) for name in given if name in wanted]
+        whole = compose.merge_models(whole, part, io_map=pairs, outputs=kept)
+    found = {o.name: o for o in whole.graph.output}
+    del whole.graph.output[:]
+    whole.graph.output.extend(found[name] for name in outputs)
+    return whole
 
 
 def _declare(model: onnx.ModelProto, like: onnx.ModelProto) -> None:

@@ -10,10 +10,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from kerasrnn.text import PAD, RESERVED, START, UNKNOWN, WORD_PATTERN, Tokenizer
+from kerasrnn.text import END, PAD, RESERVED, START, UNKNOWN, WORD_PATTERN, Tokenizer
 
 OPSET = 20  # the first with StringConcat
 ML_OPSET = 4
+ENDED = "</s>"  # how the end of a source is shown
 PADDING = "<pad>"  # never a character, nor a word of WORD_PATTERN
 DOMAINS = {"": OPSET, "ai.onnx.ml": ML_OPSET, "com.microsoft": 1}
 EXTENSIONS = "ai.onnx.contrib"
@@ -42,7 +43,10 @@ class _Graph:
 
 
 def tokenizer_graph(tokenizer: Tokenizer, name: str) -> onnx.ModelProto:
-    """Strings `name` [B] -> `ids` int32 [B, C], padded with 0."""
+    """Strings `name` [B] -> `ids` int32 [B, C], padded with 0.
+
+    But for subwords also `parts` string [B, C], the text behind each id.
+    """
     graph = _Graph()
     domains = dict(DOMAINS)
     if tokenizer.level == "subword":
@@ -63,8 +67,47 @@ def tokenizer_graph(tokenizer: Tokenizer, name: str) -> onnx.ModelProto:
         )
     graph.add("Cast", [ids], "ids", to=TensorProto.INT32)
     text = helper.make_tensor_value_info(name, TensorProto.STRING, ["B"])
-    dense = helper.make_tensor_value_info("ids", TensorProto.INT32, ["B", "P"])
-    return graph.model([text], [dense], domains)
+    outputs = [helper.make_tensor_value_info("ids", TensorProto.INT32, ["B", "P"])]
+    if tokenizer.level != "subword":
+        outputs.append(helper.make_tensor_value_info("parts", TensorProto.STRING, ["B", "P"]))
+    return graph.model([text], outputs, domains)
+
+
+def labels_graph(tokenizer: Tokenizer) -> onnx.ModelProto:
+    """`source_ids` int32 [B, S], the end id behind each row, and but for subwords the `parts` [B,
+    S - 1] of `tokenizer_graph` -> `source_tokens` string [B, S]; `ENDED` at the end, "" behind."""
+    graph = _Graph()
+    info = helper.make_tensor_value_info
+    inputs = [info("source_ids", TensorProto.INT32, ["B", "S"])]
+    graph.constant("nothing", "")
+    graph.constant("ended", ENDED)
+    graph.add("Equal", ["source_ids", graph.constant("end", np.int32(END))], "is_end")
+    graph.add("Equal", ["source_ids", graph.constant("pad", np.int32(PAD))], "is_pad")
+    if tokenizer.level == "subword":
+        graph.add("Cast", ["source_ids"], "ids64", to=TensorProto.INT64)
+        _pieces(graph, "ids64", list(tokenizer.pieces), "wide")
+    else:
+        inputs.append(info("parts", TensorProto.STRING, ["B", "P"]))
+        graph.add("Shape", ["source_ids"], "rows", start=0, end=1)
+        graph.add("Concat", ["rows", graph.constant("one", np.array([1], np.int64))], "c", axis=0)
+        graph.add("Expand", [graph.constant("empty", np.array([[""]], object)), "c"], "column")
+        graph.add("Concat", ["parts", "column"], "wide", axis=1)
+    graph.add("Where", ["is_pad", "nothing", "wide"], "real")
+    graph.add("Where", ["is_end", "ended", "real"], "source_tokens")
+    return graph.model(inputs, [info("source_tokens", TensorProto.STRING, ["B", "S"])], DOMAINS)
+
+
+def _pieces(graph: _Graph, ids: str, pieces: list[str], output: str) -> str:
+    """ids int64 -> the text of each."""
+    return graph.add(
+        "LabelEncoder",
+        [ids],
+        output,
+        "ai.onnx.ml",
+        keys_int64s=list(range(len(pieces))),
+        values_strings=pieces,
+        default_string="",
+    )
 
 
 def _sentencepiece(graph: _Graph, tokenizer: Tokenizer, name: str) -> str:
@@ -105,35 +148,71 @@ def _sentencepiece(graph: _Graph, tokenizer: Tokenizer, name: str) -> str:
 
 
 def detokenizer_graph(tokenizer: Tokenizer, name: str) -> onnx.ModelProto:
-    """`all_ids` int32 [B, N] -> strings `name` [B]: look the pieces up and join them in a loop."""
+    """`all_ids` int32 [..., N] -> strings `name` [...]: look the pieces up, join them in a loop."""
     graph = _Graph()
-    ids = graph.add("Cast", ["all_ids"], "all_ids64", to=TensorProto.INT64)
+    _join(graph, _spaced_pieces(graph, tokenizer, "all_ids"), name)
+    ids_info = helper.make_tensor_value_info("all_ids", TensorProto.INT32, None)
+    return graph.model([ids_info], [_strings(name)], DOMAINS)
+
+
+def target_graph(tokenizer: Tokenizer, replaces: bool) -> onnx.ModelProto:
+    """`tokens` int32 [B, N, T] -> `text` string [B, N], `target_tokens` string [B, T], of the best.
+
+    Where `replaces`, unknown tokens become the words of `source_tokens` string [B, S] at the
+    places `copied` int32 [B, N, T].
+    """
+    graph, info = _Graph(), helper.make_tensor_value_info
+    inputs = [info("tokens", TensorProto.INT32, ["B", "N", "T"])]
+    spaced = _spaced_pieces(graph, tokenizer, "tokens")
+    graph.add("Cast", ["tokens"], "tokens64", to=TensorProto.INT64)
+    plain = _pieces(graph, "tokens64", list(tokenizer.pieces), "plain")
+    if replaces:
+        inputs.append(info("source_tokens", TensorProto.STRING, ["B", "S"]))
+        inputs.append(info("copied", TensorProto.INT32, ["B", "N", "T"]))
+        words = _copied_words(graph)
+        graph.add("Equal", ["tokens", graph.constant("unknown", np.int32(UNKNOWN))], "is_unknown")
+        plain = graph.add("Where", ["is_unknown", words, plain], "plain_replaced")
+        graph.add("StringConcat", [graph.constant("space", " "), words], "spaced_words")
+        spaced = graph.add("Where", ["is_unknown", "spaced_words", spaced], "spaced_replaced")
+    graph.add("Gather", [plain, graph.constant("best", np.int64(0))], "target_tokens", axis=1)
+    _join(graph, spaced, "text")
+    outputs = [_strings("text"), info("target_tokens", TensorProto.STRING, ["B", "T"])]
+    return graph.model(inputs, outputs, DOMAINS)
+
+
+def _copied_words(graph: _Graph) -> str:
+    """`source_tokens` [B, S] at `copied` [B, N, T]."""
+    graph.add("Cast", ["copied"], "copied64", to=TensorProto.INT64)
+    graph.add("Shape", ["copied"], "copied_shape")
+    graph.constant("flat_shape", np.array([0, -1], np.int64))
+    graph.add("Reshape", ["copied64", "flat_shape"], "copied_flat")
+    graph.add("GatherElements", ["source_tokens", "copied_flat"], "words_flat", axis=1)
+    return graph.add("Reshape", ["words_flat", "copied_shape"], "words")
+
+
+def _strings(name: str):
+    return helper.make_tensor_value_info(name, TensorProto.STRING, None)
+
+
+def _spaced_pieces(graph: _Graph, tokenizer: Tokenizer, name: str) -> str:
+    """The text of each id of `name` int32, spaces between words in it."""
+    ids = graph.add("Cast", [name], f"{name}_wide", to=TensorProto.INT64)
     pieces = list(tokenizer.pieces)
     if tokenizer.level == "word":
         ids, pieces = _spaced(graph, tokenizer, ids), [*pieces, *(" " + p for p in pieces)]
-    graph.add(
-        "LabelEncoder",
-        [ids],
-        "pieces",
-        "ai.onnx.ml",
-        keys_int64s=list(range(len(pieces))),
-        values_strings=pieces,
-        default_string="",
-    )
-    graph.add("Shape", ["all_ids"], "shape")
-    graph.constant("first", np.array([0], np.int64))
-    graph.constant("second", np.array([1], np.int64))
+    return _pieces(graph, ids, pieces, "pieces")
+
+
+def _join(graph: _Graph, pieces: str, name: str) -> None:
+    """Strings [..., N] -> strings `name` [...]."""
+    graph.add("Shape", [pieces], "rows_shape", end=-1)
+    graph.add("Shape", [pieces], "columns_1d", start=-1)
     graph.constant("scalar", np.array([], np.int64))
-    graph.add("Gather", ["shape", "first"], "rows")
-    graph.add("Gather", ["shape", "second"], "columns_1d")
     graph.add("Reshape", ["columns_1d", "scalar"], "columns")
     graph.constant("empty", np.array([""], dtype=object))
-    graph.add("Expand", ["empty", "rows"], "begin")
+    graph.add("Expand", ["empty", "rows_shape"], "begin")
     graph.constant("go", np.array(True))
-    graph.add("Loop", ["columns", "go", "begin"], name, body=_join_body())
-    ids_info = helper.make_tensor_value_info("all_ids", TensorProto.INT32, ["B", "N"])
-    text = helper.make_tensor_value_info(name, TensorProto.STRING, ["B"])
-    return graph.model([ids_info], [text], DOMAINS)
+    graph.add("Loop", ["columns", "go", "begin"], name, body=_join_body(pieces))
 
 
 def _spaced(graph: _Graph, tokenizer: Tokenizer, ids: str) -> str:
@@ -141,9 +220,15 @@ def _spaced(graph: _Graph, tokenizer: Tokenizer, ids: str) -> str:
     graph.constant("joins_left", tokenizer.joins_left)
     graph.constant("joins_right", tokenizer.joins_right)
     graph.constant("size", np.array(tokenizer.size, np.int64))
-    graph.constant("pads", np.array([0, 1, 0, -1], np.int64))
-    graph.constant("start", np.array(START, np.int64))
-    graph.add("Pad", [ids, "pads", "start"], "before")
+    graph.add("Shape", [ids], "last_shape", end=-1)
+    graph.add(
+        "Concat", ["last_shape", graph.constant("one_long", np.array([1]))], "start_shape", axis=0
+    )
+    graph.add("Expand", [graph.constant("start", np.array([START])), "start_shape"], "starts")
+    for name, value in (("from", 0), ("to", -1), ("axis", -1)):
+        graph.constant(name, np.array([value], np.int64))
+    graph.add("Slice", [ids, "from", "to", "axis"], "all_but_last")
+    graph.add("Concat", ["starts", "all_but_last"], "before", axis=-1)
     graph.add("Gather", ["joins_left", ids], "left")
     graph.add("Gather", ["joins_right", "before"], "right")
     graph.add("Or", ["left", "right"], "joined")
@@ -151,10 +236,10 @@ def _spaced(graph: _Graph, tokenizer: Tokenizer, ids: str) -> str:
     return graph.add("Where", ["joined", ids, "moved"], "spaced_ids")
 
 
-def _join_body() -> onnx.GraphProto:
-    """so_far [B] -> so_far with column i of `pieces` [B, N] behind it."""
+def _join_body(pieces: str) -> onnx.GraphProto:
+    """so_far [...] -> so_far with column i of `pieces` [..., N] behind it."""
     nodes = [
-        helper.make_node("Gather", ["pieces", "i"], ["piece"], axis=1),
+        helper.make_node("Gather", [pieces, "i"], ["piece"], axis=-1),
         helper.make_node("StringConcat", ["so_far", "piece"], ["longer"]),
         helper.make_node("Identity", ["go_in"], ["go_out"]),
     ]
@@ -162,7 +247,7 @@ def _join_body() -> onnx.GraphProto:
     inputs = [
         info("i", TensorProto.INT64, []),
         info("go_in", TensorProto.BOOL, []),
-        info("so_far", TensorProto.STRING, ["B"]),
+        info("so_far", TensorProto.STRING, None),
     ]
-    outputs = [info("go_out", TensorProto.BOOL, []), info("longer", TensorProto.STRING, ["B"])]
+    outputs = [info("go_out", TensorProto.BOOL, []), info("longer", TensorProto.STRING, None)]
     return helper.make_graph(nodes, "join", inputs, outputs)

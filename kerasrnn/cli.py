@@ -151,12 +151,13 @@ def _evaluate(args) -> None:
 
 def _export(args) -> None:
     load_tensorflow()
-    from kerasrnn import runs
-    from kerasrnn.export import FORMATS, export
+    from kerasrnn.export import FORMATS
+    from kerasrnn.tasks.exporting import export_run
 
     formats = FORMATS if args.format == "all" else (args.format,)
+    search = {name: getattr(args, name) for name in ("beam", "n_best", "max_length")}
     with contextlib.redirect_stdout(sys.stderr):
-        written = export(runs.load_model(args.run), args.out, formats)
+        written = export_run(args.run, args.out, formats, **search)
     _print(args, {"written": [str(p) for p in written]}, "\n".join(str(p) for p in written))
 
 

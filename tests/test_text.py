@@ -180,10 +180,6 @@ def test_spaces_stand_between_words_only():
     assert texts_of(tokenizer.detokenize(tf.zeros([2, 0], tf.int64))) == ["", ""]
 
 
-def test_unknown_words_are_named_once():
-    tokenizer = WordTokenizer(["the", "\n"])
-
-
 def test_the_most_frequent_words_come_first_and_ties_in_byte_order():
     texts = ["b a b", "c é", "a b d"]
     assert list(WordTokenizer.from_texts(texts).words) == ["b", "a", "c", "d", "é"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import keras
 from keras import ops, tree
 
-from kerasrnn.attention import ATTENTIONS, AttentionWrapper, BahdanauCell, LuongCell, Memory
+from kerasrnn.attention import ATTENTIONS, BahdanauCell, LuongCell
 from kerasrnn.cells import CELLS
 from kerasrnn.cells.base import matmul
 from kerasrnn.layers.recurrent import Recurrent
@@ -142,9 +142,7 @@ class Decoder(keras.layers.Layer):
     def start(self, encoded):
         """The state before the first step, tanh(W summary), a list for each layer."""
         found = iter([layer(encoded.summary) for layer in self.bridge])
-        return [
-            [next(found) for _ in tree.flatten(layer.cell.state_size)] for layer in self.stack
-        ]
+        return [[next(found) for _ in tree.flatten(layer.cell.state_size)] for layer in self.stack]
 
     def call(self, ids, encoded, training=None):
         """ids int32 [B, T] (the target, moved right), `Encoded` -> logits float32 [B, T, V]."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import keras
-from keras import ops, tree
+from keras import ops
 
 from kerasrnn.cells import CELLS
 from kerasrnn.layers.bidirectional import Bidirectional

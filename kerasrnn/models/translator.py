@@ -13,13 +13,13 @@ import tensorflow as tf
 from keras import ops
 
 from kerasrnn.beam import BeamRules, beam_search
-from kerasrnn.decoding import Decoded, repeated
+from kerasrnn.decoding import Decoded, most_attended, repeated
 from kerasrnn.errors import InputError
-from kerasrnn.layers.encoders import Encoded
 from kerasrnn.metrics import Nats, Perplexity
 from kerasrnn.text import END, PAD, START, UNKNOWN, Tokenizer
 from kerasrnn.training import TokenCrossEntropy
 
+ENDED = "</s>"  # how the end of a source is shown
 PARTS = ("source_tokenizer", "target_tokenizer", "encoder", "decoder")
 # model -> {(rules, max_length): its compiled `translate_graph`}
 _COMPILED: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
@@ -32,15 +32,34 @@ class Translations(NamedTuple):
         text: string [B, N].
         score: float32 [B, N], log p, normalised as the rules say.
         tokens: int32 [B, N, T], pads behind the end.
-        source_tokens: string [B, S], the last one of a row "</s>", "" behind it.
-        attention: float32 [B, T, S] of the best one; the columns of a sum are its coverage.
+        target_tokens: string [B, T], of the best one, "" behind the end.
+        source_tokens: string [B, S], "</s>" behind the last, then "".
+        attention: float32 [B, T, S], of the best one; its sum over T is the coverage. Zeros
+            where the decoder has none.
     """
 
     text: tf.Tensor
     score: tf.Tensor
     tokens: tf.Tensor
+    target_tokens: tf.Tensor
     source_tokens: tf.Tensor
     attention: tf.Tensor
+
+
+class Written(NamedTuple):
+    """`Translations` in ids, before there is text.
+
+    Attributes:
+        tokens, score, attention: as in `Translations`.
+        copied: int32 [B, N, T], the source position most attended to.
+        source_ids: int32 [B, S], with the end ids.
+    """
+
+    tokens: tf.Tensor
+    score: tf.Tensor
+    attention: tf.Tensor
+    copied: tf.Tensor
+    source_ids: tf.Tensor
 
 
 def with_end(ids):
@@ -93,15 +112,23 @@ class Translator(keras.Model):
     def tokenizers(self) -> tuple[Tokenizer, Tokenizer]:
         return self.source_tokenizer, self.target_tokenizer
 
+    @property
+    def replaces_unknown(self) -> bool:
+        """Whether an unknown target word becomes the source word most attended to."""
+        return self.target_tokenizer.level == "word" and self.decoder.attends
+
+    @property
+    def never(self) -> tuple[int, ...]:
+        """Ids that a search must not write."""
+        return (PAD, START) if self.replaces_unknown else (PAD, START, UNKNOWN)
+
     def build(self, input_shape):
         if self.shared_embedding:
             self.decoder.embedding.build(input_shape)
             self.encoder.embedding = self.decoder.embedding
         self.encoder.build(input_shape)
         values, summary = self.encoder.values_size, self.encoder.summary_size
-        self.decoder.build(
-            (None, None), ((None, None, values), (None, None), (None, summary))
-        )
+        self.decoder.build((None, None), ((None, None, values), (None, None), (None, summary)))
         self.built = True
 
     # --- graph ---
@@ -137,14 +164,31 @@ class Translator(keras.Model):
         state = self.decoder.start(encoded)
         return beam_search(step, begin, state, length, rules=rules, mask=encoded.mask)
 
+    def translate_ids(self, ids, rules: BeamRules, max_length) -> Written:
+        """Source ids int32 [B, S], padded behind -> `Written`; graph code."""
+        ids = with_end(ids)
+        found = self.search(ids, max_length, rules)
+        attention = found.attention
+        if attention is None:
+            shape = tf.concat([tf.shape(found.ids), tf.shape(ids)[1:]], axis=0)
+            attention = tf.zeros(shape)
+        # Nothing is copied from the end of the source.
+        words = tf.where((ids == END)[:, tf.newaxis, tf.newaxis], 0.0, attention)
+        return Written(found.ids, found.scores, attention[:, 0], most_attended(words), ids)
+
     def translate_graph(self, source, rules: BeamRules, max_length) -> Translations:
         """Strings [B] -> `Translations`; graph code."""
-        ids = with_end(self.source_tokenizer.tokenize(source).to_tensor(PAD))
-        decoded = self.search(ids, max_length, rules)
-        tokens = self.source_tokenizer.split(source)
-        pieces = tokens.to_tensor("")
-        text = self.target_tokenizer.detokenize(decoded.ids)
-        return Translations(text, decoded.scores, decoded.ids, pieces, decoded.attention)
+        ids = self.source_tokenizer.tokenize(source).to_tensor(PAD)
+        found = self.translate_ids(ids, rules, max_length)
+        ends = tf.fill([tf.shape(ids)[0], 1], ENDED)
+        words = tf.concat([self.source_tokenizer.split(source), ends], axis=1).to_tensor("")
+        target, copied = self.target_tokenizer, None
+        pieces = tf.gather(target.pieces, found.tokens[:, 0])
+        if self.replaces_unknown:
+            copied = tf.gather(words, found.copied, batch_dims=1)
+            pieces = tf.where(found.tokens[:, 0] == UNKNOWN, copied[:, 0], pieces)
+        text = target.detokenize(found.tokens, copied)
+        return Translations(text, found.score, found.tokens, pieces, words, found.attention)
 
     def translations(
         self, sources: list[str], *, rules: BeamRules | None = None, max_length: int = 100
@@ -163,7 +207,7 @@ class Translator(keras.Model):
             raise InputError("sources", "a list of strings", repr(sources), "put it in brackets")
         if max_length < 1:
             raise InputError("max_length", "1 or more", max_length, "raise it")
-        function = self.compiled(rules or BeamRules(), max_length)
+        function = self.compiled(rules or BeamRules(banned=self.never), max_length)
         found = function(tf.constant(sources, tf.string))
         return Translations(*(x.numpy() for x in found))
 
@@ -200,9 +244,7 @@ class Translator(keras.Model):
         self.optimizer.build(self.trainable_variables)
 
     def get_config(self):
-        config = {
-            name: keras.saving.serialize_keras_object(getattr(self, name)) for name in PARTS
-        }
+        config = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in PARTS}
         options = ("shared_embedding", "sampling", "seed")
         config.update({name: getattr(self, name) for name in options})
         return {**super().get_config(), **config}

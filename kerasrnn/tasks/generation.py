@@ -66,10 +66,9 @@ def _check_known(prompt: str, text: str) -> None:
 
 def _from_run(path: Path):
     from kerasrnn import runs
-    from kerasrnn.export.language_model import answer
+    from kerasrnn.export.language_model import Served
 
-    model = runs.load_model(path)
-    return lambda values: answer(model, values)
+    return Served(runs.load_model(path)).answer
 
 
 def _is_text(prompt: str) -> bool:

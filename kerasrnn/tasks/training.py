@@ -13,7 +13,15 @@ import tensorflow as tf
 from kerasrnn import runs
 from kerasrnn.errors import InputError
 from kerasrnn.pipelines.dataset import Position
-from kerasrnn.training import BestModel, HistoryFile, Samples, Speed, StopOnNaN, cost, make_optimizer
+from kerasrnn.training import (
+    BestModel,
+    HistoryFile,
+    Samples,
+    Speed,
+    StopOnNaN,
+    cost,
+    make_optimizer,
+)
 
 
 def versions() -> dict[str, str]:
@@ -102,9 +110,7 @@ def check_common(settings, seed: int) -> None:
         if getattr(settings, name) < 1:
             raise InputError(name, "1 or more", getattr(settings, name), "raise it")
     if not 0 < settings.valid_share < 1:
-        raise InputError(
-            "valid_share", "a share between 0 and 1", settings.valid_share, "use 0.1"
-        )
+        raise InputError("valid_share", "a share between 0 and 1", settings.valid_share, "use 0.1")
     if not 0 <= settings.warmup < 1:
         raise InputError("warmup", "0 to below 1", settings.warmup, "change it")
     for name in ("weight_decay", "vocabulary"):

@@ -1,4 +1,4 @@
-"""Lines in one language in, lines in another out: from a run folder, an ONNX file or a SavedModel."""
+"""Lines in one language in, lines in another out, by a run, an ONNX file or a SavedModel."""
 
 from __future__ import annotations
 
@@ -82,11 +82,14 @@ def _row(found: dict, i: int, n_best: int) -> Found:
 
 def _from_run(path: Path, changed: dict):
     from kerasrnn import runs
-    from kerasrnn.export.translator import answer, of_run
+    from kerasrnn.export.translator import Served
+    from kerasrnn.tasks.translation import search_of
 
-    model, options = runs.load_model(path), {}
-    rules, longest = of_run(model, runs.read_config(path), **changed)
-    return lambda values: answer(model, values, rules, longest, **options)
+    model = runs.load_model(path)
+    if not hasattr(model, "translate"):
+        kind = type(model).__name__
+        raise InputError("RUN", "a translator", f"{path}, a {kind}", "use `kerasrnn generate`")
+    return Served(model, **search_of(path, model, **changed)).answer
 
 
 def translate_lines(

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import keras
-import numpy as np
 import sacrebleu
 
 from kerasrnn import runs
@@ -17,7 +16,7 @@ from kerasrnn.attention import ATTENTIONS
 from kerasrnn.beam import BeamRules
 from kerasrnn.cells import CELLS
 from kerasrnn.errors import InputError
-from kerasrnn.files import replacing, staging
+from kerasrnn.files import staging
 from kerasrnn.layers.decoder import CONDITIONINGS, READOUTS, Decoder
 from kerasrnn.layers.encoders import ENCODERS
 from kerasrnn.models.translator import Translator
@@ -26,7 +25,7 @@ from kerasrnn.pipelines.dataset import Position
 from kerasrnn.pipelines.pairs import Limits, Pairs, encode_pairs, read_pairs
 from kerasrnn.pipelines.text import fingerprint
 from kerasrnn.tasks.training import Data, carry_on, check_common, optimizer_of, versions
-from kerasrnn.text import PAD, START, TOKENIZERS, UNKNOWN, Tokenizer
+from kerasrnn.text import TOKENIZERS, Tokenizer
 from kerasrnn.training import Scored, TokenCrossEntropy
 
 MONITOR = "val_bleu"
@@ -142,13 +141,10 @@ class Job:
         }
 
 
-def rules_of(settings: Settings, tokenizer: Tokenizer, **changed) -> BeamRules:
+def rules_of(model: Translator, settings: Settings, **changed) -> BeamRules:
     """The search of a model with these settings."""
     known = {"beam": settings.beam, "length_penalty": settings.length_penalty, **changed}
-    words = tokenizer.level == "word" and CONDITIONINGS[settings.conditioning]
-    # An unknown word is replaced by a source word where there is attention.
-    banned = (PAD, START) if words else (PAD, START, UNKNOWN)
-    return BeamRules(**known, banned=banned)
+    return BeamRules(**known, banned=model.never)
 
 
 def make_tokenizers(job: Job, source: str, target: str | None) -> tuple[Tokenizer, Tokenizer]:
@@ -288,14 +284,14 @@ def translate_all(model: Translator, sources: list[str], rules: BeamRules, longe
 
 def greedy_bleu(model: Translator, pairs: list[tuple[str, str]], settings: Settings) -> float:
     """sacreBLEU of greedy translations."""
-    rules = rules_of(settings, model.target_tokenizer, beam=1)
+    rules = rules_of(model, settings, beam=1)
     sources, references = zip(*pairs, strict=True)
     found = translate_all(model, list(sources), rules, settings.longest, rows=64)
     return sacrebleu.corpus_bleu(found, [list(references)]).score
 
 
 def _sample(model: Translator, pairs: list[tuple[str, str]], settings: Settings) -> str:
-    rules = rules_of(settings, model.target_tokenizer, beam=1)
+    rules = rules_of(model, settings, beam=1)
     found = model.translate([s for s, _ in pairs], rules=rules, max_length=settings.longest)
     rows = zip(pairs, found, strict=True)
     return "\n".join(f"  {s}\n= {t}\n> {text}\n" for (s, t), text in rows)
@@ -352,13 +348,26 @@ def evaluate(run: str | Path, source: str | None = None, target: str | None = No
             raise InputError("RUN", "the texts it was trained on", received, "give --source")
         files = (source, target) if source else Texts.of(job, Path(folder)).valid
         pairs = list(read_pairs(*files, faults=job.faults))
-        encoded, _ = encode_pairs(*files, *model.tokenizers, Path(folder) / VALID, faults=job.faults)
+        encoded, _ = encode_pairs(
+            *files, *model.tokenizers, Path(folder) / VALID, faults=job.faults
+        )
         values = model.evaluate(dataset_of(job, encoded), return_dict=True, verbose=0)
     sources, references = zip(*pairs, strict=True)
-    rules = rules_of(s, model.target_tokenizer)
+    rules = rules_of(model, s)
     found = translate_all(model, list(sources), rules, s.longest)
     figures = {}
     for name, metric in METRICS.items():
         figures[name] = metric.corpus_score(found, [list(references)]).score
         figures[f"{name}_signature"] = str(metric.get_signature())
     return {**figures, "nats": values["nats"], "perplexity": values["perplexity"]}
+
+
+def search_of(run: str | Path, model: Translator, **changed) -> dict:
+    """`rules` and `max_length` of a run's model, as it was trained but for what is changed.
+
+    Args:
+        changed: any of `beam`, `n_best`, `max_length`.
+    """
+    settings = Settings(**runs.read_config(run)["settings"])
+    longest = changed.pop("max_length", settings.longest)
+    return {"rules": rules_of(model, settings, **changed), "max_length": longest}
