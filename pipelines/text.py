@@ -7,11 +7,8 @@ and a batch of windows: the ids lie in a file of the smallest integer type that 
 from __future__ import annotations
 
 import codecs
-import gzip
-import hashlib
 import itertools
 import os
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,9 +18,10 @@ import tensorflow as tf
 
 from kerasrnn.errors import InputError
 from kerasrnn.files import replacing
+from kerasrnn.pipelines.dataset import Position, generated
+from kerasrnn.pipelines.reading import CHUNK, blocks
+from kerasrnn.pipelines.reading import fingerprint as fingerprint  # one of this file's names
 from kerasrnn.text import END, START, UNKNOWN, Tokenizer
-
-CHUNK = 1 << 20  # bytes read at once
 
 
 @dataclass
@@ -48,34 +46,6 @@ class Report:
             places = ", ".join(self.places)
             text += f", {self.invalid:,} invalid UTF-8 sequences replaced ({places})"
         return text
-
-
-def _blocks(path: Path) -> Iterator[bytes]:
-    """The file's bytes, unpacked when they begin as gzip does."""
-    try:
-        if path.exists() and not (path.is_file() or path.is_dir()):
-            raise InputError("text", "a file that can be read twice", path, "write it to a file")
-        with path.open("rb") as file:
-            unpack = gzip.open if file.read(2) == b"\x1f\x8b" else open
-        with unpack(path, "rb") as file:
-            while block := file.read(CHUNK):
-                yield block
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise InputError("text", "a whole gzip file", f"{path} ({error})", "repack it") from error
-    except OSError as error:
-        raise InputError(
-            "text", "a file that can be read", f"{path} ({error.strerror})", "check it"
-        ) from error
-
-
-def fingerprint(paths: Iterable[str | Path]) -> str:
-    """SHA-256 of the files' bytes, in order: the same text has the same fingerprint."""
-    digest = hashlib.sha256()
-    for number, path in enumerate(paths):
-        digest.update(b"\0" if number else b"")  # where a file ends is part of the text
-        for block in _blocks(Path(path)):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 class _Decoder:
@@ -128,7 +98,7 @@ def read_text(path: str | Path, report: Report | None = None) -> Iterator[str]:
     """
     decode = _Decoder(Path(path), report or Report())
     rest = ""
-    for block in _blocks(Path(path)):
+    for block in blocks(path, size=CHUNK):
         rest += decode(block)
         if cut := _cut(rest):
             yield rest[:cut]
@@ -209,20 +179,6 @@ def encode(
     return IdStream(out, dtype.name, 0, report.tokens), report
 
 
-@dataclass
-class Position:
-    """Where training stands.
-
-    Attributes:
-        epoch: read where a pass begins: another number, another shuffle.
-        batch: read when the dataset is made: the batch that every pass begins with, to go on
-            after an interruption.
-    """
-
-    epoch: int = 0
-    batch: int = 0
-
-
 def _check(ids: IdStream, batch_size: int, length: int, shard: tuple[int, int]) -> None:
     for name, value in (("batch_size", batch_size), ("length", length)):
         if value < 1:
@@ -249,13 +205,7 @@ def _rows(batch_size: int, shard: tuple[int, int]) -> range:
 def _dataset(generator, batches: int, rows: int, length: int | None) -> tf.data.Dataset:
     """(inputs, targets), each int32 [B, T], from a generator of both."""
     window = tf.TensorSpec([rows, length], tf.int32)
-    dataset = tf.data.Dataset.from_generator(generator, output_signature=(window, window))
-    dataset = dataset.apply(tf.data.experimental.assert_cardinality(batches)).prefetch(4)
-    options = tf.data.Options()
-    # Reading is cheap, and `fit` would wait for the autotune thread at the end of an epoch.
-    options.autotune.enabled = False
-    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-    return dataset.with_options(options)
+    return generated(generator, batches, (window, window))
 
 
 def _window(ids: IdStream, start: int, length: int, begins: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -382,3 +382,11 @@ def test_characters_of_ids_add_up_to_the_text():
     assert sum(letters.characters_per_id[i] for i in letters.tokenize([text]).to_list()[0]) == len(
         text
     )
+
+
+def test_a_vocabulary_of_many_short_texts_is_made_in_few_calls(monkeypatch):
+    calls, split = [], WordTokenizer.split
+    monkeypatch.setattr(WordTokenizer, "split", lambda some: calls.append(some) or split(some))
+    texts = ["one two two"] * 2000 + ["one " * (1 << 18)] * 3 + ["three"]
+    assert WordTokenizer.from_texts(iter(texts)).words == ["one", "two", "three"]
+    assert sum(calls, []) == texts and len(calls) <= 4

@@ -1,0 +1,332 @@
+"""Aligned text files, or one TSV file -> pairs of id rows on disk, for a translator.
+
+N pairs. Nothing here holds more than a few thousand lines: the ids lie in a file of the smallest
+integer type that holds them, and only the lengths, int32 [N] on each side, are kept.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from kerasrnn.errors import InputError
+from kerasrnn.files import replacing
+from kerasrnn.pipelines.reading import LONGEST, lines
+from kerasrnn.text import UNKNOWN, Tokenizer
+
+LINES = 2048  # pairs tokenized at once
+EMPTY, BROKEN = "empty", "not UTF-8"
+COLUMNS, LONG = "not two columns", f"over {LONGEST >> 10} KiB"
+FAULTS = {  # what a line must be, for each thing that can be wrong with it
+    EMPTY: "text in every line",
+    BROKEN: "UTF-8",
+    COLUMNS: "two columns, a tab between them, in every line",
+    LONG: f"lines of at most {LONGEST >> 10} KiB",
+}
+
+
+@dataclass
+class PairReport:
+    """What became of the pairs, for people.
+
+    Attributes:
+        kept: pairs that can be used.
+        dropped: how many pairs were dropped, by reason.
+        places: "file:line" of the first of them, at most five a reason.
+        source_tokens, target_tokens: ids of the pairs kept, without start and end.
+        source_unknown, target_unknown: how many of these are unknown.
+
+    >>> report = PairReport(kept=5)
+    >>> report.drop("empty", "a.de:17")
+    >>> print(report)
+    5 pairs; 1 dropped: 1 empty (a.de:17)
+    """
+
+    kept: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+    places: dict[str, list[str]] = field(default_factory=dict)
+    source_tokens: int = 0
+    target_tokens: int = 0
+    source_unknown: int = 0
+    target_unknown: int = 0
+
+    def drop(self, reason: str, place: str) -> None:
+        """Count one pair that was dropped."""
+        self.dropped[reason] = self.dropped.get(reason, 0) + 1
+        places = self.places.setdefault(reason, [])
+        if len(places) < 5:
+            places.append(place)
+
+    def __str__(self) -> str:
+        text = f"{self.kept:,} pairs"
+        for side in ("source", "target"):
+            tokens, unknown = getattr(self, f"{side}_tokens"), getattr(self, f"{side}_unknown")
+            text += f", {tokens:,} {side} tokens ({unknown:,} unknown)" if tokens else ""
+        if not self.dropped:
+            return text
+        reasons = (f"{n:,} {r} ({', '.join(self.places[r])})" for r, n in self.dropped.items())
+        return f"{text}; {sum(self.dropped.values()):,} dropped: {', '.join(reasons)}"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Which pairs are kept, by their lengths in tokens, start and end not counted.
+
+    Args:
+        minimum, maximum: of the length on either side.
+        ratio: of the longer side's length to the shorter one's, at most.
+
+    Raises:
+        InputError: when no pair could keep the limits.
+
+    >>> limits, source = Limits(minimum=2, maximum=9, ratio=2), np.array([4, 4, 4, 1, 9])
+    >>> limits.reasons(source, np.array([4, 8, 9, 2, 10])).tolist()
+    ['', '', 'length ratio over 2', 'under 2 tokens', 'over 9 tokens']
+    """
+
+    minimum: int = 1
+    maximum: int | None = None
+    ratio: float | None = None
+
+    def __post_init__(self):
+        if self.minimum < 1:
+            raise InputError("minimum length", "1 or more", self.minimum, "raise it")
+        if self.maximum is not None and self.maximum < self.minimum:
+            expected = f"{self.minimum} or more, as the minimum is"
+            raise InputError("maximum length", expected, self.maximum, "raise it")
+        if self.ratio is not None and self.ratio < 1:
+            raise InputError("length ratio", "1 or more", self.ratio, "raise it")
+
+    def reasons(self, source: np.ndarray, target: np.ndarray) -> np.ndarray:
+        """Why each pair is dropped, from the lengths int [N] of both sides: str [N], "" if kept."""
+        shorter, longer = np.minimum(source, target), np.maximum(source, target)
+        reasons = {f"under {self.minimum} tokens": shorter < self.minimum}
+        if self.maximum is not None:
+            reasons[f"over {self.maximum} tokens"] = longer > self.maximum
+        if self.ratio is not None:
+            reasons[f"length ratio over {self.ratio:g}"] = longer > self.ratio * shorter
+        return np.select(list(reasons.values()), list(reasons), "")
+
+
+def _lines_of_both(source: Path, target: Path) -> Iterator[list[bytes]]:
+    """The two lines of each pair; InputError at the end when the files differ in length."""
+    rest = [lines(source, "source"), lines(target, "target")]
+    for number, pair in enumerate(itertools.zip_longest(*rest)):
+        if None in pair:
+            left = [(x is not None) + sum(1 for _ in r) for x, r in zip(pair, rest, strict=True)]
+            here, there = (number + n for n in left)
+            raise InputError(
+                "target",
+                f"as many lines as the source ({here:,} in {source})",
+                f"{there:,} in {target}",
+                "align the files line by line",
+            )
+        yield list(pair)
+
+
+def _columns(path: Path) -> Iterator[list[bytes]]:
+    """The columns of each line; a line that is too long, and so not whole, stays in one piece."""
+    for line in lines(path, "source"):
+        yield line.split(b"\t") if len(line) <= LONGEST else [line]
+
+
+def _text(cell: bytes) -> tuple[str, str]:
+    """(text, what is wrong with it: a key of `FAULTS` or "")."""
+    if len(cell) > LONGEST:
+        return "", LONG
+    try:
+        text = cell.decode()
+    except UnicodeDecodeError:
+        return "", BROKEN
+    return text, "" if text.strip() else EMPTY
+
+
+def _texts(cells: list[bytes]) -> tuple[list[str], str, int]:
+    """(both texts, what is wrong: a key of `FAULTS` or "", on which side: 0 or 1)."""
+    if len(cells) != 2 and b"".join(cells).strip():
+        return [], (LONG if len(cells[0]) > LONGEST else COLUMNS), 0
+    texts, faults = zip(*map(_text, cells), strict=True)
+    side = next((side for side, fault in enumerate(faults) if fault), 0)
+    return list(texts), faults[side], side
+
+
+def _rows(source, target, faults: str, report: PairReport) -> Iterator[tuple[str, str, str]]:
+    """("file:line", source, target) of each pair without a fault, in order."""
+    if faults not in ("refuse", "drop"):
+        raise InputError("faults", '"refuse" or "drop"', repr(faults), "choose one")
+    names = ("source", "source" if target is None else "target")
+    paths = (source, source if target is None else target)
+    cells_of_lines = _columns(source) if target is None else _lines_of_both(*paths)
+    number = 0
+    for number, cells in enumerate(cells_of_lines, 1):
+        texts, fault, side = _texts(cells)
+        place = f"{paths[side]}:{number}"
+        if not fault:
+            yield place, *texts
+        elif faults == "drop":
+            report.drop(fault, place)
+        else:
+            next_step = 'mend it, or drop such pairs with faults="drop"'
+            raise InputError(names[side], FAULTS[fault], f"{place} ({fault})", next_step)
+    if not number:
+        received = f"{source}, which is empty"
+        raise InputError("source", "a file with text in it", received, "give another")
+
+
+def read_pairs(
+    source: str | Path,
+    target: str | Path | None = None,
+    *,
+    faults: str = "refuse",
+    report: PairReport | None = None,
+) -> Iterator[tuple[str, str]]:
+    r"""The pairs of two files aligned line by line, or of one TSV file, plain or gzip, in order.
+
+    Lines end with \n or \r\n alone. A byte-order mark at the beginning of a file is removed.
+    A pair is faulty when a side of it is empty, not UTF-8 or over 64 KiB, or when its line in a
+    TSV file is over 64 KiB or has not exactly two columns.
+
+    Args:
+        source, target: the files; without a target, `source` has both, a tab between them.
+        faults: "refuse" raises at the first faulty pair, "drop" counts it in `report`.
+        report: where pairs kept and dropped are counted.
+
+    Raises:
+        InputError: about a faulty pair, with file and line; when the files have not the same
+            number of lines, whatever `faults` says, because nobody knows which line is missing;
+            when a file is empty or cannot be read.
+
+    >>> import tempfile
+    >>> path, report = Path(tempfile.mkdtemp()) / "5.tsv", PairReport()
+    >>> _ = path.write_text("one\teins\ntwo\tzwei\nthree\n\nfive\tfünf\n", encoding="utf-8")
+    >>> list(read_pairs(path, faults="drop", report=report))
+    [('one', 'eins'), ('two', 'zwei'), ('five', 'fünf')]
+    >>> report.dropped
+    {'not two columns': 1, 'empty': 1}
+    """
+    report = PairReport() if report is None else report
+    for _, *pair in _rows(source, target, faults, report):
+        report.kept += 1
+        yield tuple(pair)
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """N pairs of id rows in a file, one pair after the other; only what is asked for is read.
+
+    Attributes:
+        path, dtype: the file, and the type of its ids.
+        source_lengths, target_lengths: int32 [N], start and end not counted.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "ids"
+    >>> np.array([4, 5, 6, 7, 8], np.uint8).tofile(path)
+    >>> pairs = Pairs(path, "uint8", np.array([1, 2]), np.array([1, 1]))
+    >>> sources, targets = pairs.read([1, 0])
+    >>> len(pairs), [ids.tolist() for ids in sources], [ids.tolist() for ids in targets]
+    (2, [[6, 7], [4]], [[8], [5]])
+    """
+
+    path: Path
+    dtype: str
+    source_lengths: np.ndarray
+    target_lengths: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.source_lengths)
+
+    @functools.cached_property
+    def _starts(self) -> np.ndarray:
+        """Where each pair's ids begin, and where the last one's end: int64 [N + 1]."""
+        both = self.source_lengths.astype(np.int64) + self.target_lengths
+        return np.concatenate([[0], np.cumsum(both)])
+
+    def read(self, indices: Sequence[int]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """The sources and the targets of these pairs, each int32 [length].
+
+        Raises:
+            InputError: when the file is gone or shorter than it was.
+        """
+        width = np.dtype(self.dtype).itemsize
+        rows = []
+        try:
+            with self.path.open("rb", buffering=0) as file:
+                for index in indices:
+                    start, stop = (int(place) * width for place in self._starts[index : index + 2])
+                    file.seek(start)
+                    if len(found := file.read(stop - start)) != stop - start:
+                        raise EOFError("it is too short")
+                    rows.append(np.frombuffer(found, self.dtype).astype(np.int32))
+        except (OSError, EOFError) as error:
+            received = f"{self.path} ({getattr(error, 'strerror', None) or error})"
+            raise InputError("pairs", "the ids of every pair", received, "encode again") from error
+        cuts = [self.source_lengths[index] for index in indices]
+        both = [np.split(row, [cut]) for row, cut in zip(rows, cuts, strict=True)]
+        return [source for source, _ in both], [target for _, target in both]
+
+    def moved(self, path: str | Path) -> Pairs:
+        """Move the file to `path`."""
+        os.replace(self.path, path)
+        return replace(self, path=Path(path))
+
+
+def _encoded(rows, tokenizers, limits: Limits, report: PairReport) -> tuple[tf.Tensor, np.ndarray]:
+    """Ids of the pairs of `rows` within the limits: flat int32, and lengths int32 [2, kept]."""
+    places, *texts = zip(*rows, strict=True)
+    ids = [tokenizer.tokenize(list(t)) for tokenizer, t in zip(tokenizers, texts, strict=True)]
+    lengths = np.stack([side.row_lengths().numpy() for side in ids]).astype(np.int32)
+    reasons = limits.reasons(*lengths)
+    for place, reason in zip(places, reasons.tolist(), strict=True):
+        if reason:
+            report.drop(reason, place)
+    keep = reasons == ""
+    source, target = (tf.ragged.boolean_mask(side, keep) for side in ids)
+    report.kept += int(keep.sum())
+    report.source_tokens += len(source.flat_values)
+    report.target_tokens += len(target.flat_values)
+    report.source_unknown += int(np.sum(source.flat_values == UNKNOWN))
+    report.target_unknown += int(np.sum(target.flat_values == UNKNOWN))
+    return tf.concat([source, target], axis=1).flat_values, lengths[:, keep]
+
+
+def encode_pairs(
+    source: str | Path,
+    target: str | Path | None,
+    source_tokenizer: Tokenizer,
+    target_tokenizer: Tokenizer,
+    out: str | Path,
+    *,
+    limits: Limits | None = None,
+    faults: str = "refuse",
+) -> tuple[Pairs, PairReport]:
+    """Write the ids of all pairs within `limits` to the file `out`, in the order of the lines.
+
+    The file appears whole or not at all. For a joint vocabulary give the same tokenizer twice.
+
+    Args:
+        source, target, faults: as in `read_pairs`.
+        limits: which pairs are kept; all, when not given.
+
+    Raises:
+        InputError: as `read_pairs` does, and when no pair is left.
+    """
+    out, report, limits = Path(out), PairReport(), limits or Limits()
+    tokenizers = (source_tokenizer, target_tokenizer)
+    dtype = np.min_scalar_type(max(tokenizer.size for tokenizer in tokenizers) - 1)
+    rows, lengths = _rows(source, target, faults, report), [np.zeros([2, 0], np.int32)]
+    with replacing(out) as partial:
+        with partial.open("wb") as file:
+            while some := list(itertools.islice(rows, LINES)):
+                ids, of_these = _encoded(some, tokenizers, limits, report)
+                file.write(ids.numpy().astype(dtype).tobytes())
+                lengths.append(of_these)
+        if not report.kept:
+            raise InputError("source", "pairs that can be used", report, "change what is dropped")
+    return Pairs(out, dtype.name, *np.concatenate(lengths, axis=1)), report
