@@ -21,15 +21,17 @@ from kerasrnn.pipelines.dataset import Position, generated
 from kerasrnn.pipelines.pairs import Pairs
 from kerasrnn.text import END, PAD, START
 
+ROWS = 8  # of which the rows of a full batch by tokens are a multiple
 
-def round_up(lengths, multiple: int = 8) -> np.ndarray:
+
+def round_up(lengths, multiple: int = 4) -> np.ndarray:
     """Lengths, int [N] -> the padded lengths, int64 [N].
 
     Up to `8 * multiple` these are its multiples; beyond, steps grow as lengths do, a quarter of
     the power of two below, so that long sentences too have few lengths and little padding.
 
     >>> round_up([1, 8, 9, 65, 300]).tolist()
-    [8, 8, 16, 80, 320]
+    [4, 8, 12, 80, 320]
     """
     lengths = np.asarray(lengths, np.int64)
     steps, doubled = np.full_like(lengths, multiple), 8 * multiple
@@ -104,29 +106,28 @@ class Plan:
         return 1 - (self.source_tokens + self.target_tokens) / int(places)
 
 
-def _capacity(batch_size: int, by: str, multiple: int):
-    """A function: T -> the rows of a full batch."""
+def _capacity(batch_size: int, by: str):
+    """A function: the longer side's length -> the rows of a full batch."""
     if by == "sentences":
         return lambda length: batch_size
 
     def rows(length: int) -> int:
         most = batch_size // length
-        return most - most % multiple if most >= multiple else max(most, 1)
+        return most - most % ROWS if most >= ROWS else max(most, 1)
 
     return rows
 
 
 def _bucketed(lengths: np.ndarray, capacity, seed: int, epoch: int) -> list[np.ndarray]:
-    """Batches of one target length, sources sorted; what fills no batch goes to the next length.
+    """Batches whose longer side has one length; what fills no batch goes to the next length.
 
     How many batches there are, and their rows, does not depend on the seed or the epoch.
     """
     random = np.random.default_rng([seed, epoch])
-    shuffled = random.permutation(len(lengths))
+    shuffled, longer = random.permutation(len(lengths)), lengths.max(axis=1)
     batches, rest = [], shuffled[:0]
-    for length in np.unique(lengths[:, 1]):
-        bucket = np.concatenate([rest, shuffled[lengths[shuffled, 1] == length]])
-        bucket = bucket[np.argsort(lengths[bucket, 0], kind="stable")]
+    for length in np.unique(longer):
+        bucket = np.concatenate([rest, shuffled[longer[shuffled] == length]])
         rows = capacity(int(length))
         whole = len(bucket) - len(bucket) % rows
         batches += list(bucket[:whole].reshape(-1, rows))
@@ -136,7 +137,7 @@ def _bucketed(lengths: np.ndarray, capacity, seed: int, epoch: int) -> list[np.n
     return [batches[place] for place in random.permutation(len(batches))]
 
 
-def _in_order(lengths: np.ndarray, capacity, multiple: int) -> list[np.ndarray]:
+def _in_order(lengths: np.ndarray, capacity) -> list[np.ndarray]:
     """Batches of neighbours, each as large as its longest target allows."""
     targets, start, batches = lengths[:, 1].tolist(), 0, []
     while start < len(targets):
@@ -145,8 +146,8 @@ def _in_order(lengths: np.ndarray, capacity, multiple: int) -> list[np.ndarray]:
             longest = max(longest, targets[stop])
             stop += 1
         rows = stop - start
-        if stop < len(targets) and multiple < rows < capacity(longest):
-            stop -= rows % multiple  # a longer target comes next
+        if stop < len(targets) and ROWS < rows < capacity(longest):
+            stop -= rows % ROWS  # a longer target comes next
         batches.append(np.arange(start, stop))
         start = stop
     return batches
@@ -159,7 +160,7 @@ def plan(
     by: str = "sentences",
     seed: int | None = None,
     epoch: int = 0,
-    multiple: int = 8,
+    multiple: int = 4,
 ) -> Plan:
     """Which pairs make which batch of an epoch: every pair is in exactly one.
 
@@ -169,7 +170,7 @@ def plan(
             has more tokens by itself is alone in its batch.
         by: "sentences" or "tokens".
         seed: of the order, together with the epoch; without one the pairs stay in their order.
-        multiple: of the padded lengths and, by tokens, of the rows of most batches.
+        multiple: of the padded lengths.
 
     Raises:
         InputError: when an argument cannot be used.
@@ -177,7 +178,7 @@ def plan(
     >>> pairs = Pairs(None, "uint8", np.array([3, 9, 4, 3, 9]), np.array([5, 8, 4, 6, 9]))
     >>> epoch = plan(pairs, batch_size=2, seed=1)
     >>> len(epoch), sorted(epoch.shapes), epoch.target_tokens
-    (3, [(1, 16, 16), (2, 8, 8), (2, 16, 16)], 37)
+    (3, [(1, 12, 12), (2, 8, 8), (2, 12, 12)], 37)
     """
     for name, value in (("batch_size", batch_size), ("multiple", multiple)):
         if value < 1:
@@ -186,9 +187,9 @@ def plan(
         raise InputError("by", '"sentences" or "tokens"', repr(by), "choose one")
     real = np.stack([pairs.source_lengths, pairs.target_lengths], axis=1).astype(np.int64) + 1
     lengths = round_up(real, multiple)
-    capacity = _capacity(batch_size, by, multiple)
+    capacity = _capacity(batch_size, by)
     if seed is None:
-        chosen = _in_order(lengths, capacity, multiple)
+        chosen = _in_order(lengths, capacity)
     else:
         chosen = _bucketed(lengths, capacity, seed, epoch)
     order = np.concatenate(chosen)
@@ -213,7 +214,7 @@ def batches(
     seed: int | None = None,
     position: Position | None = None,
     shard: tuple[int, int] = (0, 1),
-    multiple: int = 8,
+    multiple: int = 4,
 ) -> tf.data.Dataset:
     """((source [B, S], target_in [B, T]), target_out [B, T]), all int32, padded with 0.
 

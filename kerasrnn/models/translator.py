@@ -207,7 +207,7 @@ class Translator(keras.Model):
             raise InputError("sources", "a list of strings", repr(sources), "put it in brackets")
         if max_length < 1:
             raise InputError("max_length", "1 or more", max_length, "raise it")
-        function = self.compiled(rules or BeamRules(banned=self.never), max_length)
+        function = self.graph_for(rules or BeamRules(banned=self.never), max_length)
         found = function(tf.constant(sources, tf.string))
         return Translations(*(x.numpy() for x in found))
 
@@ -215,7 +215,7 @@ class Translator(keras.Model):
         """The best translation of each sentence; options as `translations`."""
         return [text[0].decode() for text in self.translations(sources, **options).text]
 
-    def compiled(self, rules: BeamRules, max_length: int):
+    def graph_for(self, rules: BeamRules, max_length: int):
         """`translate_graph` for these rules as a tf.function, made once."""
         functions = _COMPILED.setdefault(self, {})
         if (rules, max_length) not in functions:
