@@ -36,6 +36,7 @@ setup(
         "onnxruntime>=1.23,<1.32",
         "sentencepiece>=0.2.1,<0.3",
         "sacrebleu>=2.5,<3",
+        "babel>=2.14,<3",
         "pillow>=11,<14",
         "matplotlib>=3.9,<4",
     ],

@@ -48,18 +48,6 @@ def aligned(tmp_path, source: list[bytes], target: list[bytes], end=b"\n"):
 # --- reading ---
 
 
-@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
-@pytest.mark.parametrize("size", [1, 2, 3, 7, 1 << 20])
-def test_only_line_feeds_end_lines_whatever_the_block(tmp_path, monkeypatch, end, size):
-    texts = ["a\u2028b", "\ufeffc\x0b\x0c", "d\x85e", "f\rg", " 日本 😀 ", "\tt"]
-    whole = "\ufeff" + end.decode().join(["first", *texts, "last"])
-    paths = written(tmp_path / "s", whole), written(tmp_path / "t", whole.upper() + end.decode())
-    monkeypatch.setattr(reading.blocks, "__defaults__", ("text", size))
-    found = list(read_pairs(*paths))
-    assert [s for s, _ in found] == ["first", *texts, "last"]
-    assert [t for _, t in found] == ["FIRST", *map(str.upper, texts), "LAST"]
-
-
 def test_one_file_has_both_sides_a_tab_between(tmp_path):
     path = written(tmp_path / "p.txt", "\ufeffone\teins\r\ntwo \t zwei\nthree\tdrei")
     packed = written(tmp_path / "packed", gzip.compress(path.read_bytes()))
@@ -109,6 +97,16 @@ def test_a_line_without_two_columns_is_refused_or_dropped(tmp_path, line):
     )
     assert list(read_pairs(path, faults="drop", report=report)) == [("a", "b"), ("c", "d")]
     assert report.dropped == {"not two columns": 1}
+
+
+@pytest.mark.parametrize("size", [1000, 1 << 20])
+def test_a_long_line_of_two_columns_never_comes_back_in_part(tmp_path, monkeypatch, size):
+    monkeypatch.setattr(reading.blocks, "__defaults__", ("text", size))
+    column, report = "y" * 40_000, PairReport()
+    path = written(tmp_path / "p.tsv", f"a\tb\n{column}\t{column}\n{column}\t{'z' * 20_000}\n")
+    found = list(read_pairs(path, faults="drop", report=report))
+    assert found == [("a", "b"), (column, "z" * 20_000)]
+    assert report.places == {"over 64 KiB": [f"{path}:2"]}
 
 
 @pytest.mark.parametrize("line", ["", "\t", "  ", "\t\t"])
