@@ -34,3 +34,37 @@ def noisy(ids, state):
     columns = tf.range(V, dtype=tf.int32)[tf.newaxis]
     phase = tf.cast(tf.math.floormod(state[:, tf.newaxis] * (columns + 3), 101), tf.float32)
     return 2.5 * tf.sin(phase) - 2.0 * tf.one_hot(END, V), state
+
+
+class Lexicon:
+    """A step function that spells words, each as often as it is said; attention on the place.
+
+    p of a letter is that of all words that go on with it; what is no word has none.
+    """
+
+    def __init__(self, said: dict[str, float]):
+        self.nodes = sorted({w[:n] for w in said for n in range(len(w) + 1)})
+        p = np.zeros([len(self.nodes) + 1, V])
+        self.next = np.full(p.shape, len(self.nodes), np.int32)
+        for node, start in enumerate(self.nodes):
+            for word, share in said.items():
+                if word.startswith(start):
+                    letter = LETTERS.index((word + "$")[len(start)])
+                    p[node, letter] += share
+                    if word != start:
+                        place = self.nodes.index(word[: len(start) + 1])
+                        self.next[node, letter] = place
+        p[-1, END] = 1
+        with np.errstate(divide="ignore"):
+            self.logits = np.log(p / p.sum(1, keepdims=True)).astype("float32")
+
+    def __call__(self, ids, state):
+        node, place = state
+        moved = tf.gather_nd(self.next, tf.stack([node, ids], axis=1))
+        node = tf.where(place == 0, node, moved)
+        attention = tf.one_hot(place, 9, 0.8, 0.1)
+        return tf.gather(self.logits, node), (node, place + 1), attention
+
+    def begin(self, rows=1):
+        """The first ids [B] and the state at the beginning of every word."""
+        return tf.fill([rows], 2), (tf.zeros([rows], tf.int32), tf.zeros([rows], tf.int32))
