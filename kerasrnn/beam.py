@@ -287,10 +287,9 @@ def beam_search(
     ([[[5, 0], [4, 0]]], ['0.36', '0.30'])
     """
     rules = BeamRules() if rules is None else rules
-    tensors = (ids, state, length, prefix, mask)
-    ids, state, length, prefix, mask = tf.nest.map_structure(
-        lambda x: None if x is None else tf.convert_to_tensor(x), tensors
-    )
+    ids, length = tf.convert_to_tensor(ids), tf.convert_to_tensor(length)
+    prefix = None if prefix is None else tf.convert_to_tensor(prefix)
+    mask = None if mask is None else tf.convert_to_tensor(mask)
     _check(ids, state, length, prefix, mask)
     search = _Search(step, tf.shape(ids)[0], length, rules, prefix, mask)
     begin = search.begin(ids, state)

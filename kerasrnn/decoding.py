@@ -126,10 +126,14 @@ class Reporting:
         return tf.cast(logits, tf.float32), state, attention
 
     def attention(self, written, rows, steps) -> tf.Tensor | None:
-        """What was reported, as written down one behind the other, [T·R·S] -> [T·R, S] or None."""
+        """What was reported, written down one behind the other, [T·R·S] -> [T·R, S], or None.
+
+        S is 1 where no step ran.
+        """
         if not self.reports:
             return None
-        return tf.reshape(written, [-1, tf.size(written) // tf.maximum(rows * steps, 1)])
+        S = tf.maximum(tf.size(written) // tf.maximum(rows * steps, 1), 1)
+        return tf.reshape(written, [-1, S])
 
 
 def _log_probability(logits, ids) -> tf.Tensor:

@@ -3,21 +3,12 @@
 import itertools
 
 import numpy as np
-import onnxruntime
 import pytest
 import tensorflow as tf
 from scipy import stats
 
 from kerasrnn.decoding import END, PAD, pick, sample, uniform
-from kerasrnn.export.onnx_file import convert
-
-LETTERS = "\0?^$ acdeilnoprstwy"  # pad, unknown, start, end, then letters
-V = len(LETTERS)
-
-
-def spell(ids) -> list[str]:
-    return ["".join(LETTERS[i] for i in row).rstrip("\0") for row in np.asarray(ids)]
-
+from tests.spelling import LETTERS, V, noisy, spell, words
 
 # --- random numbers ---
 
@@ -142,29 +133,6 @@ def test_many_draws_follow_the_softmax(temperature, top_k, top_p):
 # --- whole rows ---
 
 
-def words(*texts, sharp=50.0):
-    """A step function that spells a word for each row, whatever it is fed; the end id after it."""
-    longest = max(map(len, texts)) + 1
-    table = [[LETTERS.index(c) for c in t.ljust(longest, "$")] for t in texts]
-    table = tf.constant(table)
-
-    def step(ids, state):
-        place, fed = state
-        spoken = tf.gather(table, tf.minimum(place, longest - 1), axis=1, batch_dims=1)
-        return sharp * tf.one_hot(spoken, V), (place + 1, tf.concat([fed[:, 1:], ids[:, None]], 1))
-
-    rows = len(texts)
-    return step, tf.fill([rows], 2), (tf.zeros([rows], tf.int32), tf.zeros([rows, 8], tf.int32))
-
-
-def noisy(ids, state):
-    """Logits that depend on the id and on a state that remembers all before."""
-    state = tf.math.floormod(state * 31 + ids, 1009)
-    columns = tf.range(V, dtype=tf.int32)[tf.newaxis]
-    phase = tf.cast(tf.math.floormod(state[:, tf.newaxis] * (columns + 3), 101), tf.float32)
-    return 2.5 * tf.sin(phase) - 2.0 * tf.one_hot(END, V), state
-
-
 def draw(seed=5, rows=6, length=30, **options):
     ids = tf.range(4, 4 + rows)
     return sample(noisy, ids, tf.zeros([rows], tf.int32), length, seed=seed, **options)
@@ -279,85 +247,3 @@ def test_a_row_depends_on_its_number_and_not_on_the_others():
     ids = tf.fill([5], 9)
     alike = sample(noisy, ids, tf.zeros([5], tf.int32), 12, seed=5)
     assert len(set(spell(alike.ids))) == 5
-
-
-def test_traced_equals_eager():
-    @tf.function(reduce_retracing=True)
-    def traced(ids, length, temperature, top_k, top_p, seed):
-        state = tf.zeros(tf.shape(ids), tf.int32)
-        options = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
-        return tuple(sample(noisy, ids, state, length, banned=(PAD,), **options)[:3])
-
-    for length, temperature, top_k, top_p in CASES:
-        eager = draw(
-            length=length, temperature=temperature, top_k=top_k, top_p=top_p, banned=(PAD,)
-        )
-        scalars = (tf.constant(length), tf.constant(temperature, tf.float32), tf.constant(top_k))
-        found = traced(tf.range(4, 10), *scalars, tf.constant(top_p, tf.float32), tf.constant(5))
-        for a, b in zip(found, eager, strict=False):
-            np.testing.assert_allclose(a, b, rtol=1e-5)
-
-
-CASES = [
-    (0, 1.0, 0, 1.0),
-    (1, 1.0, 0, 1.0),
-    (30, 0.0, 0, 1.0),
-    (30, 0.3, 0, 1.0),
-    (30, 1.0, 0, 1.0),
-    (30, 2.0, 5, 1.0),
-    (30, 1.0, 0, 0.7),
-    (30, 1.5, 9, 0.8),
-]
-
-
-@pytest.fixture(scope="module")
-def in_onnx():
-    """(TensorFlow's function, an ONNX Runtime session) over `noisy`."""
-
-    def function(ids, length, temperature, top_k, top_p, seed):
-        state = tf.zeros(tf.shape(ids), tf.int32)
-        options = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
-        return tuple(sample(noisy, ids, state, length, banned=(PAD, 1), **options)[:3])
-
-    integer, real = tf.TensorSpec([], tf.int32), tf.TensorSpec([], tf.float32)
-    signature = [tf.TensorSpec([None], tf.int32), integer, real, integer, real, integer]
-    names = ("ids", "length", "temperature", "top_k", "top_p", "seed")
-    signature = [tf.TensorSpec(s.shape, s.dtype, n) for s, n in zip(signature, names, strict=True)]
-    model = convert(function, signature, ["out", "lengths", "scores"])
-    session = onnxruntime.InferenceSession(model.SerializeToString())
-    return tf.function(function, input_signature=signature), session
-
-
-@pytest.mark.parametrize("rows", [1, 6])
-@pytest.mark.parametrize("length, temperature, top_k, top_p", CASES)
-def test_onnx_runtime_draws_the_same_ids(in_onnx, rows, length, temperature, top_k, top_p):
-    function, session = in_onnx
-    for seed in (5, -7, 2**31 - 1):
-        inputs = {
-            "ids": np.arange(4, 4 + rows, dtype="int32"),
-            "length": np.int32(length),
-            "temperature": np.float32(temperature),
-            "top_k": np.int32(top_k),
-            "top_p": np.float32(top_p),
-            "seed": np.int32(seed),
-        }
-        wanted = [t.numpy() for t in function(**inputs)]
-        found = session.run(
-            ["out", "lengths", "scores"], {k: np.asarray(v) for k, v in inputs.items()}
-        )
-        assert wanted[0].shape[0] == rows and wanted[0].shape[1] <= length
-        np.testing.assert_array_equal(found[0], wanted[0])
-        np.testing.assert_array_equal(found[1], wanted[1])
-        np.testing.assert_allclose(found[2], wanted[2], rtol=1e-4)
-
-
-def test_onnx_runtime_stops_early_too():
-    def function(length):
-        return tuple(sample(*words("tide", "on", "sail"), length, temperature=0.0)[:3])
-
-    model = convert(function, [tf.TensorSpec([], tf.int32, "length")], ["out", "lengths", "scores"])
-    session = onnxruntime.InferenceSession(model.SerializeToString())
-    for length, shape in ((0, 0), (1, 1), (3, 3), (90, 5)):
-        found, lengths, _ = session.run(None, {"length": np.array(length, "int32")})
-        assert spell(found) == [w[:shape] for w in ("tide", "on", "sail")]
-        assert found.shape == (3, shape) and lengths.tolist() == [min(n, shape) for n in (4, 2, 4)]
