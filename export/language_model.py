@@ -48,8 +48,8 @@ class Served:
     def with_text(self, core):
         """The ONNX model of `core` with tokenizer and detokenizer around it."""
         tokenizer = self.model.tokenizer
-        before = tokenizer_graph(tokenizer, "prompt")
-        return joined([before, core, detokenizer_graph(tokenizer, "text")], self.outputs)
+        before, behind = tokenizer_graph(tokenizer, "prompt"), detokenizer_graph(tokenizer, "text")
+        return joined({"tokenize/": before, "": core, "detokenize/": behind}, self.outputs)
 
     def cases(self) -> list[dict[str, np.ndarray]]:
         """Prompts of the model's own pieces and awkward ones."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import onnx
@@ -18,7 +18,7 @@ IR_VERSION = 9
 
 
 def convert(
-    function: Callable, signature: list[tf.TensorSpec], outputs: list[str]
+    function: Callable, signature: Sequence[tf.TensorSpec], outputs: Sequence[str]
 ) -> onnx.ModelProto:
     """A function of tensors, traced for `signature`, as ONNX with the given output names."""
     traced = tf.function(function, input_signature=signature)
@@ -37,15 +37,18 @@ def convert(
     return model
 
 
-def joined(parts: list[onnx.ModelProto], outputs: list[str]) -> onnx.ModelProto:
+def joined(parts: dict[str, onnx.ModelProto], outputs: Sequence[str]) -> onnx.ModelProto:
     """Models one behind the other: what one reads by the name of an earlier one's output is that.
 
     Args:
-        parts: the models; inputs that no earlier part gives are inputs of the whole.
+        parts: by the prefix that keeps their inner names apart; inputs that no earlier part
+            gives are inputs of the whole.
         outputs: of the whole, by name, in their order.
     """
     keep = {"rename_inputs": False, "rename_outputs": False}
-    whole, *rest = [compose.add_prefix(part, f"part{i}/", **keep) for i, part in enumerate(parts)]
+    whole, *rest = [
+        compose.add_prefix(part, name, **keep) if name else part for name, part in parts.items()
+    ]
     for number, part in enumerate(rest, 1):
         _declare(whole, part)
         _declare(part, whole)

@@ -148,11 +148,11 @@ def _sentencepiece(graph: _Graph, tokenizer: Tokenizer, name: str) -> str:
 
 
 def detokenizer_graph(tokenizer: Tokenizer, name: str) -> onnx.ModelProto:
-    """`all_ids` int32 [..., N] -> strings `name` [...]: look the pieces up, join them in a loop."""
-    graph = _Graph()
-    _join(graph, _spaced_pieces(graph, tokenizer, "all_ids"), name)
-    ids_info = helper.make_tensor_value_info("all_ids", TensorProto.INT32, None)
-    return graph.model([ids_info], [_strings(name)], DOMAINS)
+    """`all_ids` int32 [B, N] -> strings `name` [B]: look the pieces up, join them in a loop."""
+    graph, info = _Graph(), helper.make_tensor_value_info
+    _join(graph, _spaced_pieces(graph, tokenizer, "all_ids"), name, ["B"])
+    ids_info = info("all_ids", TensorProto.INT32, ["B", "N"])
+    return graph.model([ids_info], [info(name, TensorProto.STRING, ["B"])], DOMAINS)
 
 
 def target_graph(tokenizer: Tokenizer, replaces: bool) -> onnx.ModelProto:
@@ -175,8 +175,9 @@ def target_graph(tokenizer: Tokenizer, replaces: bool) -> onnx.ModelProto:
         graph.add("StringConcat", [graph.constant("space", " "), words], "spaced_words")
         spaced = graph.add("Where", ["is_unknown", "spaced_words", spaced], "spaced_replaced")
     graph.add("Gather", [plain, graph.constant("best", np.int64(0))], "target_tokens", axis=1)
-    _join(graph, spaced, "text")
-    outputs = [_strings("text"), info("target_tokens", TensorProto.STRING, ["B", "T"])]
+    _join(graph, spaced, "text", ["B", "N"])
+    outputs = [info("text", TensorProto.STRING, ["B", "N"])]
+    outputs.append(info("target_tokens", TensorProto.STRING, ["B", "T"]))
     return graph.model(inputs, outputs, DOMAINS)
 
 
@@ -190,10 +191,6 @@ def _copied_words(graph: _Graph) -> str:
     return graph.add("Reshape", ["words_flat", "copied_shape"], "words")
 
 
-def _strings(name: str):
-    return helper.make_tensor_value_info(name, TensorProto.STRING, None)
-
-
 def _spaced_pieces(graph: _Graph, tokenizer: Tokenizer, name: str) -> str:
     """The text of each id of `name` int32, spaces between words in it."""
     ids = graph.add("Cast", [name], f"{name}_wide", to=TensorProto.INT64)
@@ -203,8 +200,8 @@ def _spaced_pieces(graph: _Graph, tokenizer: Tokenizer, name: str) -> str:
     return _pieces(graph, ids, pieces, "pieces")
 
 
-def _join(graph: _Graph, pieces: str, name: str) -> None:
-    """Strings [..., N] -> strings `name` [...]."""
+def _join(graph: _Graph, pieces: str, name: str, shape: list[str]) -> None:
+    """Strings [*shape, N] -> strings `name` [*shape]."""
     graph.add("Shape", [pieces], "rows_shape", end=-1)
     graph.add("Shape", [pieces], "columns_1d", start=-1)
     graph.constant("scalar", np.array([], np.int64))
@@ -212,7 +209,7 @@ def _join(graph: _Graph, pieces: str, name: str) -> None:
     graph.constant("empty", np.array([""], dtype=object))
     graph.add("Expand", ["empty", "rows_shape"], "begin")
     graph.constant("go", np.array(True))
-    graph.add("Loop", ["columns", "go", "begin"], name, body=_join_body(pieces))
+    graph.add("Loop", ["columns", "go", "begin"], name, body=_join_body(pieces, shape))
 
 
 def _spaced(graph: _Graph, tokenizer: Tokenizer, ids: str) -> str:
@@ -236,8 +233,8 @@ def _spaced(graph: _Graph, tokenizer: Tokenizer, ids: str) -> str:
     return graph.add("Where", ["joined", ids, "moved"], "spaced_ids")
 
 
-def _join_body(pieces: str) -> onnx.GraphProto:
-    """so_far [...] -> so_far with column i of `pieces` [..., N] behind it."""
+def _join_body(pieces: str, shape: list[str]) -> onnx.GraphProto:
+    """so_far [*shape] -> so_far with column i of `pieces` [*shape, N] behind it."""
     nodes = [
         helper.make_node("Gather", [pieces, "i"], ["piece"], axis=-1),
         helper.make_node("StringConcat", ["so_far", "piece"], ["longer"]),
@@ -247,7 +244,7 @@ def _join_body(pieces: str) -> onnx.GraphProto:
     inputs = [
         info("i", TensorProto.INT64, []),
         info("go_in", TensorProto.BOOL, []),
-        info("so_far", TensorProto.STRING, None),
+        info("so_far", TensorProto.STRING, shape),
     ]
-    outputs = [info("go_out", TensorProto.BOOL, []), info("longer", TensorProto.STRING, None)]
+    outputs = [info("go_out", TensorProto.BOOL, []), info("longer", TensorProto.STRING, shape)]
     return helper.make_graph(nodes, "join", inputs, outputs)

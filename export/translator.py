@@ -43,9 +43,13 @@ class Served:
     def with_text(self, core):
         """The ONNX model of `core` with the tokenizers around it."""
         source, target = self.tokenizers
-        before = tokenizer_graph(source, "source")
-        behind = target_graph(target, self.model.replaces_unknown)
-        return joined([before, core, labels_graph(source), behind], self.outputs)
+        parts = {
+            "tokenize/": tokenizer_graph(source, "source"),
+            "": core,
+            "labels/": labels_graph(source),
+            "detokenize/": target_graph(target, self.model.replaces_unknown),
+        }
+        return joined(parts, self.outputs)
 
     def cases(self) -> list[dict[str, np.ndarray]]:
         """Sources of the model's own pieces and awkward ones: empty, unknown, long, one, many."""

@@ -218,7 +218,8 @@ class LanguageModel(CarriesState, keras.Model):
             tf.TensorSpec([], tf.int32, "top_k"),
             tf.TensorSpec([], tf.float32, "top_p"),
             tf.TensorSpec([], tf.int32, "seed"),
-        ]
+        ],
+        autograph=False,
     )
     def generate_graph(self, prompt, max_length, temperature, top_k, top_p, seed):
         """Strings [B] -> (text string [B], tokens int32 [B, T], score float32 [B])."""

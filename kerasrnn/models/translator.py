@@ -221,7 +221,7 @@ class Translator(keras.Model):
         if (rules, max_length) not in functions:
             model = weakref.ref(self)
 
-            @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+            @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
             def translate(source):
                 return model().translate_graph(source, rules, max_length)
 
@@ -245,6 +245,8 @@ class Translator(keras.Model):
 
     def get_config(self):
         config = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in PARTS}
+        for name in ("encoder", "decoder"):
+            config[name].pop("build_config")  # it is built here, with the embedding that it shares
         options = ("shared_embedding", "sampling", "seed")
         config.update({name: getattr(self, name) for name in options})
         return {**super().get_config(), **config}

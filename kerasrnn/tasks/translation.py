@@ -217,10 +217,9 @@ class Texts:
 
 
 def dataset_of(job: Job, pairs: Pairs, position: Position | None = None):
-    """Batches: shuffled by the job's seed for a position in training, in order without one."""
+    """Batches of sentences of similar length: of a position in training, else always the same."""
     s = job.settings
-    seed = None if position is None else job.seed
-    return batches(pairs, batch_size=s.batch_size, by=s.batch_by, seed=seed, position=position)
+    return batches(pairs, batch_size=s.batch_size, by=s.batch_by, seed=job.seed, position=position)
 
 
 def train(job: Job, say: Callable[[str], None], verbose: int = 1) -> dict:
