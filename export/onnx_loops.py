@@ -1,8 +1,8 @@
 """Loops as a runtime likes them: what no step changes is read from outside, not carried.
 
 tf2onnx carries every tensor that a loop only reads, weights among them, from step to step. ONNX
-Runtime cannot prepare a carried weight for its matrix products; a beam search ran 2 to 3 times
-slower for it.
+Runtime cannot prepare a carried weight for its matrix products: those of a beam search over one
+sentence took four times as long.
 """
 
 from __future__ import annotations
@@ -34,10 +34,9 @@ def _release(graph: onnx.GraphProto, loop: onnx.NodeProto) -> None:
         if origin != before.name or given in own:
             continue
         outside[before.name] = given
-        graph.node.insert(
-            list(graph.node).index(loop) + 1,
-            onnx.helper.make_node("Identity", [given], [result]),
-        )
+        if result:
+            unchanged = onnx.helper.make_node("Identity", [given], [result])
+            graph.node.insert(list(graph.node).index(loop) + 1, unchanged)
         del loop.input[place + 2], body.input[place + 2], body.output[place + 1]
         del loop.output[place]
     _rename(body, outside)

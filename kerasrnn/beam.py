@@ -214,7 +214,7 @@ class _Search:
     def decoded(self, last: _Beam) -> Decoded:
         """The N best hypotheses of the last beam."""
         K, N, T = self.rules.beam, self.rules.n_best, last.t
-        history = tf.reshape(last.history, [self.batch, K, T, 2])[:, :N]
+        history = tf.gather(last.history, self.first + tf.range(N))
         ids, rows = history[..., 0], history[..., 1]
         ended = tf.cumsum(tf.cast(ids == END, tf.int32), axis=2)
         lengths = tf.reduce_sum(tf.cast(ended == 0, tf.int32), axis=2)

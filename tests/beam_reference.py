@@ -82,7 +82,9 @@ def search(automaton, first, state, length, rules, prefix=(), mask=None) -> list
     best = []
     for ids, _, value, _, attention, _ in beam[: rules.n_best]:
         n = ids.index(END) if END in ids else len(ids)
-        best.append((ids[:n], value, np.reshape(attention[:n], [n, -1])))
+        best.append(
+            (ids[:n], value, np.array(attention[:n]).reshape(n, automaton.attention.shape[1]))
+        )
     return best
 
 
