@@ -174,7 +174,9 @@ def target_graph(tokenizer: Tokenizer, replaces: bool) -> onnx.ModelProto:
         plain = graph.add("Where", ["is_unknown", words, plain], "plain_replaced")
         graph.add("StringConcat", [graph.constant("space", " "), words], "spaced_words")
         spaced = graph.add("Where", ["is_unknown", "spaced_words", spaced], "spaced_replaced")
-    graph.add("Gather", [plain, graph.constant("best", np.int64(0))], "target_tokens", axis=1)
+    ends = [graph.constant(name, np.array([n], np.int64)) for name, n in (("zero", 0), ("one", 1))]
+    graph.add("Slice", [plain, *ends, "one"], "best")
+    graph.add("Squeeze", ["best", "one"], "target_tokens")
     _join(graph, spaced, "text", ["B", "N"])
     outputs = [info("text", TensorProto.STRING, ["B", "N"])]
     outputs.append(info("target_tokens", TensorProto.STRING, ["B", "T"]))
@@ -188,7 +190,7 @@ def _copied_words(graph: _Graph) -> str:
     graph.constant("flat_shape", np.array([0, -1], np.int64))
     graph.add("Reshape", ["copied64", "flat_shape"], "copied_flat")
     graph.add("GatherElements", ["source_tokens", "copied_flat"], "words_flat", axis=1)
-    return graph.add("Reshape", ["words_flat", "copied_shape"], "words")
+    return graph.add("Reshape", ["words_flat", "copied_shape"], "words", allowzero=1)
 
 
 def _spaced_pieces(graph: _Graph, tokenizer: Tokenizer, name: str) -> str:

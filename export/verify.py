@@ -62,7 +62,8 @@ def differences(expected: Case, got: Case) -> list[str]:
             if not worst <= TOLERANCE:
                 found.append(f"{name} is off by {worst:.2g}")
         elif not np.array_equal(a, b):
-            found.append(f"{name} is {b.ravel()[:3].tolist()}, not {a.ravel()[:3].tolist()}")
+            at = tuple(np.argwhere(a != b)[0].tolist())
+            found.append(f"{name}{list(at)} is {b[at]!r}, not {a[at]!r}")
     return found
 
 
