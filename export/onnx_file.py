@@ -49,16 +49,14 @@ def joined(parts: dict[str, onnx.ModelProto], outputs: Sequence[str]) -> onnx.Mo
     whole, *rest = [
         compose.add_prefix(part, name, **keep) if name else part for name, part in parts.items()
     ]
-    for number, part in enumerate(rest, 1):
+    for part in rest:
         _declare(whole, part)
         _declare(part, whole)
-        given = [o.name for o in whole.graph.output]
-        wanted = {i.name for i in part.graph.input}
-        later = {i.name for p in rest[number:] for i in p.graph.input} | set(outputs)
-        kept = [name for name in given if name in later]
-        kept += [o.name for o in part.graph.output if o.name in later]
-        pairs = [(name, name) for name in given if name in wanted]
-        whole = compose.merge_models(whole, part, io_map=pairs, outputs=kept)
+        known, wanted = list(whole.graph.output), {i.name for i in part.graph.input}
+        pairs = [(o.name, o.name) for o in known if o.name in wanted]
+        whole = compose.merge_models(whole, part, io_map=pairs)
+        # What was read is no output any more; another part may read it too.
+        whole.graph.output.extend(o for o in known if o.name in wanted)
     found = {o.name: o for o in whole.graph.output}
     del whole.graph.output[:]
     whole.graph.output.extend(found[name] for name in outputs)

@@ -96,8 +96,8 @@ PRESETS = {
         shared_embedding=True,
         units=256,
         embedding=256,
-        dropout=0.4,
-        epochs=30,
+        dropout=0.35,
+        epochs=20,
         learning_rate=2e-3,
     ),
 }
