@@ -28,7 +28,7 @@ CLIPPING = {
     "none": None,
 }
 SCHEDULES = ("constant", "cosine")
-HIGHER_IS_BETTER = ("val_bleu",)
+HIGHER_IS_BETTER = ("val_bleu", "val_chrf", "val_exact")
 
 
 def make_optimizer(
@@ -218,7 +218,7 @@ class HistoryFile(keras.callbacks.Callback):
 
 
 def cost(row: dict, monitor: str) -> float:
-    """What the best row has least of: minus the BLEU, or the value of anything else.
+    """What the best row has least of: minus a score, or the value of anything else.
 
     >>> best = min([{"val_bleu": 30.0}, {"val_bleu": 31.0}], key=lambda row: cost(row, "val_bleu"))
     >>> best["val_bleu"]
