@@ -13,8 +13,7 @@ from itertools import chain
 import tensorflow as tf
 from keras import tree
 
-from kerasrnn.cells.base import matmul
-from kerasrnn.rebuilt import Rebuilt, is_float, lookup, scope_of, weight_gradient
+from kerasrnn.rebuilt import Matrix, Rebuilt, is_float, lookup, scope_of, weight_gradient
 from kerasrnn.steps import AutocastScope, Steps, project, scan, time_major
 
 SECOND_ORDER = (
@@ -54,7 +53,9 @@ def _differentiable(problem, arguments, places):
         result, kept = _function(problem, record)(*arguments)
         saved = tree.map_structure(_detached, (result, kept))
     else:
-        result = _function(problem, forward, jit=False)(*arguments)
+        # XLA compiles anew for every T; where T is known, so did whatever traces this call.
+        known = not tf.executing_eagerly() and (problem.x.shape[1] or 0) > 1
+        result = _function(problem, forward, jit=known)(*arguments)
 
     def gradient(*upstream):
         recorded = saved or _function(problem, record)(*arguments)
@@ -124,10 +125,12 @@ def forward(cell, sequences, z, states, constants, weights, mask):
     """The loop alone, nothing kept: (output, states)."""
     with AutocastScope(cell.compute_dtype), scope_of(cell, weights):
         steps = Steps(cell, z, states, constants, mask, sequences)
-        prepared, emitted = steps.prepared(lookup(cell, weights)), steps.emitted()
+        matrices = [Matrix(W) for W in steps.prepared(lookup(cell, weights))]
+        emitted = steps.emitted()
 
         def body(scanned, states):
-            new, own = steps(scanned, steps.fixed, states, steps.plain_linear(prepared))
+            tape = Tape(steps.products, matrices, {})
+            new, own = steps(scanned, steps.fixed, states, tape.linear)
             return new, [new[i] for i in emitted] + own
 
         specs = [steps.state_specs()[i] for i in emitted] + steps.own_specs()
@@ -138,31 +141,32 @@ def forward(cell, sequences, z, states, constants, weights, mask):
 class Tape:
     """The products of one step, as they are made: results y (or z + y) and inputs h."""
 
-    def __init__(self, products, weights, addends):
-        self.calls, self.addends = iter(zip(products, weights, strict=True)), addends
+    def __init__(self, products, matrices, addends):
+        self.calls, self.addends = iter(zip(products, matrices, strict=True)), addends
         self.results, self.inputs = [], []
 
     def linear(self, h, weight, columns=None, blocks=1):
-        product, W = next(self.calls)
-        y = matmul(h, W, blocks=blocks)
-        for block in [y] if blocks == 1 else y:
+        product, matrix = next(self.calls)
+        y = matrix.times(h, blocks)
+        for block in y:
             z = self.addends.get(len(self.results))
             self.results.append(block if z is None else z + block)
         if product.state is None:
             self.inputs.append(h)
-        return y
+        return y[0] if blocks == 1 else y
 
 
 def record(cell, sequences, z, states, constants, weights, mask):
     """The loop, with what the backward loop needs: ((output, states), kept)."""
     with AutocastScope(cell.compute_dtype), scope_of(cell, weights):
         steps = Steps(cell, z, states, constants, mask, sequences)
-        prepared, emitted = steps.prepared(lookup(cell, weights)), steps.emitted()
+        matrices = [Matrix(W) for W in steps.prepared(lookup(cell, weights))]
+        emitted = steps.emitted()
         sums = {k: i for i, k in Rebuilt(cell, steps, weights).sums.items()}
         unseen = [i for i in range(steps.count) if i not in emitted]
 
         def body(scanned, states):
-            tape = Tape(steps.products, prepared, {k: scanned[i] for k, i in sums.items()})
+            tape = Tape(steps.products, matrices, {k: scanned[i] for k, i in sums.items()})
             new, own = steps(scanned, steps.fixed, states, tape.linear)
             before = [states[i] for i in unseen]
             return new, [new[i] for i in emitted] + own + before + tape.results + tape.inputs
