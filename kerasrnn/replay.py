@@ -14,7 +14,7 @@ import tensorflow as tf
 from keras import tree
 
 from kerasrnn.rebuilt import Matrix, Rebuilt, is_float, lookup, scope_of, weight_gradient
-from kerasrnn.steps import AutocastScope, Steps, project, scan, time_major
+from kerasrnn.steps import AutocastScope, Problem, Steps, project, scan, time_major
 
 SECOND_ORDER = (
     "runner='replay' has no second-order gradients; use Recurrent(..., runner='loop'), which has."
@@ -40,10 +40,7 @@ def replay(problem):
         arguments = (*tree.pack_sequence_as(given, leaves), mask)
         return _differentiable(problem, arguments, places)
 
-    output, states = recurrence(*[flat[i] for i in places])
-    if problem.sequences:
-        output = tree.map_structure(time_major, output)
-    return output, states
+    return recurrence(*[flat[i] for i in places])
 
 
 def _differentiable(problem, arguments, places):
@@ -52,14 +49,19 @@ def _differentiable(problem, arguments, places):
     if problem.training:
         result, kept = _function(problem, record)(*arguments)
         saved = tree.map_structure(_detached, (result, kept))
+        result = (_batch_first(problem, result[0]), result[1])
     else:
         # XLA compiles anew for every T; where T is known, so did whatever traces this call.
         known = not tf.executing_eagerly() and (problem.x.shape[1] or 0) > 1
-        result = _function(problem, forward, jit=known)(*arguments)
+        _, *rest, _ = arguments  # z has a use only where a gradient asks for it
+        given = (tf.stop_gradient(problem.x), *rest, problem.mask)
+        result = _function(problem, forward, jit=known)(*given)
 
     def gradient(*upstream):
         recorded = saved or _function(problem, record)(*arguments)
         inputs = [x for x in tree.flatten((arguments, recorded, upstream)) if is_float(x)]
+        count = len(tree.flatten(result[0]))
+        upstream = [*_batch_first(problem, upstream[:count]), *upstream[count:]]
         upstream = [_detached(d) for d in upstream]
         reached = []
 
@@ -98,6 +100,11 @@ def _gradients(problem, arguments, recorded, upstream):
     return found + d_weights
 
 
+def _batch_first(problem, outputs):
+    """Outputs at every step [T, B, ...] as [B, T, ...], or back; the last ones as they are."""
+    return tree.map_structure(time_major, outputs) if problem.sequences else outputs
+
+
 def _detached(leaf):
     return tf.stop_gradient(leaf) if is_float(leaf) else leaf
 
@@ -121,9 +128,11 @@ def _function(problem, function, jit=True):
     return compiled[key]
 
 
-def forward(cell, sequences, z, states, constants, weights, mask):
-    """The loop alone, nothing kept: (output, states)."""
+def forward(cell, sequences, x, states, constants, weights, mask):
+    """From x [B, T, D] to (output, states), nothing kept."""
+    problem = Problem(cell, x, states, mask, constants, sequences=sequences)
     with AutocastScope(cell.compute_dtype), scope_of(cell, weights):
+        z, mask = project(problem)
         steps = Steps(cell, z, states, constants, mask, sequences)
         matrices = [Matrix(W) for W in steps.prepared(lookup(cell, weights))]
         emitted = steps.emitted()
@@ -135,7 +144,9 @@ def forward(cell, sequences, z, states, constants, weights, mask):
 
         specs = [steps.state_specs()[i] for i in emitted] + steps.own_specs()
         finals, ys = scan(body, steps.scanned, steps.states, specs)
-    return steps.result(finals, dict(zip(emitted, ys, strict=False)), ys[len(emitted) :])
+    stacks = dict(zip(emitted, ys, strict=False))
+    output, states = steps.result(finals, stacks, ys[len(emitted) :])
+    return _batch_first(problem, output), states
 
 
 class Tape:
