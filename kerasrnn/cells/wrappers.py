@@ -5,6 +5,7 @@ B batch, T time, D input, H units. Whatever is random is drawn in `project`, onc
 
 import keras
 from keras import ops, tree
+from keras.src.backend import AutocastScope
 
 from kerasrnn.cells.base import Cell
 from kerasrnn.cells.layer_norm import normalised
@@ -240,8 +241,9 @@ class LayerNorm(Wrapper):
             y = [ops.zeros((1, width // blocks), dtype=h.dtype) for _ in range(blocks)]
             return y[0] if blocks == 1 else y
 
-        x = ops.zeros((1, *input_shape[1:]), dtype=self.compute_dtype)
-        self.cell.step(self.cell.project(x), self.cell.initial_state(1), linear)
+        with AutocastScope(self.compute_dtype):
+            x = ops.zeros((1, *input_shape[1:]), dtype=self.compute_dtype)
+            self.cell.step(self.cell.project(x), self.cell.initial_state(1), linear)
         if not found:
             raise ValueError(
                 f"LayerNorm(cell): expected a cell with a product in its step, received {inside}, "
