@@ -91,10 +91,13 @@ def _gradients(problem, arguments, recorded, upstream):
     )
     first = tree.flatten(states)
     for factor, dy in d_products.items():
-        rows = kept[factor.source][factor.index] if factor.source != "outputs" else None
-        if rows is None:
-            rows = tf.concat([first[factor.state][None], outputs[factor.index][:-1]], axis=0)
-        g = weight_gradient(factor, rows, dy, weights[factor.weight])
+        W = weights[factor.weight]
+        if factor.source == "outputs":  # h(t-1) in two pieces, which saves a copy of all of them
+            start, rest = first[factor.state], outputs[factor.index][:-1]
+            g = weight_gradient(factor, start, [d[0] for d in dy], W)
+            g += weight_gradient(factor, rest, [d[1:] for d in dy], W)
+        else:
+            g = weight_gradient(factor, kept[factor.source][factor.index], dy, W)
         old = d_weights[factor.weight]
         d_weights[factor.weight] = g if old is None else old + g
     return found + d_weights
