@@ -10,7 +10,8 @@ each other busily, and any other load makes it many times slower.
 A step is forward, mean squared error, backward, Adam. All peers take turns, one step each, round
 after round, in one run, so that a change of the machine's load meets all of them; a table gives
 medians, and ratios to this engine. `+xla` is a whole step within XLA; without it each library
-does as it does by itself. A cell that Keras has no layer for runs there in `keras.layers.RNN`.
+does as it does by itself. A cell that Keras has no layer for runs there in `keras.layers.RNN`,
+and at every other size only.
 PyTorch works in a process of its own that waits for its turn. `products alone` is the matrix
 products that a step cannot do without, and nothing else: no gates, no loss, no optimizer.
 
@@ -260,11 +261,11 @@ def row(cell, peers, found, share):
 
 def speed_tables(args, cells, peak):
     """The Markdown of every table of times, one after another as they are done."""
-    groups = [
-        ([c for c in cells if c in STOCK], PEERS),
-        ([c for c in cells if c not in STOCK], FEWER),
-    ]
-    runs = [(s, w, *group) for s in args.sizes for w in args.work for group in groups if group[0]]
+    stock, others = [c for c in cells if c in STOCK], [c for c in cells if c not in STOCK]
+    runs = []
+    for k, size in enumerate(args.sizes):
+        groups = [(stock, PEERS), (others if k % 2 == 0 else [], FEWER)]
+        runs += [(size, work, *g) for work in args.work for g in groups if g[0]]
     for text, work, names, peers in runs:
         size, rows = tuple(map(int, text.split(","))), []
         peers = [p for p in peers if p != "torch" or args.torch_python]
