@@ -46,11 +46,11 @@ class Settings:
     `vocabulary` is the most tokens known (0: all characters, 30,000 words, 8,000 subwords);
     `joint` one tokenizer for both sides; `longest` the most tokens of a side, in training and in
     what is written; `ratio` the most of one side's length over the other's; `sampling` the share
-    of scheduled sampling; `batch_by` says what `batch_size` counts: "tokens" of the target,
-    padding included, or "sentences"; `multiple` that of padded lengths, each of which is
-    compiled for; `best_by` the figure that the best model has most of, see `scores`; `beam` and `length_penalty` are those of evaluation and
-    export; `warmup` a share of all steps; `valid_share` what is held out where no validation
-    files are given.
+    of scheduled sampling; `batch_by` what `batch_size` counts, "tokens" of the longer side,
+    padding included, or "sentences"; `multiple` that of padded lengths, each of which is compiled
+    for; `best_by` the figure that the best model has most of, see `scores`; `beam` and
+    `length_penalty` those of evaluation and export; `warmup` a share of all steps; `valid_share`
+    what is held out where no validation files are given.
     """
 
     vocabulary: int = 0
