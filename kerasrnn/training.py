@@ -155,7 +155,7 @@ class StopOnNaN(keras.callbacks.Callback):
 
 
 class Speed(keras.callbacks.Callback):
-    """Adds `tokens_per_second` of the training part of each epoch to its logs.
+    """Adds to the logs of each epoch the `seconds` of its training part, and `tokens_per_second`.
 
     Args:
         tokens_per_batch: target tokens in a batch, on average.
@@ -175,6 +175,7 @@ class Speed(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         tokens = self.tokens_per_batch * self.batches
         logs["tokens_per_second"] = round(tokens / (self.end - self.begin))
+        logs["seconds"] = round(self.end - self.begin, 1)
 
 
 class Scored(keras.callbacks.Callback):

@@ -1,7 +1,5 @@
 """Record and replay against the plain loop: outputs, states and every gradient."""
 
-from unittest import mock
-
 import keras
 import numpy as np
 import pytest
@@ -147,25 +145,6 @@ def test_a_large_weight_gets_more_columns(monkeypatch):
         for training in (True, False):
             found, wanted = both(layer, values(2, 3, D), training=training)
             assert worst(found, wanted) < 1e-12
-
-
-@pytest.mark.parametrize("steps", [None, 1, 5])
-def test_what_is_only_forward_is_compiled_where_its_length_is_known(steps):
-    layer = Recurrent(LSTM(H))
-    layer.build((None, None, D))
-    compiled = []
-    original = tf.function
-
-    def noted(function, **options):
-        compiled.append(options.get("jit_compile"))
-        return original(function, **options)
-
-    traced = original(layer, input_signature=[tf.TensorSpec((2, steps, D))])
-    with mock.patch.object(tf, "function", noted):
-        traced.get_concrete_function()
-        assert compiled == [steps == 5]
-        layer(values(2, 7, D))
-    assert compiled[1:] == ([] if steps != 5 else [False])
 
 
 @pytest.mark.parametrize("jit", [False, True])
