@@ -1,6 +1,6 @@
 """Training and inference of one recurrent layer: this engine, Keras, Keras under XLA, PyTorch.
 
-    python benchmarks/recurrence.py                      every cell at every size, a few minutes
+    python benchmarks/recurrence.py                      everything, about twelve minutes
     python benchmarks/recurrence.py --cells lstm gru --sizes 32,100,128,512 --rounds 15
     python benchmarks/recurrence.py --torch-python /path/to/a/python/with/torch
 
@@ -9,8 +9,11 @@ each other busily, and any other load makes it many times slower.
 
 A step is forward, mean squared error, backward, Adam. All peers take turns, one step each, round
 after round, in one run, so that a change of the machine's load meets all of them; a table gives
-medians, and ratios to this engine. A cell that Keras has no layer for runs there in
-`keras.layers.RNN`. PyTorch works in a process of its own that waits for its turn.
+medians, and ratios to this engine. `+xla` is a whole step within XLA; without it each library
+does as it does by itself. A cell that Keras has no layer for runs there in `keras.layers.RNN`,
+and at every other size only.
+PyTorch works in a process of its own that waits for its turn. `products alone` is the matrix
+products that a step cannot do without, and nothing else: no gates, no loss, no optimizer.
 
 B batch, T time, D input, H units.
 """
@@ -28,10 +31,10 @@ from results import table, write
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 SIZES = ("64,50,256,256", "32,100,64,256", "32,100,128,512")
+MEMORY_SIZE, MEMORY_CELLS = (32, 400, 128, 512), ("lstm", "gru")
 STOCK = {"lstm": "LSTM", "gru": "GRU", "simple_rnn": "SimpleRNN"}
-PEERS = ("keras", "keras+xla", "kerasrnn", "torch")
-COLUMNS = ["cell", *PEERS, "keras / ours", "keras+xla / ours", "torch / ours"]
-COLUMNS += ["first step, keras+xla, s", "first step, ours, s", "ours, share of peak"]
+PEERS = ("keras", "keras+xla", "kerasrnn", "kerasrnn+xla", "torch", "products alone")
+FEWER = ("keras", "kerasrnn", "products alone")  # for the cells that Keras has no layer for
 TORCH = r"""
 import sys, time, torch
 cell, work, *size = sys.argv[1:]
@@ -80,7 +83,7 @@ def layer_of(peer, cell, H):
     from kerasrnn.cells import CELLS
     from kerasrnn.layers import Recurrent
 
-    if peer == "kerasrnn":
+    if peer.startswith("kerasrnn"):
         return Recurrent(CELLS[cell](H), return_sequences=True)
     if cell in STOCK:
         return getattr(keras.layers, STOCK[cell])(H, return_sequences=True)
@@ -105,23 +108,93 @@ def keras_peer(peer, cell, work, size):
 
     # The batch size unknown, as in fit.
     signature = [tf.TensorSpec((None, T, n)) for n in (D, H)]
-    step = tf.function(once, input_signature=signature, jit_compile=peer == "keras+xla")
+    step = tf.function(once, input_signature=signature, jit_compile=peer.endswith("+xla"))
+    return timer(lambda: step(x, y))
+
+
+def timer(step):
+    """A function that does a step, waits for the number it gives, and returns its seconds."""
 
     def timed():
         begun = time.perf_counter()
-        step(x, y).numpy()
+        step().numpy()
         return time.perf_counter() - begun
 
     return timed
+
+
+def weight_shapes(cell, size):
+    """Shapes of the weights that the states and that the inputs are multiplied with."""
+    import tensorflow as tf
+
+    from kerasrnn.cells import CELLS
+    from kerasrnn.steps import Steps
+
+    B, _, D, H = size
+    made = CELLS[cell](H)
+    made.build((B, D))
+    z = made.project(tf.zeros((2, B, D)))
+    products = Steps(made, z, made.initial_state(B), (), None, True).products
+    seen = {id(p.weight) for p in products}
+    others = [w.shape for w in made.weights if id(w) not in seen]
+    inputs = [tuple(s) for s in others if len(s) == 2 and s[0] == D]
+    return [tuple(p.select(p.weight.value).shape) for p in products], inputs
+
+
+def step_flops(cell, work, size):
+    """Operations in the matrix products of a step; nothing goes back to the data."""
+    recurrent, inputs = [sum(n * m for n, m in found) for found in weight_shapes(cell, size)]
+    times = (3, 2) if work == "train" else (1, 1)
+    return 2 * size[0] * size[1] * (times[0] * recurrent + times[1] * inputs)
+
+
+def products_peer(cell, work, size):
+    """A function that does the matrix products of a step, nothing else, and gives its seconds."""
+    import keras
+    import tensorflow as tf
+
+    from kerasrnn.rebuilt import Matrix
+
+    (B, T, *_), train = size, work == "train"
+    recurrent, inputs = weight_shapes(cell, size)
+    orthogonal = keras.initializers.Orthogonal(seed=1)
+    weights = [tf.constant(orthogonal(shape)) for shape in recurrent]
+    rows = {n: tf.random.normal((T * B, n)) for shape in recurrent + inputs for n in shape}
+
+    @tf.function(jit_compile=True)
+    def steps(weights):
+        pairs = [(Matrix(W), Matrix(tf.transpose(W))) for W in weights]
+
+        def step(t, *hs):
+            ys = [W.times(h)[0] for (W, _), h in zip(pairs, hs, strict=True)]
+            if train:
+                back = [V.times(y)[0] for (_, V), y in zip(pairs, ys, strict=True)]
+            else:  # h goes on, but the loop may not do without y
+                back = [h + 1e-9 * y[:, :1] for h, y in zip(hs, ys, strict=True)]
+            return t + 1, *back
+
+        hs = [tf.random.normal((B, n)) for n, _ in recurrent]
+        return tf.while_loop(lambda t, *_: t < T, step, (0, *hs), maximum_iterations=T)[1:]
+
+    @tf.function
+    def once():
+        found = [*steps(weights), *(tf.matmul(rows[n], tf.ones((n, m))) for n, m in inputs)]
+        for n, m in (recurrent + inputs) * train:
+            found.append(tf.matmul(rows[n], rows[m], transpose_a=True))
+        return tf.add_n([product[0, 0] for product in found])
+
+    return timer(once)
 
 
 def measure(cell, work, size, peers, rounds, torch_python):
     """{peer: (median seconds, seconds of the first step)}."""
     steps = {}
     for peer in peers:
-        if peer != "torch":
+        if peer == "products alone":
+            steps[peer] = products_peer(cell, work, size)
+        elif peer != "torch":
             steps[peer] = keras_peer(peer, cell, work, size)
-        elif torch_python and cell in STOCK:
+        elif torch_python:
             steps[peer] = TorchPeer(torch_python, cell, work, size)
     first = {peer: step() for peer, step in steps.items()}
     for step in steps.values():
@@ -148,19 +221,7 @@ def peak_flops(rounds=9):
         begun = time.perf_counter()
         product(a).numpy()
         taken.append(time.perf_counter() - begun)
-    return 2 * n**3 / statistics.median(taken)
-
-
-def step_flops(cell, size):
-    """Operations in the matrix products of a training step: forward, weights, states."""
-    from kerasrnn.cells import CELLS
-
-    B, T, D, H = size
-    made = CELLS[cell](H)
-    made.build((B, D))
-    sizes = {w.name: w.shape[0] * w.shape[1] for w in made.weights if len(w.shape) == 2}
-    kernel = sizes.pop("kernel", 0)  # nothing goes back to the data
-    return 2 * B * T * (2 * kernel + 3 * sum(n for n in sizes.values() if n >= H * H))
+    return 2 * n**3 / min(taken)
 
 
 def memory(cell, peer, size):
@@ -170,43 +231,65 @@ def memory(cell, peer, size):
 
 
 def child(cell, peer, *size):
-    """What `memory` runs: prints the MiB that five steps added to the peak."""
+    """What `memory` runs: prints the MiB that three steps added to the peak."""
     size = tuple(map(int, size))
     keras_peer(peer, cell, "train", (1, 2, size[2], 2))()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     step = keras_peer(peer, cell, "train", size)
-    for _ in range(5):
+    for _ in range(3):
         step()
     print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 
 
-def row(cell, found, share):
-    """A line of the table: milliseconds of every peer, ratios to the engine."""
-    ours = found["kerasrnn"][0]
-    others = [p for p in PEERS if p != "kerasrnn"]
-    cells = [f"{found[p][0] * 1e3:.1f}" if p in found else "" for p in PEERS]
-    cells += [f"{found[p][0] / ours:.2f}" if p in found else "" for p in others]
-    cells += [f"{found[p][1]:.1f}" if p in found else "" for p in ("keras+xla", "kerasrnn")]
-    return [cell, *cells, share]
+def columns(peers):
+    """The header of a table."""
+    ratios = [f"{p} / ours" for p in peers if p not in ("kerasrnn", "products alone")]
+    firsts = [f"first step, {p}, s" for p in ("keras+xla", "kerasrnn") if p in peers]
+    return ["cell", *peers, *ratios, "keras / products", *firsts, "share of peak"]
 
 
-def tables(args, cells, peak):
-    """The Markdown of every table, one after another as they are done."""
-    for size in args.sizes:
-        size = tuple(map(int, size.split(",")))
-        for work in args.work:
-            rows = []
-            for cell in cells:
-                sized = (*size[:2], size[3], size[3]) if cell in ("mut1", "mut2") else size
-                found = measure(cell, work, sized, PEERS, args.rounds, args.torch_python)
-                rate = step_flops(cell, sized) / found["kerasrnn"][0] / peak
-                rows.append(row(cell, found, f"{rate:.0%}" if work == "train" else ""))
-                print(work, size, *rows[-1], file=sys.stderr, flush=True)
-            title = f"**{work}**, B, T, D, H = {', '.join(map(str, size))}"
-            yield f"{title}\n\n{table(COLUMNS, rows)}\n"
-        if args.memory:
-            rows = [[c, *(f"{memory(c, p, size):.0f}" for p in PEERS[:3])] for c in cells]
-            yield f"Peak MiB that training adds\n\n{table(['cell', *PEERS[:3]], rows)}\n"
+def row(cell, peers, found, share):
+    """A line of the table: milliseconds of every peer, ratios to the engine, first steps."""
+    seconds = {peer: found[peer][0] for peer in found}
+    cells = [f"{seconds[p] * 1e3:.1f}" if p in found else "" for p in peers]
+    others = [p for p in peers if p not in ("kerasrnn", "products alone")]
+    cells += [f"{seconds[p] / seconds['kerasrnn']:.2f}" if p in found else "" for p in others]
+    cells.append(f"{seconds['keras'] / seconds['products alone']:.2f}")
+    cells += [f"{found[p][1]:.1f}" for p in ("keras+xla", "kerasrnn") if p in peers]
+    return [cell, *cells, f"{share:.0%}"]
+
+
+def speed_tables(args, cells, peak):
+    """The Markdown of every table of times, one after another as they are done."""
+    stock, others = [c for c in cells if c in STOCK], [c for c in cells if c not in STOCK]
+    runs = []
+    for k, size in enumerate(args.sizes):
+        groups = [(stock, PEERS), (others if k % 2 == 0 else [], FEWER)]
+        runs += [(size, work, *g) for work in args.work for g in groups if g[0]]
+    for text, work, names, peers in runs:
+        size, rows = tuple(map(int, text.split(","))), []
+        peers = [p for p in peers if p != "torch" or args.torch_python]
+        for cell in names:
+            # These two add the input to the state: as wide as that.
+            sized = (*size[:2], size[3], size[3]) if cell in ("mut1", "mut2") else size
+            found = measure(cell, work, sized, peers, args.rounds, args.torch_python)
+            share = step_flops(cell, work, sized) / found["kerasrnn"][0] / peak
+            rows.append(row(cell, peers, found, share))
+            print(work, size, *rows[-1], file=sys.stderr, flush=True)
+        title = f"**{work}**, B, T, D, H = {', '.join(map(str, size))}"
+        yield f"{title}\n\n{table(columns(peers), rows)}\n"
+
+
+def memory_table(cells):
+    """The Markdown of the table of peak memory."""
+    peers, rows = ("keras", "keras+xla", "kerasrnn"), []
+    for cell in cells:
+        found = [memory(cell, peer, MEMORY_SIZE) for peer in peers]
+        ratios = [f"{found[-1] / other:.2f}" for other in found[:-1]]
+        rows.append([cell, *(f"{n:.0f}" for n in found), *ratios])
+    header = ["cell", *peers, *(f"ours / {peer}" for peer in peers[:-1])]
+    title = f"**peak memory** that training adds, MiB, B, T, D, H = {MEMORY_SIZE}"
+    return f"{title}\n\n{table(header, rows)}\n"
 
 
 def main(argv=None):
@@ -214,9 +297,9 @@ def main(argv=None):
     parser.add_argument("--cells", nargs="+", default=None, help="names from CELLS")
     parser.add_argument("--sizes", nargs="+", default=SIZES, help="B,T,D,H")
     parser.add_argument("--work", nargs="+", default=("train", "infer"), help="train, infer")
-    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--torch-python", help="a Python that can import torch")
-    parser.add_argument("--memory", action="store_true", help="peak memory too")
+    parser.add_argument("--no-memory", action="store_true", help="leave out peak memory")
     parser.add_argument("--dry-run", action="store_true", help="print, leave RESULTS.md alone")
     args = parser.parse_args(argv)
     from kerasrnn.cells import CELLS
@@ -224,8 +307,11 @@ def main(argv=None):
     cells = args.cells or [c for c in CELLS if not c.startswith(("running", "auto", "expo"))]
     peak = peak_flops()
     body = f"Matrix product: {peak / 1e9:.0f} GF/s. Milliseconds a step, medians of "
-    body += f"{args.rounds}; a ratio above 1 means that this engine is faster.\n\n"
-    body += "\n".join(tables(args, cells, peak))
+    body += f"{args.rounds}; a ratio above 1 means that this engine is faster; keras / products "
+    body += "is the ratio that an engine would have whose every other work is free.\n\n"
+    body += "\n".join(speed_tables(args, cells, peak))
+    measured = [] if args.no_memory else [c for c in MEMORY_CELLS if c in cells]
+    body += "\n" + memory_table(measured) if measured else ""
     print(body)
     if not args.dry_run:
         arguments = " ".join(argv or sys.argv[1:])

@@ -71,7 +71,7 @@ class _Beam(NamedTuple):
         t: int32 scalar, steps run.
         ids: int32 [R], taken last.
         state: of the step function, R rows.
-        total: float32 [B, K], log p of a hypothesis; of a finished one its score.
+        total: float32 [B, K], log p of an unfinished hypothesis; without meaning of a finished.
         score: float32 [B, K], by which hypotheses are ranked; -inf where there is none.
         finished: bool [B, K]; also where there is none.
         history: int32 [R, t, 2], the ids taken and the row that each was taken from.
@@ -203,7 +203,7 @@ class _Search:
             t=now.t + 1,
             ids=taken,
             state=tf.nest.map_structure(lambda x: tf.gather(x, rows), state),
-            total=tf.where(finished, score, total),
+            total=total,
             score=score,
             finished=finished,
             history=tf.concat([tf.gather(now.history, rows), written], axis=1),

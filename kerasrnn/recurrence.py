@@ -7,7 +7,7 @@ B batch, T time, D input, H units. Every runner has one signature:
 import contextlib
 import contextvars
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import keras
 from keras import ops, tree
@@ -161,12 +161,37 @@ def run(problem, runner="auto"):
 def _run(problem, runner):
     masked = problem.mask is not None
     chosen = plan(problem.cell, masked, problem.training, runner=runner)
-    output, states = RUNNERS[chosen.runner](problem)
+    compute = RUNNERS[chosen.runner]
+    if problem.x.shape[1] is None and chosen.runner in ("loop", "replay"):
+        output, states = _at_least_one_step(problem, compute)
+    else:
+        output, states = compute(problem)
     if problem.x.shape[1] == 0:
         output = tree.map_structure(ops.zeros_like, output)
     if masked and not problem.zero_start:
         output = tree.map_structure(lambda o: _zero_before_start(o, problem), output)
     return output, states
+
+
+def _at_least_one_step(problem, compute):
+    """compute(problem) where T may turn out to be 0, which XLA cannot loop over.
+
+    Then one step of zeros is computed, and nothing of it is used.
+    """
+    x, T = problem.x, ops.shape(problem.x)[1]
+    lead = (ops.shape(x)[0], ops.cast(ops.equal(T, 0), "int32"))
+    x = ops.concatenate([x, ops.zeros((*lead, *x.shape[2:]), dtype=x.dtype)], axis=1)
+    mask = problem.mask
+    mask = None if mask is None else ops.concatenate([mask, ops.zeros(lead, "bool")], axis=1)
+    output, states = compute(replace(problem, x=x, mask=mask))
+
+    def chosen(new, old):
+        return ops.where(ops.greater(T, 0), new, ops.cast(old, new.dtype))
+
+    states = tree.map_structure(chosen, states, problem.states)
+    if problem.sequences:
+        return tree.map_structure(lambda o: o[:, :T], output), states
+    return tree.map_structure(lambda o: chosen(o, 0), output), states
 
 
 def _zero_before_start(output, problem):

@@ -13,8 +13,7 @@ from itertools import chain
 import tensorflow as tf
 from keras import tree
 
-from kerasrnn.cells.base import matmul
-from kerasrnn.rebuilt import Rebuilt, is_float, lookup, scope_of, weight_gradient
+from kerasrnn.rebuilt import Matrix, Rebuilt, is_float, lookup, scope_of, weight_gradient
 from kerasrnn.steps import AutocastScope, Steps, project, scan, time_major
 
 SECOND_ORDER = (
@@ -41,10 +40,7 @@ def replay(problem):
         arguments = (*tree.pack_sequence_as(given, leaves), mask)
         return _differentiable(problem, arguments, places)
 
-    output, states = recurrence(*[flat[i] for i in places])
-    if problem.sequences:
-        output = tree.map_structure(time_major, output)
-    return output, states
+    return recurrence(*[flat[i] for i in places])
 
 
 def _differentiable(problem, arguments, places):
@@ -53,12 +49,17 @@ def _differentiable(problem, arguments, places):
     if problem.training:
         result, kept = _function(problem, record)(*arguments)
         saved = tree.map_structure(_detached, (result, kept))
+        result = (_batch_first(problem, result[0]), result[1])
     else:
+        # Without XLA, so that Keras's own exports can convert it.
         result = _function(problem, forward, jit=False)(*arguments)
+        result = (_batch_first(problem, result[0]), result[1])
 
     def gradient(*upstream):
         recorded = saved or _function(problem, record)(*arguments)
         inputs = [x for x in tree.flatten((arguments, recorded, upstream)) if is_float(x)]
+        count = len(tree.flatten(result[0]))
+        upstream = [*_batch_first(problem, upstream[:count]), *upstream[count:]]
         upstream = [_detached(d) for d in upstream]
         reached = []
 
@@ -88,13 +89,21 @@ def _gradients(problem, arguments, recorded, upstream):
     )
     first = tree.flatten(states)
     for factor, dy in d_products.items():
-        rows = kept[factor.source][factor.index] if factor.source != "outputs" else None
-        if rows is None:
-            rows = tf.concat([first[factor.state][None], outputs[factor.index][:-1]], axis=0)
-        g = weight_gradient(factor, rows, dy, weights[factor.weight])
+        W = weights[factor.weight]
+        if factor.source == "outputs":  # h(t-1) in two pieces, which saves a copy of all of them
+            start, rest = first[factor.state], outputs[factor.index][:-1]
+            g = weight_gradient(factor, start, [d[0] for d in dy], W)
+            g += weight_gradient(factor, rest, [d[1:] for d in dy], W)
+        else:
+            g = weight_gradient(factor, kept[factor.source][factor.index], dy, W)
         old = d_weights[factor.weight]
         d_weights[factor.weight] = g if old is None else old + g
     return found + d_weights
+
+
+def _batch_first(problem, outputs):
+    """Outputs at every step [T, B, ...] as [B, T, ...], or back; the last ones as they are."""
+    return tree.map_structure(time_major, outputs) if problem.sequences else outputs
 
 
 def _detached(leaf):
@@ -124,10 +133,12 @@ def forward(cell, sequences, z, states, constants, weights, mask):
     """The loop alone, nothing kept: (output, states)."""
     with AutocastScope(cell.compute_dtype), scope_of(cell, weights):
         steps = Steps(cell, z, states, constants, mask, sequences)
-        prepared, emitted = steps.prepared(lookup(cell, weights)), steps.emitted()
+        matrices = [Matrix(W) for W in steps.prepared(lookup(cell, weights))]
+        emitted = steps.emitted()
 
         def body(scanned, states):
-            new, own = steps(scanned, steps.fixed, states, steps.plain_linear(prepared))
+            tape = Tape(steps.products, matrices, {})
+            new, own = steps(scanned, steps.fixed, states, tape.linear)
             return new, [new[i] for i in emitted] + own
 
         specs = [steps.state_specs()[i] for i in emitted] + steps.own_specs()
@@ -138,31 +149,32 @@ def forward(cell, sequences, z, states, constants, weights, mask):
 class Tape:
     """The products of one step, as they are made: results y (or z + y) and inputs h."""
 
-    def __init__(self, products, weights, addends):
-        self.calls, self.addends = iter(zip(products, weights, strict=True)), addends
+    def __init__(self, products, matrices, addends):
+        self.calls, self.addends = iter(zip(products, matrices, strict=True)), addends
         self.results, self.inputs = [], []
 
     def linear(self, h, weight, columns=None, blocks=1):
-        product, W = next(self.calls)
-        y = matmul(h, W, blocks=blocks)
-        for block in [y] if blocks == 1 else y:
+        product, matrix = next(self.calls)
+        y = matrix.times(h, blocks)
+        for block in y:
             z = self.addends.get(len(self.results))
             self.results.append(block if z is None else z + block)
         if product.state is None:
             self.inputs.append(h)
-        return y
+        return y[0] if blocks == 1 else y
 
 
 def record(cell, sequences, z, states, constants, weights, mask):
     """The loop, with what the backward loop needs: ((output, states), kept)."""
     with AutocastScope(cell.compute_dtype), scope_of(cell, weights):
         steps = Steps(cell, z, states, constants, mask, sequences)
-        prepared, emitted = steps.prepared(lookup(cell, weights)), steps.emitted()
+        matrices = [Matrix(W) for W in steps.prepared(lookup(cell, weights))]
+        emitted = steps.emitted()
         sums = {k: i for i, k in Rebuilt(cell, steps, weights).sums.items()}
         unseen = [i for i in range(steps.count) if i not in emitted]
 
         def body(scanned, states):
-            tape = Tape(steps.products, prepared, {k: scanned[i] for k, i in sums.items()})
+            tape = Tape(steps.products, matrices, {k: scanned[i] for k, i in sums.items()})
             new, own = steps(scanned, steps.fixed, states, tape.linear)
             before = [states[i] for i in unseen]
             return new, [new[i] for i in emitted] + own + before + tape.results + tape.inputs

@@ -28,7 +28,7 @@ CLIPPING = {
     "none": None,
 }
 SCHEDULES = ("constant", "cosine")
-HIGHER_IS_BETTER = ("val_bleu",)
+HIGHER_IS_BETTER = ("val_bleu", "val_chrf", "val_exact")
 
 
 def make_optimizer(
@@ -155,7 +155,7 @@ class StopOnNaN(keras.callbacks.Callback):
 
 
 class Speed(keras.callbacks.Callback):
-    """Adds `tokens_per_second` of the training part of each epoch to its logs.
+    """Adds to the logs of each epoch the `seconds` of its training part, and `tokens_per_second`.
 
     Args:
         tokens_per_batch: target tokens in a batch, on average.
@@ -175,6 +175,7 @@ class Speed(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         tokens = self.tokens_per_batch * self.batches
         logs["tokens_per_second"] = round(tokens / (self.end - self.begin))
+        logs["seconds"] = round(self.end - self.begin, 1)
 
 
 class Scored(keras.callbacks.Callback):
@@ -218,7 +219,7 @@ class HistoryFile(keras.callbacks.Callback):
 
 
 def cost(row: dict, monitor: str) -> float:
-    """What the best row has least of: minus the BLEU, or the value of anything else.
+    """What the best row has least of: minus a score, or the value of anything else.
 
     >>> best = min([{"val_bleu": 30.0}, {"val_bleu": 31.0}], key=lambda row: cost(row, "val_bleu"))
     >>> best["val_bleu"]

@@ -27,6 +27,7 @@ CELLS = {
     "GRU": lambda: cells.GRU(H, reset_after=False, update_replaces=True),
     "Jordan": lambda: cells.Jordan(H, outputs=3),
     "LSTM": lambda: cells.LSTM(H, activation="softsign", unit_forget_bias=False),
+    "LayerNorm": lambda: cells.LayerNorm(cells.GRU(H), epsilon=1e-3),
     "LayerNormLSTM": lambda: cells.LayerNormLSTM(H, epsilon=1e-3),
     "MUT1": lambda: cells.MUT1(H),
     "MUT2": lambda: cells.MUT2(H),

@@ -1,10 +1,14 @@
 """Every cell against a NumPy loop written from its paper."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import ops, tree
 
+from kerasrnn import replay
 from kerasrnn.cells import (
     CELLS,
     GRU,
@@ -22,6 +26,7 @@ from tests import reference
 from tests.recurrent_cases import everything, float64, mask_of, scatter, values, worst
 from tests.reference import greff_step
 
+MASK = tf.TensorSpec([3, None], "bool")
 D = H = 4  # MUT1, MUT2 and the running cells want as many features as units
 PAPERS = {
     "simple_rnn": reference.simple_rnn_step,
@@ -96,6 +101,41 @@ def test_equals_the_paper(name, kind):
         layer.runner = "replay"
         for training in (True, False):
             assert worst(everything(layer, x, training=training, **options), slow) < 1e-9
+
+
+def at_any_length(layer, state):
+    """A function of x [3, T, D] and mask: outputs and gradients, as the layer's runner has it."""
+    flat, longest = tree.flatten(state), 37
+
+    @tf.function(input_signature=[tf.TensorSpec([3, None, D], "float64"), MASK])
+    def run(x, mask):
+        with tf.GradientTape() as tape:
+            tape.watch([x, *flat])
+            sequence, *finals = layer(x, mask=mask, initial_state=state, training=True)
+            weights = values(3, longest, sequence.shape[-1], seed=30)[:, : tf.shape(x)[1]]
+            loss = tf.reduce_sum(tf.sin(sequence) * weights)
+            for i, final in enumerate(finals):
+                loss += tf.reduce_sum(tf.sin(final) * values(*final.shape, seed=31 + i))
+        return [sequence, *finals], tape.gradient(loss, [x, *flat, *layer.trainable_weights])
+
+    return run
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_recording_equals_the_loop_at_every_length(name, monkeypatch):
+    """Traced once for all lengths, without XLA, which would compile each of them."""
+    plain = replay._function
+    monkeypatch.setattr(replay, "_function", lambda *args, jit=True: plain(*args, jit=False))
+    with float64():
+        layer, _, state = ready(name)
+        functions = {}
+        for layer.runner in ("loop", "replay"):
+            functions[layer.runner] = at_any_length(layer, state).get_concrete_function()
+        for T, share in itertools.product((1, 2, 37), (0.6, 1)):
+            mask = tf.constant(np.random.default_rng(T).random((3, T)) < share)
+            x = values(3, T, D, seed=T) / 2
+            slow, fast = (tree.flatten(functions[r](x, mask)) for r in ("loop", "replay"))
+            assert worst([f.numpy() for f in fast], [s.numpy() for s in slow]) < 1e-9
 
 
 @pytest.mark.parametrize("name", CASES)

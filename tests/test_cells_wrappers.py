@@ -5,7 +5,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerasrnn.cells import GRU, LSTM, Dropout, Residual, SimpleRNN, Zoneout
+from kerasrnn.cells import (
+    GRU,
+    LSTM,
+    Cell,
+    Dropout,
+    LayerNorm,
+    Residual,
+    RunningSum,
+    SimpleRNN,
+    Zoneout,
+)
 from kerasrnn.layers import Recurrent
 from tests.recurrent_cases import everything, float64, mask_of, scatter, values, worst
 
@@ -31,6 +41,7 @@ def reseeded(layer, value):
         lambda: Dropout(LSTM(H), rate=0.3, recurrent_rate=0.4),
         lambda: Zoneout(LSTM(H), rate=(0.3, 0.6)),
         lambda: Residual(GRU(H)),
+        lambda: LayerNorm(Dropout(GRU(H, reset_after=False), 0.2, 0.3)),
         lambda: Residual(Zoneout(Dropout(GRU(H, reset_after=False), 0.2, 0.3), 0.4)),
     ],
 )
@@ -98,8 +109,51 @@ def test_residual_adds_the_input():
     np.testing.assert_allclose(layer(x), plain(x) + x, atol=1e-6)
 
 
+@pytest.mark.parametrize("runner", ["loop", "replay"])
+def test_layer_norm_is_what_the_paper_says(runner):
+    with float64():
+        layer = running(LayerNorm(LSTM(H), epsilon=1e-3), runner=runner)
+        gain, shift, kernel, U, b = (w.numpy() for w in layer.weights)
+        x, h, c = values(3, 5, D).numpy(), np.zeros((3, H)), np.zeros((3, H))
+        found = layer(x, training=True).numpy()
+        for t in range(5):
+            a = h @ U
+            scale = np.sqrt(a.var(-1, keepdims=True) + 1e-3)
+            a = gain * (a - a.mean(-1, keepdims=True)) / scale + shift
+            i, f, g, o = np.split(x[:, t] @ kernel + a + b, 4, axis=-1)
+            i, f, o = (1 / (1 + np.exp(-gate)) for gate in (i, f, o))
+            c = f * c + i * np.tanh(g)
+            h = o * np.tanh(c)
+            np.testing.assert_allclose(found[:, t], h, atol=1e-12)
+
+
+def test_layer_norm_forgets_the_scale_of_a_weight():
+    layer, x = running(LayerNorm(SimpleRNN(H), epsilon=0)), values(3, 5, D)
+    layer.cell.shifts[0].assign(np.ones(H))
+    before, U = layer(x), layer.cell.cell.recurrent_kernel
+    U.assign(100 * U.numpy())
+    np.testing.assert_allclose(layer(x)[:, 1:], before[:, 1:], atol=1e-5)
+
+
+def test_layer_norm_is_in_other_wrappers_and_outside_them():
+    for cell in (Residual(LayerNorm(GRU(H))), LayerNorm(Residual(GRU(H)))):
+        assert [w.name for w in cell.weights] == []
+        cell.build((None, D))
+        assert sorted(w.shape[0] for w in cell.weights if "_0" in w.name) == [3 * H] * 2
+
+
+class Reading(Cell):
+    """Needs a memory."""
+
+    state_size = output_size = H
+
+    def step(self, z, h, linear, memory):
+        return h, h
+
+
 def test_wrapped_cells_save_and_load(tmp_path):
-    cell = Residual(Zoneout(Dropout(LSTM(H), 0.1, 0.2, seed=3), (0.1, 0.3), seed=4))
+    inside = Dropout(LayerNorm(LSTM(H), epsilon=1e-2), 0.1, 0.2, seed=3)
+    cell = Residual(Zoneout(inside, (0.1, 0.3), seed=4))
     model = keras.Sequential([keras.Input((None, D)), Recurrent(cell)])
     scatter(model)
     model.save(tmp_path / "model.keras")
@@ -107,6 +161,7 @@ def test_wrapped_cells_save_and_load(tmp_path):
     zoneout = again.layers[0].cell.cell
     assert (zoneout.rate, zoneout.seed) == ((0.1, 0.3), 4)
     assert (zoneout.cell.rate, zoneout.cell.recurrent_rate, zoneout.cell.seed) == (0.1, 0.2, 3)
+    assert zoneout.cell.cell.epsilon == 1e-2
     np.testing.assert_array_equal(again(values(2, 5, D)), model(values(2, 5, D)))
 
 
@@ -117,6 +172,11 @@ def test_wrapped_cells_save_and_load(tmp_path):
         (lambda: Dropout(GRU(H), recurrent_rate=-1), "recurrent_rate: expected a probability"),
         (lambda: Zoneout(LSTM(H), rate=(0.1,)), "rate: expected one probability or 2, one for"),
         (lambda: Residual(GRU(H)).build((None, 7)), "expected inputs with 4 features"),
+        (lambda: LayerNorm(RunningSum(H)).build((None, H)), "received RunningSum, which has none"),
+        (
+            lambda: LayerNorm(Reading()).build((None, H)),
+            r"needs \['memory'\]; wrap the cell inside",
+        ),
         (lambda: Dropout(keras.layers.GRUCell(H)), r"Dropout\(cell\): expected a kerasrnn"),
     ],
 )

@@ -7,6 +7,7 @@ import sys
 
 import keras
 import numpy as np
+import onnxruntime
 import pytest
 import tensorflow as tf
 
@@ -157,3 +158,15 @@ assert Recurrent(Dropout(GRU(4), 0.1, 0.1))(x, training=True).shape == (3, 4)
     )
     assert found.returncode == 0, found.stderr
     assert found.stdout == f"loop: the backend is {backend}\n"
+
+
+def test_keras_exports_a_model_of_ours(tmp_path):
+    """Keras's own export, time known and not: nothing in the graph that a converter cannot read."""
+    for length in (6, None):
+        model = keras.Sequential([keras.Input((length, 4)), Recurrent(GRU(3))])
+        x = np.random.default_rng(0).normal(size=(2, 6, 4)).astype("float32")
+        wanted = model(x)
+        model.export(str(tmp_path / f"{length}.onnx"), format="onnx", verbose=False)
+        session = onnxruntime.InferenceSession(tmp_path / f"{length}.onnx")
+        [found] = session.run(None, {session.get_inputs()[0].name: x})
+        np.testing.assert_allclose(found, wanted, atol=1e-6)

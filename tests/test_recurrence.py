@@ -101,6 +101,35 @@ def test_nothing_to_read_gives_the_initial_state(runner):
         np.testing.assert_array_equal(c, state[1])
 
 
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("runner", ["loop", "replay"])
+def test_nothing_to_read_that_nobody_foresaw(runner, jit):
+    layer = Recurrent(LSTM(H), True, return_state=True, runner=runner)
+    layer.build((None, None, D))
+    scatter(layer)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, n]) for n in (D, H)], jit_compile=jit)
+    def traced(x, state):
+        h, c = state[:, 0], state[:, 1]
+        with tf.GradientTape() as tape:
+            tape.watch([x, h, c])
+            outputs = layer(x, initial_state=[h, c], training=True)
+            loss = tf.add_n([(i + 2) * tf.reduce_sum(o) for i, o in enumerate(outputs)])
+        return outputs, tape.gradient(loss, [x, h, c, *layer.trainable_weights])
+
+    (output, *last), (dx, dh, dc, *weights) = traced(tf.zeros((2, 0, D)), values(2, 2, H))
+    assert (output.shape, dx.shape) == ((2, 0, H), (2, 0, D))
+    np.testing.assert_array_equal(tf.stack(last, 1), values(2, 2, H))
+    np.testing.assert_array_equal(dh, np.full((2, H), 3.0))
+    np.testing.assert_array_equal(dc, np.full((2, H), 4.0))
+    assert all(not np.any(d) for d in weights)
+    if not jit:
+        x, (h, c) = values(2, 3, D), tf.unstack(values(2, 2, H), axis=1)
+        wanted = layer(x, initial_state=[h, c])
+        for found, want in zip(traced(x, values(2, 2, H))[0], wanted, strict=True):
+            np.testing.assert_allclose(found, want, atol=1e-6)
+
+
 @pytest.mark.parametrize("runner", ["loop", "replay"])
 def test_before_the_first_real_step_the_output_is_zero_and_the_state_is_kept(runner):
     layer = Recurrent(LSTM(H), True, return_state=True, runner=runner)

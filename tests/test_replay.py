@@ -8,6 +8,7 @@ from keras import ops
 
 from kerasrnn.cells import GRU, LSTM, Cell
 from kerasrnn.layers import Recurrent
+from kerasrnn.rebuilt import Matrix
 from tests.recurrent_cases import everything, float64, mask_of, scatter, values, worst
 
 H, D = 4, 3
@@ -134,6 +135,16 @@ def test_equals_the_loop_at_every_length(steps):
         layer = prepared(GRU(H, reset_after=False), return_sequences=True)
         found, wanted = both(layer, values(2, steps, D), training=True)
         assert worst(found, wanted) < 1e-12
+
+
+def test_a_large_weight_gets_more_columns(monkeypatch):
+    monkeypatch.setattr(Matrix, "LARGE", 1)
+    assert Matrix(tf.ones((2, 3))).W.shape == (2, 3 + Matrix.MORE)
+    with float64():
+        layer = prepared(GRU(H, reset_after=False), return_sequences=True)
+        for training in (True, False):
+            found, wanted = both(layer, values(2, 3, D), training=training)
+            assert worst(found, wanted) < 1e-12
 
 
 @pytest.mark.parametrize("jit", [False, True])

@@ -106,7 +106,7 @@ def test_speed_counts_the_training_part_only(monkeypatch):
     for batch in range(4):
         speed.on_train_batch_end(batch)
     speed.on_epoch_end(0, logs)
-    assert logs == {"tokens_per_second": 50.0}  # 400 tokens in 8 s
+    assert logs == {"tokens_per_second": 50.0, "seconds": 8.0}  # 400 tokens
 
 
 def with_figures(values):

@@ -26,7 +26,7 @@ from kerasrnn.cells.running import (
     RunningSum,
 )
 from kerasrnn.cells.simple_rnn import SimpleRNN
-from kerasrnn.cells.wrappers import Dropout, Residual, Zoneout
+from kerasrnn.cells.wrappers import Dropout, LayerNorm, Residual, Zoneout
 
 CELLS = {
     "simple_rnn": SimpleRNN,
@@ -69,6 +69,7 @@ __all__ = [
     "ExponentialAverage",
     "FullGateRecurrenceLSTM",
     "Jordan",
+    "LayerNorm",
     "LayerNormLSTM",
     "NoForgetGateLSTM",
     "NoInputActivationLSTM",

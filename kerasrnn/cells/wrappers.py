@@ -1,12 +1,14 @@
-"""Cells around a cell: dropout, zoneout, residual connections.
+"""Cells around a cell: dropout, zoneout, residual connections, layer normalisation.
 
 B batch, T time, D input, H units. Whatever is random is drawn in `project`, once per sequence.
 """
 
 import keras
 from keras import ops, tree
+from keras.src.backend import AutocastScope
 
 from kerasrnn.cells.base import Cell
+from kerasrnn.cells.layer_norm import normalised
 
 
 class Wrapper(Cell):
@@ -205,3 +207,70 @@ class Residual(Paired):
         z, x = z
         output, state = self.cell.step(z, state, linear, *constants)
         return output + x, state
+
+
+@keras.saving.register_keras_serializable(package="kerasrnn")
+class LayerNorm(Wrapper):
+    """Layer normalisation of every product of the step: LN(h U; α, β) in place of h U.
+
+    LN(a; α, β) = α (a - mean) / √(variance + ε) + β, over all columns of the product, the
+    blocks of all its gates together (Ba, Kiros and Hinton 2016, the term of h in equation 20).
+    What the state keeps is not touched, nor is the input's product; `LayerNormLSTM` normalises
+    that and the cell as well. Weights of its own, for product k: gain_k and shift_k (α, β).
+
+    Args:
+        cell: the cell inside, one whose step needs no constants.
+        epsilon: ε.
+
+    >>> from kerasrnn.cells import GRU
+    >>> LayerNorm(GRU(4)).state_size
+    4
+    """
+
+    def __init__(self, cell, epsilon=1e-5, **kwargs):
+        super().__init__(cell, **kwargs)
+        self.epsilon = epsilon
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        widths = list(enumerate(self._widths(input_shape)))
+        self.gains = [self.add_weight((n,), "ones", name=f"gain_{k}") for k, n in widths]
+        self.shifts = [self.add_weight((n,), "zeros", name=f"shift_{k}") for k, n in widths]
+
+    def _widths(self, input_shape):
+        """The columns of every product, learned from a step on zeros."""
+        found, inside = [], type(self.cell).__name__
+        if self.constants_wanted():
+            raise ValueError(
+                f"LayerNorm(cell): expected a cell whose step needs no constants, received "
+                f"{inside}, which needs {self.constants_wanted()}; wrap the cell inside it."
+            )
+
+        def linear(h, weight, columns=None, blocks=1):
+            width = weight.shape[1] if columns is None else columns[1] - columns[0]
+            found.append(width)
+            y = [ops.zeros((1, width // blocks), dtype=h.dtype) for _ in range(blocks)]
+            return y[0] if blocks == 1 else y
+
+        with AutocastScope(self.compute_dtype):
+            x = ops.zeros((1, *input_shape[1:]), dtype=self.compute_dtype)
+            self.cell.step(self.cell.project(x), self.cell.initial_state(1), linear)
+        if not found:
+            raise ValueError(
+                f"LayerNorm(cell): expected a cell with a product in its step, received {inside}, "
+                "which has none; use it as it is."
+            )
+        return found
+
+    def step(self, z, state, linear, *constants):
+        weights = iter(zip(self.gains, self.shifts, strict=True))
+
+        def normal(h, weight, columns=None, blocks=1):
+            y = linear(h, weight, columns, blocks)
+            y = normalised([y] if blocks == 1 else y, *next(weights), self.epsilon)
+            return y[0] if blocks == 1 else y
+
+        return self.cell.step(z, state, normal, *constants)
+
+    def get_config(self):
+        return {**super().get_config(), "epsilon": self.epsilon}

@@ -1,4 +1,4 @@
-"""The demo: a model trained, exported and run on built-in data."""
+"""The demo: models trained, exported and run on built-in data."""
 
 from __future__ import annotations
 
@@ -10,18 +10,23 @@ from kerasrnn import runs
 from kerasrnn.errors import InputError
 from kerasrnn.export import export
 from kerasrnn.pipelines.builtin import write_topics
+from kerasrnn.pipelines.dates import write_dates
 from kerasrnn.tasks import language_model as lm
+from kerasrnn.tasks import translation
+from kerasrnn.tasks.exporting import export_run
 from kerasrnn.tasks.generation import generate
+from kerasrnn.tasks.translate import open_translator, plot
 
 PROMPT = "The import statement "
+DATES = ["Samstag, 21. November 2026", "21/11/2026", "le 1 avril 1999"]
 MARK = "kerasrnn-demo"
 
 
 def demo(out: Path, overwrite: bool, say: Callable[[str], None]) -> list[str]:
-    """Train a tiny language model on Python's help topics, export it both ways, run all three.
+    """Train a tiny model of each family, export it both ways, run all three.
 
     Returns:
-        Lines to print: the validation figures and one text that all three wrote.
+        Lines to print: figures on what the models have not seen, and what all three wrote.
 
     Raises:
         InputError: when `out` exists and is not to be overwritten, or is no earlier demo.
@@ -36,17 +41,55 @@ def demo(out: Path, overwrite: bool, say: Callable[[str], None]) -> list[str]:
         shutil.rmtree(out)
     out.mkdir(parents=True)
     (out / MARK).touch()
+    return [*_language_model(out, say), "", *_translator(out, say)]
+
+
+def _language_model(out: Path, say: Callable[[str], None]) -> list[str]:
+    """Python's help topics, character by character."""
     text = write_topics(out / "topics.txt")
     run, exported = out / "lm", out / "lm-export"
     best = lm.train(lm.Job([str(text)], "char", lm.PRESETS["tiny"], 0, str(run)), say, verbose=2)
     written = export(runs.load_model(run), exported)
     options = {"length": 200, "temperature": 0.6, "top_k": 0, "top_p": 1.0, "seed": 1}
     texts = {str(p): generate(str(p), [PROMPT], **options)[0] for p in (run, *written)}
-    if len(set(texts.values())) != 1:
-        raise RuntimeError(f"the runtimes disagree: {texts}")
     return [
         f"language model: {best['val_nats']:.3f} nats per character on text it has not seen",
-        f"the same text from {', '.join(texts)}:",
-        "",
-        texts[str(run)],
+        *_agreed(texts),
     ]
+
+
+def _translator(out: Path, say: Callable[[str], None]) -> list[str]:
+    """Dates as people write them -> ISO 8601."""
+    files = [str(path) for path in write_dates(out / "dates", train=6000, valid=500)]
+    run, exported = out / "dates-run", out / "dates-export"
+    job = translation.Job(
+        *files[:2],
+        level="char",
+        settings=translation.PRESETS["tiny"],
+        seed=0,
+        out=str(run),
+        valid_source=files[2],
+        valid_target=files[3],
+    )
+    best = translation.train(job, say, verbose=2)
+    written = export_run(run, exported, ("onnx", "saved_model"))
+    found = {str(p): open_translator(str(p), None, None, None)(DATES) for p in (run, *written)}
+    plot(found[str(run)][0], out / "attention.png")
+    texts = {
+        path: "\n".join(
+            f"{source} -> {row.texts[0]}" for source, row in zip(DATES, rows, strict=True)
+        )
+        for path, rows in found.items()
+    }
+    return [
+        f"dates: {best['val_exact']:.1%} of dates it has not seen are right",
+        *_agreed(texts),
+        f"where it looked: {out / 'attention.png'}",
+    ]
+
+
+def _agreed(texts: dict[str, str]) -> list[str]:
+    """What all wrote, said once."""
+    if len(set(texts.values())) != 1:
+        raise RuntimeError(f"the runtimes disagree: {texts}")
+    return [f"the same text from {', '.join(texts)}:", "", next(iter(texts.values()))]

@@ -28,7 +28,6 @@ from kerasrnn.tasks.training import Data, carry_on, check_common, optimizer_of, 
 from kerasrnn.text import TOKENIZERS, Tokenizer
 from kerasrnn.training import Scored, TokenCrossEntropy
 
-MONITOR = "val_bleu"
 SHOWN = 4  # example translations after each epoch
 MOST_VALID = 2000  # pairs held out at most where no validation files are given
 TRAIN, VALID = "train.ids", "valid.ids"
@@ -47,10 +46,11 @@ class Settings:
     `vocabulary` is the most tokens known (0: all characters, 30,000 words, 8,000 subwords);
     `joint` one tokenizer for both sides; `longest` the most tokens of a side, in training and in
     what is written; `ratio` the most of one side's length over the other's; `sampling` the share
-    of scheduled sampling; `batch_by` says what `batch_size` counts: "tokens" of the target,
-    padding included, or "sentences"; `beam` and `length_penalty` are those of evaluation and
-    export; `warmup` a share of all steps; `valid_share` what is held out where no validation
-    files are given.
+    of scheduled sampling; `batch_by` what `batch_size` counts, "tokens" of the longer side,
+    padding included, or "sentences"; `multiple` that of padded lengths, each of which is compiled
+    for; `best_by` the figure that the best model has most of, see `scores`; `beam` and
+    `length_penalty` those of evaluation and export; `warmup` a share of all steps; `valid_share`
+    what is held out where no validation files are given.
     """
 
     vocabulary: int = 0
@@ -72,6 +72,7 @@ class Settings:
     ratio: float = 9.0
     batch_by: str = "sentences"
     batch_size: int = 64
+    multiple: int = 4
     epochs: int = 20
     optimizer: str = "adam"
     learning_rate: float = 1e-3
@@ -80,6 +81,7 @@ class Settings:
     warmup: float = 0.05
     clip: str = "global_norm"
     clip_at: float = 1.0
+    best_by: str = "bleu"
     beam: int = 5
     length_penalty: float = 1.0
     valid_share: float = 0.05
@@ -87,7 +89,16 @@ class Settings:
 
 PRESETS = {
     "tiny": Settings(
-        units=96, embedding=48, readout="maxout", dropout=0.1, epochs=8, learning_rate=4e-3, beam=3
+        units=96,
+        embedding=32,
+        readout="maxout",
+        dropout=0.1,
+        label_smoothing=0.0,
+        multiple=12,
+        epochs=5,
+        learning_rate=5e-3,
+        best_by="exact",
+        beam=3,
     ),
     "small": Settings(joint=True, shared_embedding=True),
     "multi30k": Settings(
@@ -219,14 +230,15 @@ class Texts:
 def dataset_of(job: Job, pairs: Pairs, position: Position | None = None):
     """Batches of sentences of similar length: of a position in training, else always the same."""
     s = job.settings
-    return batches(pairs, batch_size=s.batch_size, by=s.batch_by, seed=job.seed, position=position)
+    options = {"batch_size": s.batch_size, "by": s.batch_by, "multiple": s.multiple}
+    return batches(pairs, seed=job.seed, position=position, **options)
 
 
 def train(job: Job, say: Callable[[str], None], verbose: int = 1) -> dict:
     """Train, or go on with, the job's run.
 
     Returns:
-        The row of `history.csv` with the highest validation BLEU.
+        The row of `history.csv` of the best model.
 
     Raises:
         InputError: when a text, a setting or the run folder cannot be used.
@@ -245,7 +257,7 @@ def train(job: Job, say: Callable[[str], None], verbose: int = 1) -> dict:
         options = {"limits": limits, "faults": job.faults}
         pairs, report = encode_pairs(*texts.train, *tokenizers, folder / TRAIN, **options)
         valid, _ = encode_pairs(*texts.valid, *tokenizers, folder / VALID, faults=job.faults)
-        validation = list(read_pairs(*texts.valid, faults=job.faults))
+        shown = list(read_pairs(*texts.valid, faults=job.faults))
         count = len(dataset_of(job, pairs, Position()))
         model = model or make_model(job, tokenizers, count * s.epochs)
         run = runs.open_run(job.out, config, job.overwrite)
@@ -255,15 +267,15 @@ def train(job: Job, say: Callable[[str], None], verbose: int = 1) -> dict:
         say(f"going on in epoch {progress.epoch + 1}, batch {progress.batch + 1}")
     tokens = (int(pairs.target_lengths.sum()) + len(pairs)) / count
     data = Data(lambda at: dataset_of(job, pairs, at), dataset_of(job, valid), count, tokens)
-    scored = Scored(lambda: {MONITOR: greedy_bleu(model, validation, s)})
+    scored = Scored(lambda: validation(model, shown, s))
     return carry_on(
         model,
         run,
         progress,
         data,
         epochs=s.epochs,
-        monitor=MONITOR,
-        sample=lambda epoch: _sample(model, validation[:SHOWN], s),
+        monitor=f"val_{s.best_by}",
+        sample=lambda epoch: _sample(model, shown[:SHOWN], s),
         scored=[scored],
         verbose=verbose,
     )
@@ -281,12 +293,26 @@ def translate_all(model: Translator, sources: list[str], rules: BeamRules, longe
     return found
 
 
-def greedy_bleu(model: Translator, pairs: list[tuple[str, str]], settings: Settings) -> float:
-    """sacreBLEU of greedy translations."""
+def scores(found: list[str], references: list[str]) -> dict[str, float]:
+    """sacreBLEU's BLEU and chrF, and the share of translations that are exactly the reference.
+
+    >>> scores(["a b c d"], ["a b c d"])
+    {'bleu': 100.0, 'chrf': 100.0, 'exact': 1.0}
+    """
+    figures = {
+        name: round(METRICS[name].corpus_score(found, [references]).score, 10)
+        for name in ("bleu", "chrf")
+    }
+    exact = sum(a == b for a, b in zip(found, references, strict=True)) / len(found)
+    return {**figures, "exact": exact}
+
+
+def validation(model: Translator, pairs: list[tuple[str, str]], settings: Settings) -> dict:
+    """`scores` of greedy translations, as columns of the history."""
+    sources, references = (list(side) for side in zip(*pairs, strict=True))
     rules = rules_of(model, settings, beam=1)
-    sources, references = zip(*pairs, strict=True)
-    found = translate_all(model, list(sources), rules, settings.longest, rows=64)
-    return sacrebleu.corpus_bleu(found, [list(references)]).score
+    found = translate_all(model, sources, rules, settings.longest, rows=64)
+    return {f"val_{name}": value for name, value in scores(found, references).items()}
 
 
 def _sample(model: Translator, pairs: list[tuple[str, str]], settings: Settings) -> str:
@@ -307,12 +333,13 @@ def _check(job: Job) -> None:
         ("attention", ATTENTIONS),
         ("readout", READOUTS),
         ("batch_by", ("tokens", "sentences")),
+        ("best_by", ("bleu", "chrf", "exact")),
     )
     for name, known in names:
         if getattr(s, name) not in known:
             value = getattr(s, name)
             raise InputError(name, f"one of {', '.join(known)}", value, "choose one of them")
-    for name in ("units", "embedding", "encoder_layers", "decoder_layers", "longest"):
+    for name in ("units", "embedding", "encoder_layers", "decoder_layers", "longest", "multiple"):
         if getattr(s, name) < 1:
             raise InputError(name, "1 or more", getattr(s, name), "raise it")
     for name in ("dropout", "sampling"):
@@ -332,8 +359,8 @@ def evaluate(run: str | Path, source: str | None = None, target: str | None = No
         source, target: aligned files, or one TSV file; None for those it was validated on.
 
     Returns:
-        "bleu" and "chrf", "bleu_lowercase", with the signatures that sacreBLEU gives them, and
-        "nats" and "perplexity" per token.
+        "exact", the share of translations that are the reference; "bleu", "bleu_lowercase" and
+        "chrf" with the signatures that sacreBLEU gives them; "nats" and "perplexity" per token.
 
     Raises:
         InputError: when the run or a file cannot be used.
@@ -354,7 +381,7 @@ def evaluate(run: str | Path, source: str | None = None, target: str | None = No
     sources, references = zip(*pairs, strict=True)
     rules = rules_of(model, s)
     found = translate_all(model, list(sources), rules, s.longest)
-    figures = {}
+    figures = {"exact": scores(found, list(references))["exact"]}
     for name, metric in METRICS.items():
         figures[name] = metric.corpus_score(found, [list(references)]).score
         figures[f"{name}_signature"] = str(metric.get_signature())
