@@ -174,7 +174,7 @@ def tables(model) -> int:
 def test_an_embedding_is_shared_or_not_also_when_loaded(tmp_path, shared):
     model = make(shared_embedding=shared)
     model.save(tmp_path / "m.keras")
-    loaded = keras.saving.load_model(tmp_path / "m.keras")
+    loaded = looped(keras.saving.load_model(tmp_path / "m.keras"))
     assert tables(loaded) == tables(model) == (1 if shared else 2)
     assert (loaded.encoder.embedding is loaded.decoder.embedding) == shared
     np.testing.assert_array_equal(loaded(batch()[0]), model(batch()[0]))
