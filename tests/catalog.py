@@ -3,13 +3,17 @@
 A part that is registered with Keras and missing here fails `test_contracts.py`.
 """
 
-from kerasrnn import cells
-from kerasrnn.layers import Bidirectional, Recurrent
+from kerasrnn import attention, cells
+from kerasrnn.layers import Bidirectional, Recurrent, encoders
+from kerasrnn.layers.decoder import Decoder
 from kerasrnn.metrics import BitsPerCharacter, Nats, Perplexity
 from kerasrnn.models.language_model import LanguageModel, OneHot
+from kerasrnn.models.translator import Translator
 from kerasrnn.text import CharTokenizer, SentencePieceTokenizer, WordTokenizer
+from kerasrnn.training import TokenCrossEntropy
 
 D = H = 4  # the running cells keep the width of their input
+SIZE = 11  # ids that encoders and decoders know
 SENTENCES = ["a cat sat.\n", "the cats sat on the mat, and that was that!\n"] * 30
 
 # name -> how to make one with options that are not the defaults
@@ -46,6 +50,39 @@ LAYERS = {
     "Bidirectional": lambda: Bidirectional(Recurrent(cells.GRU(H), return_sequences=True)),
     "Recurrent": lambda: Recurrent(cells.LSTM(H), return_sequences=True, go_backwards=True),
 }
+ATTENTIONS = {
+    "Additive": lambda: attention.Additive(5),
+    "Bilinear": lambda: attention.Bilinear(),
+    "Dot": lambda: attention.Dot(),
+    "ScaledDot": lambda: attention.ScaledDot(),
+}
+# of a memory whose values have D features; `test_attention_cells.py` runs them
+ATTENTION_CELLS = {
+    "BahdanauCell": lambda: attention.BahdanauCell(cells.GRU(H), attention.Additive(5), D),
+    "LuongCell": lambda: attention.LuongCell(
+        cells.LSTM(H), attention.Bilinear(), D, input_feeding=False
+    ),
+}
+# run by `test_layers_encoders.py`
+ENCODERS = {
+    "BidirectionalEncoder": lambda: encoders.BidirectionalEncoder(
+        SIZE, embedding=3, cell="lstm", units=H, layers=2, dropout=0.1
+    ),
+    "ConvolutionalEncoder": lambda: encoders.ConvolutionalEncoder(
+        SIZE, embedding=3, units=H, layers=3
+    ),
+    "GNMTEncoder": lambda: encoders.GNMTEncoder(SIZE, embedding=3, units=H, layers=4),
+    "StackedEncoder": lambda: encoders.StackedEncoder(
+        SIZE, embedding=3, cell="lstm", units=H, layers=2, reverse=True
+    ),
+}
+# and by `test_layers_decoder.py`
+DECODERS = {
+    "Decoder": lambda: Decoder(
+        SIZE, embedding=3, cell="lstm", units=H, layers=2, conditioning="luong", readout="tied"
+    ),
+}
+LOSSES = {"TokenCrossEntropy": lambda: TokenCrossEntropy(label_smoothing=0.2, name="loss_here")}
 METRICS = {
     "BitsPerCharacter": lambda: BitsPerCharacter([1, 2, 3], name="bits"),
     "Nats": lambda: Nats(name="loss_again"),
@@ -56,10 +93,33 @@ TOKENIZERS = {
     "SentencePieceTokenizer": lambda: SentencePieceTokenizer.from_texts(SENTENCES, 30),
     "WordTokenizer": lambda: WordTokenizer.from_texts(SENTENCES),
 }
+
+
+def make_translator(tokenizer=None, **options) -> Translator:
+    """A small translator of one joint vocabulary."""
+    tokenizer = tokenizer or WordTokenizer.from_texts(SENTENCES)
+    encoder = encoders.BidirectionalEncoder(tokenizer.size, embedding=5, units=6)
+    decoder = Decoder(tokenizer.size, embedding=5, units=6, readout="maxout_tied")
+    return Translator(tokenizer, tokenizer, encoder, decoder, **options)
+
+
 MODELS = {
     "LanguageModel": lambda: LanguageModel(
         WordTokenizer.from_texts(SENTENCES), cell="gru", units=6, layers=2, embedding=5, dropout=0.1
     ),
+    "Translator": lambda: make_translator(shared_embedding=True, sampling=0.2, seed=3),
 }
 OTHERS = {"OneHot": lambda: OneHot(7)}
-CATALOG = {**CELLS, **LAYERS, **METRICS, **TOKENIZERS, **MODELS, **OTHERS}
+CATALOG = {
+    **CELLS,
+    **LAYERS,
+    **ATTENTIONS,
+    **ATTENTION_CELLS,
+    **ENCODERS,
+    **DECODERS,
+    **LOSSES,
+    **METRICS,
+    **TOKENIZERS,
+    **MODELS,
+    **OTHERS,
+}

@@ -11,7 +11,9 @@ from keras import ops, tree
 from kerasrnn.attention import ATTENTIONS, BahdanauCell, LuongCell
 from kerasrnn.cells import CELLS
 from kerasrnn.cells.base import matmul
+from kerasrnn.layers.encoders import Encoded
 from kerasrnn.layers.recurrent import Recurrent
+from kerasrnn.steps import AutocastScope
 
 CONDITIONINGS = {
     "once": None,  # the initial state alone (Sutskever et al. 2014)
@@ -126,7 +128,7 @@ class Decoder(keras.layers.Layer):
         # Logits stay float32 in mixed precision.
         if tied:
             bias = {"shape": (o["size"],), "name": "readout_bias", "initializer": "zeros"}
-            self.readout_bias = self.add_weight(**bias)
+            self.readout_bias = self.add_weight(**bias, dtype="float32", autocast=False)
         else:
             self.readout = keras.layers.Dense(o["size"], dtype="float32", name="readout")
             self.readout.build((None, None, width))
@@ -135,9 +137,10 @@ class Decoder(keras.layers.Layer):
 
     def memory(self, encoded):
         """What every step looks at: a `Memory`, or the summary [B, C]."""
-        if self.attends:
+        if not self.attends:
+            return encoded.summary
+        with AutocastScope(self.compute_dtype):
             return self.stack[0].cell.attention.memory(encoded.values, encoded.mask)
-        return encoded.summary
 
     def start(self, encoded):
         """The state before the first step, tanh(W summary), a list for each layer."""
@@ -146,6 +149,7 @@ class Decoder(keras.layers.Layer):
 
     def call(self, ids, encoded, training=None):
         """ids int32 [B, T] (the target, moved right), `Encoded` -> logits float32 [B, T, V]."""
+        encoded = Encoded(*encoded)  # a functional model makes a list of it
         memory, states = self.memory(encoded), self.start(encoded)
         context = None
         if self.options["conditioning"] == "every_step":
@@ -171,8 +175,9 @@ class Decoder(keras.layers.Layer):
             after.append(tree.flatten(new))
             return output
 
-        logits, weights = self._through(self.embedding(ids), context, advance, False)
-        return logits, after, weights
+        with AutocastScope(self.compute_dtype):  # `call` does it for a layer, not for a step
+            logits, weights = self._through(self.embedding(ids), context, advance, False)
+        return logits, after, weights if weights is None else ops.cast(weights, "float32")
 
     def _through(self, embedded, context, advance, training):
         """Embedded ids [..., E] -> (logits [..., V], weights [..., S] or None).
