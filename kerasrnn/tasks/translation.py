@@ -175,34 +175,49 @@ def make_tokenizers(job: Job, source: str, target: str | None) -> tuple[Tokenize
 
 
 def make_model(job: Job, tokenizers: tuple[Tokenizer, Tokenizer], steps: int) -> Translator:
-    """A new compiled model; `steps` is the length of all training."""
-    s, (source, target) = job.settings, tokenizers
+    """A new compiled model; `steps` is the length of all training.
+
+    Raises:
+        InputError: when the sizes of its layers do not fit together.
+    """
+    s, optimizer = job.settings, optimizer_of(job.settings, steps)
+    loss = TokenCrossEntropy(s.label_smoothing)
+    try:
+        model = _model(job, *tokenizers)
+    except ValueError as error:
+        received = str(error).rstrip(".")
+        raise InputError("--set", "sizes that fit together", received, "change them") from error
+    model.compile(optimizer, loss)
+    return model
+
+
+def _model(job: Job, source: Tokenizer, target: Tokenizer) -> Translator:
+    s = job.settings
     shared = {"embedding": s.embedding, "cell": s.cell, "units": s.units, "dropout": s.dropout}
     encoder = ENCODERS[s.encoder](source.size, layers=s.encoder_layers, **shared)
     names = ("conditioning", "attention", "readout")
     options = {name: getattr(s, name) for name in names}
     decoder = Decoder(target.size, layers=s.decoder_layers, **shared, **options)
     both = {"shared_embedding": s.shared_embedding, "sampling": s.sampling, "seed": job.seed}
-    model = Translator(source, target, encoder, decoder, **both)
-    model.compile(optimizer_of(s, steps), TokenCrossEntropy(s.label_smoothing))
-    return model
+    return Translator(source, target, encoder, decoder, **both)
 
 
 def hold_out(job: Job, folder: Path) -> None:
-    """Write every so-manieth pair to validation files, the others to training files."""
+    """Write pairs from all over the text to validation files, the others to training files."""
     total = sum(1 for _ in read_pairs(job.source, job.target, faults=job.faults))
     held = min(round(total * job.settings.valid_share), MOST_VALID)
-    if held < 1:
+    if not 0 < held < total:
         raise InputError(
             "--source", "enough pairs to hold some out", total, "give more, or --valid-source"
         )
-    every = total // held
     with contextlib.ExitStack() as stack:
         files = [
             stack.enter_context((folder / name).open("w", encoding="utf-8")) for name in HELD_OUT
         ]
         for number, pair in enumerate(read_pairs(job.source, job.target, faults=job.faults)):
-            side = files[2:] if number % every == every - 1 else files[:2]
+            # Whether one more is due: `held` of them, spread evenly.
+            is_held = held * (number + 1) // total > held * number // total
+            side = files[2:] if is_held else files[:2]
             for file, text in zip(side, pair, strict=True):
                 file.write(text + "\n")
 
@@ -345,6 +360,7 @@ def _check(job: Job) -> None:
     for name in ("dropout", "sampling"):
         if not 0 <= getattr(s, name) < 1:
             raise InputError(name, "a share from 0 to below 1", getattr(s, name), "change it")
+    BeamRules(beam=s.beam, length_penalty=s.length_penalty)
     if s.shared_embedding and not s.joint:
         raise InputError("shared_embedding", "joint=true beside it", "joint=false", "add it")
     if bool(job.valid_target) > bool(job.valid_source):
