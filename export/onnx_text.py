@@ -55,7 +55,13 @@ def tokenizer_graph(tokenizer: Tokenizer, name: str) -> onnx.ModelProto:
     else:
         by = {"separators": [""]} if tokenizer.level == "char" else {"tokenexp": WORD_PATTERN}
         shape = {"mark": 0, "mincharnum": 1, "pad_value": PADDING, **by}
-        graph.add("Tokenizer", [name], "parts", "com.microsoft", **shape)
+        words = tokenizer.level == "word"
+        graph.add("Tokenizer", [name], "found" if words else "parts", "com.microsoft", **shape)
+        if words:  # `WordTokenizer.split` shows a NUL as unknown
+            nul = graph.constant("nul", np.array("\0", object))  # NumPy's own strings drop it
+            graph.add("Equal", ["found", nul], "is_nul")
+            shown = graph.constant("shown", RESERVED[UNKNOWN])
+            graph.add("Where", ["is_nul", shown, "found"], "parts")
         ids = graph.add(
             "LabelEncoder",
             ["parts"],
@@ -172,7 +178,9 @@ def target_graph(tokenizer: Tokenizer, replaces: bool) -> onnx.ModelProto:
         words = _copied_words(graph)
         graph.add("Equal", ["tokens", graph.constant("unknown", np.int32(UNKNOWN))], "is_unknown")
         plain = graph.add("Where", ["is_unknown", words, plain], "plain_replaced")
-        graph.add("StringConcat", [graph.constant("space", " "), words], "spaced_words")
+        graph.add("StringConcat", [graph.constant("space", " "), words], "words_apart")
+        # `joined` is that of `_spaced`: there are unknown words where tokens are words.
+        graph.add("Where", ["joined", words, "words_apart"], "spaced_words")
         spaced = graph.add("Where", ["is_unknown", "spaced_words", spaced], "spaced_replaced")
     ends = [graph.constant(name, np.array([n], np.int64)) for name, n in (("zero", 0), ("one", 1))]
     graph.add("Slice", [plain, *ends, "one"], "best")

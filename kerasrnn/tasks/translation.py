@@ -98,20 +98,21 @@ def make_tokenizers(job: Job, source: str, target: str | None) -> tuple[Tokenize
 
 
 def hold_out(job: Job, folder: Path) -> None:
-    """Write every so-manieth pair to validation files, the others to training files."""
+    """Write pairs from all over the text to validation files, the others to training files."""
     total = sum(1 for _ in read_pairs(job.source, job.target, faults=job.faults))
     held = min(round(total * job.settings.valid_share), MOST_VALID)
-    if held < 1:
+    if not 0 < held < total:
         raise InputError(
             "--source", "enough pairs to hold some out", total, "give more, or --valid-source"
         )
-    every = total // held
     with contextlib.ExitStack() as stack:
         files = [
             stack.enter_context((folder / name).open("w", encoding="utf-8")) for name in HELD_OUT
         ]
         for number, pair in enumerate(read_pairs(job.source, job.target, faults=job.faults)):
-            side = files[2:] if number % every == every - 1 else files[:2]
+            # Whether one more is due: `held` of them, spread evenly.
+            is_held = held * (number + 1) // total > held * number // total
+            side = files[2:] if is_held else files[:2]
             for file, text in zip(side, pair, strict=True):
                 file.write(text + "\n")
 

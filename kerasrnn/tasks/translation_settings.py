@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kerasrnn.attention import ATTENTIONS
+from kerasrnn.beam import BeamRules
 from kerasrnn.cells import CELLS
 from kerasrnn.errors import InputError
 from kerasrnn.layers.decoder import CONDITIONINGS, READOUTS, Decoder
@@ -93,17 +94,29 @@ PRESETS = {
 def make_model(
     s: Settings, tokenizers: tuple[Tokenizer, Tokenizer], steps: int, seed: int
 ) -> Translator:
-    """A new compiled model; `steps` is the length of all training."""
-    source, target = tokenizers
+    """A new compiled model; `steps` is the length of all training.
+
+    Raises:
+        InputError: when the sizes of its layers do not fit together.
+    """
+    optimizer, loss = optimizer_of(s, steps), TokenCrossEntropy(s.label_smoothing)
+    try:
+        model = _model(s, *tokenizers, seed)
+    except ValueError as error:
+        received = str(error).rstrip(".")
+        raise InputError("--set", "sizes that fit together", received, "change them") from error
+    model.compile(optimizer, loss)
+    return model
+
+
+def _model(s: Settings, source: Tokenizer, target: Tokenizer, seed: int) -> Translator:
     shared = {"embedding": s.embedding, "cell": s.cell, "units": s.units, "dropout": s.dropout}
     encoder = ENCODERS[s.encoder](source.size, layers=s.encoder_layers, **shared)
     names = ("conditioning", "attention", "readout")
     options = {name: getattr(s, name) for name in names}
     decoder = Decoder(target.size, layers=s.decoder_layers, **shared, **options)
     both = {"shared_embedding": s.shared_embedding, "sampling": s.sampling, "seed": seed}
-    model = Translator(source, target, encoder, decoder, **both)
-    model.compile(optimizer_of(s, steps), TokenCrossEntropy(s.label_smoothing))
-    return model
+    return Translator(source, target, encoder, decoder, **both)
 
 
 def check(s: Settings, seed: int) -> None:
@@ -128,5 +141,6 @@ def check(s: Settings, seed: int) -> None:
     for name in ("dropout", "sampling"):
         if not 0 <= getattr(s, name) < 1:
             raise InputError(name, "a share from 0 to below 1", getattr(s, name), "change it")
+    BeamRules(beam=s.beam, length_penalty=s.length_penalty)
     if s.shared_embedding and not s.joint:
         raise InputError("shared_embedding", "joint=true beside it", "joint=false", "add it")

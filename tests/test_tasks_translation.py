@@ -1,0 +1,267 @@
+"""Translators as jobs: what a run leaves, stopping and going on, holding out, what is refused."""
+
+import dataclasses
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from kerasrnn import runs
+from kerasrnn.attention import ATTENTIONS
+from kerasrnn.cells import CELLS
+from kerasrnn.errors import InputError
+from kerasrnn.layers.decoder import CONDITIONINGS, READOUTS
+from kerasrnn.layers.encoders import ENCODERS
+from kerasrnn.pipelines.dates import write_dates
+from kerasrnn.pipelines.pairs import read_pairs
+from kerasrnn.recurrence import Plan
+from kerasrnn.tasks import evaluation, translation
+from tests.test_tasks import say, stop_after
+
+SIDES = ("source", "target")
+SMALL = translation.Settings(
+    units=8,
+    embedding=6,
+    readout="maxout",
+    dropout=0.2,
+    sampling=0.2,
+    longest=36,
+    batch_size=16,
+    multiple=12,
+    epochs=3,
+    learning_rate=1e-2,
+    beam=2,
+)
+
+
+@pytest.fixture(autouse=True)
+def uncompiled(monkeypatch):
+    """Every recurrence as the plain loop: these tests are not about its speed."""
+    monkeypatch.setattr("kerasrnn.recurrence._choose", lambda *_: Plan("loop", "a test"))
+
+
+@pytest.fixture(scope="module")
+def dates(tmp_path_factory):
+    return write_dates(tmp_path_factory.mktemp("dates"), train=80, valid=12)
+
+
+def job(dates, out, **settings) -> translation.Job:
+    return translation.Job(
+        source=str(dates.train_source),
+        target=str(dates.train_target),
+        level="char",
+        settings=dataclasses.replace(SMALL, **settings),
+        seed=5,
+        out=str(out),
+        valid_source=str(dates.valid_source),
+        valid_target=str(dates.valid_target),
+    )
+
+
+def weights(run) -> list[np.ndarray]:
+    return keras.saving.load_model(run / "checkpoint" / "model.keras").get_weights()
+
+
+def history(run) -> list[dict]:
+    """The rows of history.csv without what a clock says."""
+    header, *lines = (run / "history.csv").read_text().splitlines()
+    rows = [dict(zip(header.split(","), line.split(","), strict=True)) for line in lines]
+    clock = ("tokens_per_second", "seconds")
+    return [{name: v for name, v in row.items() if name not in clock} for row in rows]
+
+
+def train_and_stop(monkeypatch, a_job, batches: int) -> None:
+    fit = runs.fit
+
+    def stopping_fit(model, at, valid, progress, epochs, callbacks, verbose):
+        stop = stop_after(batches)(callbacks[-1])
+        fit(model, at, valid, progress, epochs, [*callbacks, stop], verbose)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "fit", stopping_fit)
+        with pytest.raises(runs.Interrupted):
+            translation.train(a_job, say, verbose=0)
+
+
+def test_stopped_equals_never_stopped(dates, tmp_path, monkeypatch):
+    whole, parts = (job(dates, tmp_path / name) for name in ("whole", "parts"))
+    best = translation.train(whole, say, verbose=0)
+    train_and_stop(monkeypatch, parts, 7)  # in the middle of the second epoch of 5 batches
+    assert runs.read_progress(tmp_path / "parts").batch == 2
+    said = []
+    found = translation.train(parts, said.append, verbose=0)
+    assert "going on in epoch 2, batch 3" in said
+    for a, b in zip(weights(tmp_path / "whole"), weights(tmp_path / "parts"), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert history(tmp_path / "whole") == history(tmp_path / "parts")
+    assert found["val_bleu"] == best["val_bleu"]
+    assert len(history(tmp_path / "whole")) == 3
+
+
+def test_what_a_run_leaves(dates, tmp_path):
+    run, said = tmp_path / "run", []
+    best = translation.train(job(dates, run, epochs=2, best_by="chrf"), said.append, verbose=0)
+    assert sorted(p.name for p in run.iterdir()) == [
+        "checkpoint",
+        "config.json",
+        "history.csv",
+        "learning_curve.png",
+        "model.keras",
+        "samples.txt",
+        "train.ids",
+        "valid.ids",
+    ]
+    config = json.loads((run / "config.json").read_text())
+    assert config["task"] == "translator" and config["job"]["seed"] == 5
+    assert config["settings"]["best_by"] == "chrf" and config["settings"]["units"] == 8
+    rows = history(run)
+    assert best["val_chrf"] == max(float(row["val_chrf"]) for row in rows)
+    assert {"nats", "val_nats", "val_bleu", "val_chrf", "val_exact"} <= set(rows[0])
+    samples = (run / "samples.txt").read_text()
+    first = dates.valid_source.read_text().splitlines()[0]
+    assert samples.count("--- after epoch") == 2 and samples.count(f"  {first}\n= ") == 2
+    assert said[0].startswith("80 pairs, ") and said[0].endswith(" ids")
+    measured = translation.evaluate(run)
+    chosen = min(rows, key=lambda row: -float(row["val_chrf"]))
+    assert measured["nats"] == pytest.approx(float(chosen["val_nats"]), abs=1e-5)
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory, dates):
+    """The same pairs as one TSV file."""
+    path = tmp_path_factory.mktemp("table") / "dates.tsv"
+    pairs = read_pairs(dates.train_source, dates.train_target)
+    path.write_text("".join(f"{source}\t{target}\n" for source, target in pairs))
+    return path
+
+
+def from_table(table, out, **settings) -> translation.Job:
+    settings = dataclasses.replace(SMALL, **settings)
+    return translation.Job(str(table), None, "word", settings, 5, str(out))
+
+
+@pytest.mark.parametrize("share", [0.02, 0.05, 0.3, 0.45, 0.6, 0.97])
+def test_what_is_held_out_is_spread_over_the_file(tmp_path, share):
+    table, count = tmp_path / "numbers.tsv", 67
+    table.write_text("".join(f"a{i}\tb{i}\n" for i in range(count)))
+    translation.hold_out(from_table(table, tmp_path / "run", valid_share=share), tmp_path)
+    places = {}
+    for part in ("train", "valid"):
+        sides = [(tmp_path / f"{part}.{side}").read_text().splitlines() for side in SIDES]
+        places[part] = [int(line[1:]) for line in sides[0]]
+        assert sides[1] == [f"b{i}" for i in places[part]]
+    valid = places["valid"]
+    assert len(valid) == round(share * count) and valid == sorted(valid)
+    assert sorted(places["train"] + valid) == list(range(count))
+    assert max(np.diff([-1, *valid])) <= -(-count // len(valid))
+
+
+def test_a_table_without_validation_files(table, tmp_path):
+    settings = {"epochs": 1, "valid_share": 0.1, "vocabulary": 40, "joint": True}
+    shared = {"shared_embedding": True, "readout": "maxout_tied"}
+    run = tmp_path / "run"
+    best = translation.train(from_table(table, run, **settings, **shared), say, verbose=0)
+    model = runs.load_model(run)
+    assert model.source_tokenizer.words == model.target_tokenizer.words
+    assert len(model.target_tokenizer.words) == 40
+    assert model.encoder.embedding is model.decoder.embedding
+    # What was held out is found again.
+    assert translation.evaluate(run)["nats"] == pytest.approx(best["val_nats"], abs=1e-5)
+    table.write_text(table.read_text() + "1 maj 1999\t1999-05-01\n")
+    with pytest.raises(InputError, match=r"^RUN: expected the texts it was trained on, got .*tsv,"):
+        translation.evaluate(run)
+    assert translation.evaluate(run, str(table))["nats"] > 0
+
+
+REFUSED = {
+    "encoder": ("lstm", f"one of {', '.join(ENCODERS)}", "choose one of them"),
+    "cell": ("x", f"one of {', '.join(CELLS)}", "choose one of them"),
+    "conditioning": ("x", f"one of {', '.join(CONDITIONINGS)}", "choose one of them"),
+    "attention": ("x", f"one of {', '.join(ATTENTIONS)}", "choose one of them"),
+    "readout": ("x", f"one of {', '.join(READOUTS)}", "choose one of them"),
+    "batch_by": ("words", "one of tokens, sentences", "choose one of them"),
+    "best_by": ("nats", "one of bleu, chrf, exact", "choose one of them"),
+    "units": (0, "1 or more", "raise it"),
+    "decoder_layers": (0, "1 or more", "raise it"),
+    "longest": (0, "1 or more", "raise it"),
+    "epochs": (0, "1 or more", "raise it"),
+    "dropout": (1.0, "a share from 0 to below 1", "change it"),
+    "sampling": (-0.1, "a share from 0 to below 1", "change it"),
+    "label_smoothing": (1.0, "a share from 0 to below 1", "use 0.1"),
+    "shared_embedding": (True, "joint=true beside it", "add it"),
+    "beam": (0, "a whole number of 1 or more", "change it"),
+    "length_penalty": (-1.0, "a number of 0 or more", "use 0 for none"),
+    "optimizer": ("x", "one of adagrad, adam, adamw, rmsprop, sgd", "choose one of them"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_refused_leaves_nothing(dates, tmp_path, name):
+    value, expected, step = REFUSED[name]
+    with pytest.raises(InputError) as error:
+        translation.train(job(dates, tmp_path / "run", **{name: value}), say, verbose=0)
+    received = "joint=false" if name == "shared_embedding" else value
+    assert str(error.value) == f"{name}: expected {expected}, got {received}; {step}"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "what"),
+    [
+        ({"encoder": "gnmt"}, "2 or more"),
+        ({"attention": "dot"}, "queries as wide as the memory's values"),
+        ({"cell": "mut1"}, "inputs with 8 features"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_the_users_fault(dates, tmp_path, settings, what):
+    with pytest.raises(InputError) as error:
+        translation.train(job(dates, tmp_path / "run", **settings), say, verbose=0)
+    assert what in str(error.value) and "\n" not in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_target_for_validation_needs_its_source(dates, tmp_path):
+    lonely = dataclasses.replace(job(dates, tmp_path / "run"), valid_source=None)
+    with pytest.raises(InputError) as error:
+        translation.train(lonely, say, verbose=0)
+    assert str(error.value) == (
+        "--valid-target: expected --valid-source beside it, got none; give both"
+    )
+
+
+def test_too_little_to_hold_out(tmp_path):
+    (tmp_path / "one.tsv").write_text("a b\tc d\n" * 5)
+    with pytest.raises(InputError) as error:
+        translation.train(from_table(tmp_path / "one.tsv", tmp_path / "run"), say, verbose=0)
+    assert str(error.value) == (
+        "--source: expected enough pairs to hold some out, got 5; give more, or --valid-source"
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_files_of_other_tasks_are_refused(tmp_path):
+    for task, given, message in (
+        (
+            "translator",
+            {"text": ["a.txt"], "source": None, "target": None},
+            "--text: expected --source and --target for a translator, got a.txt; give them",
+        ),
+        (
+            "lm",
+            {"text": None, "source": "a.txt", "target": "b.txt"},
+            "--source: expected --text for a language model, got a.txt; give --text",
+        ),
+    ):
+        (tmp_path / "config.json").write_text(json.dumps({"task": task, "settings": {}}))
+        with pytest.raises(InputError) as error:
+            evaluation.evaluate(tmp_path, **given)
+        assert str(error.value) == message
+
+
+def test_presets_can_be_trained(tmp_path):
+    tokenizers = translation.TOKENIZERS["char"].from_texts(["abc", "def"])
+    for name, preset in translation.PRESETS.items():
+        a_job = translation.Job("a", None, "char", preset, 0, str(tmp_path / name))
+        translation._check(a_job)
+        assert translation.make_model(a_job, (tokenizers, tokenizers), 100).count_params() > 0
