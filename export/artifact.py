@@ -14,7 +14,11 @@ from kerasrnn.export.verify import verify
 from kerasrnn.files import staging
 from kerasrnn.recurrence import exporting
 
-TASKS = {"LanguageModel": language_model.Served, "Translator": translator.Served}
+TASKS = {
+    "Ensemble": translator.Served,
+    "LanguageModel": language_model.Served,
+    "Translator": translator.Served,
+}
 FORMATS = ("onnx", "saved_model")
 
 

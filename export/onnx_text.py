@@ -10,11 +10,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from kerasrnn.text import END, PAD, RESERVED, START, UNKNOWN, WORD_PATTERN, Tokenizer
+from kerasrnn.text import END, ENDED, PAD, RESERVED, START, UNKNOWN, WORD_PATTERN, Tokenizer
 
 OPSET = 20  # the first with StringConcat
 ML_OPSET = 4
-ENDED = "</s>"  # how the end of a source is shown
 PADDING = "<pad>"  # never a character, nor a word of WORD_PATTERN
 DOMAINS = {"": OPSET, "ai.onnx.ml": ML_OPSET, "com.microsoft": 1}
 EXTENSIONS = "ai.onnx.contrib"

@@ -5,6 +5,7 @@ from kerasrnn.lazy import loader
 _PLACES = {
     "Bidirectional": "kerasrnn.layers",
     "CharTokenizer": "kerasrnn.text",
+    "Ensemble": "kerasrnn.models.ensemble",
     "InputError": "kerasrnn.errors",
     "LanguageModel": "kerasrnn.models.language_model",
     "Recurrent": "kerasrnn.layers",

@@ -23,6 +23,7 @@ from kerasrnn.errors import InputError
 PAD, UNKNOWN, START, END = 0, 1, 2, 3
 MARK = "\ufffd"  # how what is unknown or was not UTF-8 is shown
 RESERVED = ("", MARK, "", "")
+ENDED = "</s>"  # how the end of a source is shown
 WORD_PATTERN = r"[\p{L}\p{M}\p{N}_]+(?:['’]\p{L}+)*|[^\p{L}\p{M}\p{N}_\s\p{Z}]|\n"
 CLOSING, OPENING = set(".,;:!?)]}%…»”\n"), set("([{«“\n")
 

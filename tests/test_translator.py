@@ -10,8 +10,8 @@ from kerasrnn.errors import InputError
 from kerasrnn.layers.decoder import Decoder
 from kerasrnn.layers.encoders import BidirectionalEncoder
 from kerasrnn.metrics import Nats
-from kerasrnn.models.translator import ENDED, Translator
-from kerasrnn.text import END, PAD, START, UNKNOWN, CharTokenizer, WordTokenizer
+from kerasrnn.models.translator import Translator
+from kerasrnn.text import END, ENDED, PAD, START, UNKNOWN, CharTokenizer, WordTokenizer
 from kerasrnn.training import TokenCrossEntropy
 from tests.recurrent_cases import looped, relative, scatter
 
