@@ -58,7 +58,7 @@ def write_multi30k(target: str, figures: dict, rows: list[dict], config: dict) -
     header = ["epoch", "training nats", "validation nats", "validation BLEU (greedy)"]
     scores = [[figures[n], f"`{figures[f'{n}_signature']}`"] for n in METRICS]
     body = f"""
-test_2016_flickr, beam {s["beam"]}, after {minutes:.1f} minutes of training (validation not counted):
+test_2016_flickr, beam {s["beam"]}, after {minutes:.1f} minutes of training, validation not counted:
 
 {table(["score", "signature"], [[f"**{score:.2f}**", name] for score, name in scores])}
 

@@ -9,6 +9,7 @@ _PLACES = {
     "LanguageModel": "kerasrnn.models.language_model",
     "Recurrent": "kerasrnn.layers",
     "SentencePieceTokenizer": "kerasrnn.text",
+    "Translator": "kerasrnn.models.translator",
     "WordTokenizer": "kerasrnn.text",
     "adopt": "kerasrnn.layers",
 }

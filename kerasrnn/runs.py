@@ -145,7 +145,7 @@ def load_model(path: str | Path) -> keras.Model:
 
 
 def _damaged(expected: str, file: Path, error: Exception) -> InputError:
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
     return InputError("RUN", expected, f"{file} ({reason})", "use --overwrite to begin anew")
 
 

@@ -2,7 +2,7 @@
 
 Reserved ids: 0 pad, 1 unknown, 2 start, 3 end. B batch, T tokens.
 Every tokenizer has `pieces`, the string of each id, and is saved inside `.keras` files by its
-configuration. Invalid UTF-8 becomes U+FFFD; `count_invalid` says how often.
+configuration. Invalid UTF-8 becomes U+FFFD.
 """
 
 from __future__ import annotations
@@ -27,22 +27,9 @@ WORD_PATTERN = r"[\p{L}\p{M}\p{N}_]+(?:['’]\p{L}+)*|[^\p{L}\p{M}\p{N}_\s\p{Z}]
 CLOSING, OPENING = set(".,;:!?)]}%…»”\n"), set("([{«“\n")
 
 
-def count_invalid(strings) -> tf.Tensor:
-    """How many invalid UTF-8 sequences a tokenizer will replace in `strings` [...]: int64 scalar.
-
-    >>> int(count_invalid([b"a\\xffb", "é"]))
-    1
-    """
-    replaced, kept = (
-        tf.strings.length(valid_utf8(strings, errors), "UTF8_CHAR")
-        for errors in ("replace", "ignore")
-    )
-    return tf.reduce_sum(tf.cast(replaced - kept, tf.int64))
-
-
-def valid_utf8(strings, errors: str = "replace") -> tf.Tensor:
-    """`strings` with every invalid UTF-8 sequence replaced by U+FFFD (or left out: "ignore")."""
-    return tf.strings.unicode_transcode(strings, "UTF-8", "UTF-8", errors=errors)
+def valid_utf8(strings) -> tf.Tensor:
+    """`strings` with every invalid UTF-8 sequence replaced by U+FFFD."""
+    return tf.strings.unicode_transcode(strings, "UTF-8", "UTF-8", errors="replace")
 
 
 def _batch(strings) -> tf.Tensor:

@@ -3,9 +3,8 @@
 B batch, S source time, T target time, N pairs, K batches. The plan of an epoch, which pairs make
 which batch, is NumPy over the lengths alone; only the batch in hand is read from disk.
 
-Training compiles once for every shape (B, S, T), so shapes are few: S and T are rounded up, and B
-follows from T. The 29,000 sentences of Multi30k (English to German, 8,000 joint pieces) make 454
-batches of 64 sentences in 17 shapes, or 144 of 4,096 target tokens in 13; 19% is padding in both.
+Training compiles once for every shape (B, S, T), so shapes are few: sentences whose longer side has
+the same padded length are together, and B follows from it.
 """
 
 from __future__ import annotations
@@ -166,8 +165,8 @@ def plan(
 
     Args:
         pairs: of them only the lengths are looked at.
-        batch_size: sentences, or target tokens with padding, of a batch at most. A sentence that
-            has more tokens by itself is alone in its batch.
+        batch_size: sentences, or tokens of the longer side, padding included, of a batch at
+            most. A sentence that has more tokens by itself is alone in its batch.
         by: "sentences" or "tokens".
         seed: of the order, together with the epoch; without one the pairs stay in their order.
         multiple: of the padded lengths.

@@ -2,6 +2,24 @@
 
 from kerasrnn.layers.adoption import adopt
 from kerasrnn.layers.bidirectional import Bidirectional
+from kerasrnn.layers.decoder import Decoder
+from kerasrnn.layers.encoders import (
+    BidirectionalEncoder,
+    ConvolutionalEncoder,
+    Encoded,
+    GNMTEncoder,
+    StackedEncoder,
+)
 from kerasrnn.layers.recurrent import Recurrent
 
-__all__ = ["Bidirectional", "Recurrent", "adopt"]
+__all__ = [
+    "Bidirectional",
+    "BidirectionalEncoder",
+    "ConvolutionalEncoder",
+    "Decoder",
+    "Encoded",
+    "GNMTEncoder",
+    "Recurrent",
+    "StackedEncoder",
+    "adopt",
+]

@@ -1,5 +1,6 @@
-"""Models of sequences: text in, text out."""
+"""Models: text in, text out."""
 
 from kerasrnn.models.language_model import LanguageModel
+from kerasrnn.models.translator import Translator
 
-__all__ = ["LanguageModel"]
+__all__ = ["LanguageModel", "Translator"]

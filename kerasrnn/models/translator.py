@@ -15,6 +15,7 @@ from keras import ops
 from kerasrnn.beam import BeamRules, beam_search
 from kerasrnn.decoding import Decoded, most_attended, repeated
 from kerasrnn.errors import InputError
+from kerasrnn.layers import Decoder
 from kerasrnn.metrics import Nats, Perplexity
 from kerasrnn.text import END, PAD, START, UNKNOWN, Tokenizer
 from kerasrnn.training import TokenCrossEntropy
@@ -94,7 +95,7 @@ class Translator(keras.Model):
         source_tokenizer: Tokenizer,
         target_tokenizer: Tokenizer,
         encoder: keras.layers.Layer,
-        decoder: keras.layers.Layer,
+        decoder: Decoder,
         *,
         shared_embedding: bool = False,
         sampling: float = 0.0,

@@ -12,105 +12,28 @@ import keras
 import sacrebleu
 
 from kerasrnn import runs
-from kerasrnn.attention import ATTENTIONS
 from kerasrnn.beam import BeamRules
-from kerasrnn.cells import CELLS
 from kerasrnn.errors import InputError
 from kerasrnn.files import staging
-from kerasrnn.layers.decoder import CONDITIONINGS, READOUTS, Decoder
-from kerasrnn.layers.encoders import ENCODERS
 from kerasrnn.models.translator import Translator
 from kerasrnn.pipelines.batching import batches
 from kerasrnn.pipelines.dataset import Position
 from kerasrnn.pipelines.pairs import Limits, Pairs, encode_pairs, read_pairs
 from kerasrnn.pipelines.text import fingerprint
-from kerasrnn.tasks.training import Data, carry_on, check_common, optimizer_of, versions
+from kerasrnn.tasks.training import Data, carry_on, versions
+from kerasrnn.tasks.translation_settings import PRESETS, Settings, check, make_model
 from kerasrnn.text import TOKENIZERS, Tokenizer
-from kerasrnn.training import Scored, TokenCrossEntropy
+from kerasrnn.training import Scored
 
 SHOWN = 4  # example translations after each epoch
 MOST_VALID = 2000  # pairs held out at most where no validation files are given
 TRAIN, VALID = "train.ids", "valid.ids"
+__all__ = ["PRESETS", "Job", "Settings", "evaluate", "search_of", "train"]
 HELD_OUT = ("train.source", "train.target", "valid.source", "valid.target")
 METRICS = {
     "bleu": sacrebleu.BLEU(),
     "bleu_lowercase": sacrebleu.BLEU(lowercase=True),
     "chrf": sacrebleu.CHRF(),
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """Every hyperparameter of a translator's training.
-
-    `vocabulary` is the most tokens known (0: all characters, 30,000 words, 8,000 subwords);
-    `joint` one tokenizer for both sides; `longest` the most tokens of a side, in training and in
-    what is written; `ratio` the most of one side's length over the other's; `sampling` the share
-    of scheduled sampling; `batch_by` what `batch_size` counts, "tokens" of the longer side,
-    padding included, or "sentences"; `multiple` that of padded lengths, each of which is compiled
-    for; `best_by` the figure that the best model has most of, see `scores`; `beam` and
-    `length_penalty` those of evaluation and export; `warmup` a share of all steps; `valid_share`
-    what is held out where no validation files are given.
-    """
-
-    vocabulary: int = 0
-    joint: bool = False
-    encoder: str = "bidirectional"
-    cell: str = "gru"
-    units: int = 256
-    encoder_layers: int = 1
-    decoder_layers: int = 1
-    embedding: int = 256
-    conditioning: str = "attention"
-    attention: str = "additive"
-    readout: str = "maxout_tied"
-    shared_embedding: bool = False
-    dropout: float = 0.3
-    label_smoothing: float = 0.1
-    sampling: float = 0.0
-    longest: int = 100
-    ratio: float = 9.0
-    batch_by: str = "sentences"
-    batch_size: int = 64
-    multiple: int = 4
-    epochs: int = 20
-    optimizer: str = "adam"
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.0
-    schedule: str = "cosine"
-    warmup: float = 0.05
-    clip: str = "global_norm"
-    clip_at: float = 1.0
-    best_by: str = "bleu"
-    beam: int = 5
-    length_penalty: float = 1.0
-    valid_share: float = 0.05
-
-
-PRESETS = {
-    "tiny": Settings(
-        units=96,
-        embedding=32,
-        readout="maxout",
-        dropout=0.1,
-        label_smoothing=0.0,
-        multiple=12,
-        epochs=5,
-        learning_rate=5e-3,
-        best_by="exact",
-        beam=3,
-    ),
-    "small": Settings(joint=True, shared_embedding=True),
-    "multi30k": Settings(
-        vocabulary=5000,
-        joint=True,
-        shared_embedding=True,
-        units=256,
-        embedding=256,
-        dropout=0.35,
-        epochs=20,
-        learning_rate=2e-3,
-    ),
 }
 
 
@@ -174,34 +97,6 @@ def make_tokenizers(job: Job, source: str, target: str | None) -> tuple[Tokenize
     return made(pair[0] for pair in pairs()), made(pair[1] for pair in pairs())
 
 
-def make_model(job: Job, tokenizers: tuple[Tokenizer, Tokenizer], steps: int) -> Translator:
-    """A new compiled model; `steps` is the length of all training.
-
-    Raises:
-        InputError: when the sizes of its layers do not fit together.
-    """
-    s, optimizer = job.settings, optimizer_of(job.settings, steps)
-    loss = TokenCrossEntropy(s.label_smoothing)
-    try:
-        model = _model(job, *tokenizers)
-    except ValueError as error:
-        received = str(error).rstrip(".")
-        raise InputError("--set", "sizes that fit together", received, "change them") from error
-    model.compile(optimizer, loss)
-    return model
-
-
-def _model(job: Job, source: Tokenizer, target: Tokenizer) -> Translator:
-    s = job.settings
-    shared = {"embedding": s.embedding, "cell": s.cell, "units": s.units, "dropout": s.dropout}
-    encoder = ENCODERS[s.encoder](source.size, layers=s.encoder_layers, **shared)
-    names = ("conditioning", "attention", "readout")
-    options = {name: getattr(s, name) for name in names}
-    decoder = Decoder(target.size, layers=s.decoder_layers, **shared, **options)
-    both = {"shared_embedding": s.shared_embedding, "sampling": s.sampling, "seed": job.seed}
-    return Translator(source, target, encoder, decoder, **both)
-
-
 def hold_out(job: Job, folder: Path) -> None:
     """Write pairs from all over the text to validation files, the others to training files."""
     total = sum(1 for _ in read_pairs(job.source, job.target, faults=job.faults))
@@ -259,7 +154,9 @@ def train(job: Job, say: Callable[[str], None], verbose: int = 1) -> dict:
         InputError: when a text, a setting or the run folder cannot be used.
         runs.Interrupted: when the user stopped it; the same job goes on.
     """
-    _check(job)
+    check(job.settings, job.seed)
+    if job.valid_target and not job.valid_source:
+        raise InputError("--valid-target", "--valid-source beside it", "none", "give both")
     keras.utils.set_random_seed(job.seed)
     config, s = job.config(), job.settings
     found = None if job.overwrite else runs.find(job.out, config)
@@ -274,7 +171,7 @@ def train(job: Job, say: Callable[[str], None], verbose: int = 1) -> dict:
         valid, _ = encode_pairs(*texts.valid, *tokenizers, folder / VALID, faults=job.faults)
         shown = list(read_pairs(*texts.valid, faults=job.faults))
         count = len(dataset_of(job, pairs, Position()))
-        model = model or make_model(job, tokenizers, count * s.epochs)
+        model = model or make_model(s, tokenizers, count * s.epochs, job.seed)
         run = runs.open_run(job.out, config, job.overwrite)
         say(f"{report}; {tokenizers[0].size} and {tokenizers[1].size} ids")
         pairs, valid = pairs.moved(run / TRAIN), valid.moved(run / VALID)
@@ -335,36 +232,6 @@ def _sample(model: Translator, pairs: list[tuple[str, str]], settings: Settings)
     found = model.translate([s for s, _ in pairs], rules=rules, max_length=settings.longest)
     rows = zip(pairs, found, strict=True)
     return "\n".join(f"  {s}\n= {t}\n> {text}\n" for (s, t), text in rows)
-
-
-def _check(job: Job) -> None:
-    """What can be refused before anything is read or written."""
-    s = job.settings
-    check_common(s, job.seed)
-    names = (
-        ("encoder", ENCODERS),
-        ("cell", CELLS),
-        ("conditioning", CONDITIONINGS),
-        ("attention", ATTENTIONS),
-        ("readout", READOUTS),
-        ("batch_by", ("tokens", "sentences")),
-        ("best_by", ("bleu", "chrf", "exact")),
-    )
-    for name, known in names:
-        if getattr(s, name) not in known:
-            value = getattr(s, name)
-            raise InputError(name, f"one of {', '.join(known)}", value, "choose one of them")
-    for name in ("units", "embedding", "encoder_layers", "decoder_layers", "longest", "multiple"):
-        if getattr(s, name) < 1:
-            raise InputError(name, "1 or more", getattr(s, name), "raise it")
-    for name in ("dropout", "sampling"):
-        if not 0 <= getattr(s, name) < 1:
-            raise InputError(name, "a share from 0 to below 1", getattr(s, name), "change it")
-    BeamRules(beam=s.beam, length_penalty=s.length_penalty)
-    if s.shared_embedding and not s.joint:
-        raise InputError("shared_embedding", "joint=true beside it", "joint=false", "add it")
-    if bool(job.valid_target) > bool(job.valid_source):
-        raise InputError("--valid-target", "--valid-source beside it", "none", "give both")
 
 
 def evaluate(run: str | Path, source: str | None = None, target: str | None = None) -> dict:

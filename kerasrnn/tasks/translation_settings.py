@@ -1,0 +1,146 @@
+"""What a translator's training can be told, and the model that is made of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kerasrnn.attention import ATTENTIONS
+from kerasrnn.beam import BeamRules
+from kerasrnn.cells import CELLS
+from kerasrnn.errors import InputError
+from kerasrnn.layers.decoder import CONDITIONINGS, READOUTS, Decoder
+from kerasrnn.layers.encoders import ENCODERS
+from kerasrnn.models.translator import Translator
+from kerasrnn.tasks.training import check_common, optimizer_of
+from kerasrnn.text import Tokenizer
+from kerasrnn.training import TokenCrossEntropy
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every hyperparameter of a translator's training.
+
+    `vocabulary` is the most tokens known (0: all characters, 30,000 words, 8,000 subwords);
+    `joint` one tokenizer for both sides; `longest` the most tokens of a side, in training and in
+    what is written; `ratio` the most of one side's length over the other's; `sampling` the share
+    of scheduled sampling; `batch_by` what `batch_size` counts, "tokens" of the longer side,
+    padding included, or "sentences"; `multiple` that of padded lengths, each of which is compiled
+    for; `best_by` the figure that the best model has most of, see `scores`; `beam` and
+    `length_penalty` those of evaluation and export; `warmup` a share of all steps; `valid_share`
+    what is held out where no validation files are given.
+    """
+
+    vocabulary: int = 0
+    joint: bool = False
+    encoder: str = "bidirectional"
+    cell: str = "gru"
+    units: int = 256
+    encoder_layers: int = 1
+    decoder_layers: int = 1
+    embedding: int = 256
+    conditioning: str = "attention"
+    attention: str = "additive"
+    readout: str = "maxout_tied"
+    shared_embedding: bool = False
+    dropout: float = 0.3
+    label_smoothing: float = 0.1
+    sampling: float = 0.0
+    longest: int = 100
+    ratio: float = 9.0
+    batch_by: str = "sentences"
+    batch_size: int = 64
+    multiple: int = 4
+    epochs: int = 20
+    optimizer: str = "adam"
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    schedule: str = "cosine"
+    warmup: float = 0.05
+    clip: str = "global_norm"
+    clip_at: float = 1.0
+    best_by: str = "bleu"
+    beam: int = 5
+    length_penalty: float = 1.0
+    valid_share: float = 0.05
+
+
+PRESETS = {
+    "tiny": Settings(
+        units=96,
+        embedding=32,
+        readout="maxout",
+        dropout=0.1,
+        label_smoothing=0.0,
+        multiple=12,
+        epochs=5,
+        learning_rate=5e-3,
+        best_by="exact",
+        beam=3,
+    ),
+    "small": Settings(joint=True, shared_embedding=True),
+    "multi30k": Settings(
+        vocabulary=5000,
+        joint=True,
+        shared_embedding=True,
+        units=256,
+        embedding=256,
+        dropout=0.35,
+        epochs=20,
+        learning_rate=2e-3,
+    ),
+}
+
+
+def make_model(
+    s: Settings, tokenizers: tuple[Tokenizer, Tokenizer], steps: int, seed: int
+) -> Translator:
+    """A new compiled model; `steps` is the length of all training.
+
+    Raises:
+        InputError: when the sizes of its layers do not fit together.
+    """
+    optimizer, loss = optimizer_of(s, steps), TokenCrossEntropy(s.label_smoothing)
+    try:
+        model = _model(s, *tokenizers, seed)
+    except ValueError as error:
+        received = str(error).rstrip(".")
+        raise InputError("--set", "sizes that fit together", received, "change them") from error
+    model.compile(optimizer, loss)
+    return model
+
+
+def _model(s: Settings, source: Tokenizer, target: Tokenizer, seed: int) -> Translator:
+    shared = {"embedding": s.embedding, "cell": s.cell, "units": s.units, "dropout": s.dropout}
+    encoder = ENCODERS[s.encoder](source.size, layers=s.encoder_layers, **shared)
+    names = ("conditioning", "attention", "readout")
+    options = {name: getattr(s, name) for name in names}
+    decoder = Decoder(target.size, layers=s.decoder_layers, **shared, **options)
+    both = {"shared_embedding": s.shared_embedding, "sampling": s.sampling, "seed": seed}
+    return Translator(source, target, encoder, decoder, **both)
+
+
+def check(s: Settings, seed: int) -> None:
+    """Refuse settings that cannot be (InputError)."""
+    check_common(s, seed)
+    names = (
+        ("encoder", ENCODERS),
+        ("cell", CELLS),
+        ("conditioning", CONDITIONINGS),
+        ("attention", ATTENTIONS),
+        ("readout", READOUTS),
+        ("batch_by", ("tokens", "sentences")),
+        ("best_by", ("bleu", "chrf", "exact")),
+    )
+    for name, known in names:
+        if getattr(s, name) not in known:
+            value = getattr(s, name)
+            raise InputError(name, f"one of {', '.join(known)}", value, "choose one of them")
+    for name in ("units", "embedding", "encoder_layers", "decoder_layers", "longest", "multiple"):
+        if getattr(s, name) < 1:
+            raise InputError(name, "1 or more", getattr(s, name), "raise it")
+    for name in ("dropout", "sampling"):
+        if not 0 <= getattr(s, name) < 1:
+            raise InputError(name, "a share from 0 to below 1", getattr(s, name), "change it")
+    BeamRules(beam=s.beam, length_penalty=s.length_penalty)
+    if s.shared_embedding and not s.joint:
+        raise InputError("shared_embedding", "joint=true beside it", "joint=false", "add it")
