@@ -16,7 +16,10 @@ CONTRIB = "ai.onnx.contrib"
 
 
 def load(path: str | Path):
-    """The artifact as a function: a dict of input arrays -> a dict of output arrays."""
+    """The artifact as a function: a dict of input arrays -> a dict of output arrays.
+
+    Its attribute `inputs` has their names.
+    """
     path = Path(path)
     return _saved_model(path) if path.is_dir() else _onnx(path)
 
@@ -36,6 +39,7 @@ def _onnx(path: Path):
     def run(inputs: dict) -> dict:
         return dict(zip(names, session.run(None, inputs), strict=True))
 
+    run.inputs = [given.name for given in session.get_inputs()]
     return run
 
 
@@ -50,6 +54,7 @@ def _saved_model(path: Path):
     def run(inputs: dict) -> dict:
         return {name: _decoded(v.numpy()) for name, v in serve(**_tensors(inputs)).items()}
 
+    run.inputs = list(serve.structured_input_signature[1])
     run.keep = loaded  # the signature alone does not keep its variables alive
     return run
 

@@ -93,7 +93,7 @@ def _train(args, task, job) -> int | None:
 
 
 def _figures(row: dict) -> str:
-    return ", ".join(f"{name} {value:.6g}" for name, value in row.items())
+    return ", ".join(f"{name} {v if isinstance(v, str) else f'{v:.6g}'}" for name, v in row.items())
 
 
 def _print(args, data, text: str) -> None:

@@ -183,9 +183,7 @@ def test_bad_models(folder, tmp_path, capsys):
         capsys, "generate", tmp_path / "nothing"
     )
     (tmp_path / "x.onnx").write_bytes(b"not onnx")
-    assert "MODEL: expected an exported language model" in refused(
-        capsys, "generate", tmp_path / "x.onnx"
-    )
+    assert "MODEL: expected an exported model" in refused(capsys, "generate", tmp_path / "x.onnx")
     (tmp_path / "sm").mkdir()
     (tmp_path / "sm" / "saved_model.pb").write_bytes(b"no")
     assert "MODEL: expected an exported" in refused(capsys, "generate", tmp_path / "sm")

@@ -1,5 +1,6 @@
 """`train translator`, `translate`, `evaluate` and `export` as a user has them."""
 
+import contextlib
 import gzip
 import io
 import json
@@ -26,8 +27,9 @@ LINES = [
     "le 1 avril 2001",
     "",
 ]
-TRAIN = ["--level", "char", "--preset", "tiny", "--epochs", "2", "--batch-size", "20"]
-SET = ["--set", "units=8", "embedding=6", "beam=2", "--set", "longest=40", "best_by=bleu"]
+TRAIN = ["--level", "char", "--preset", "tiny", "--epochs", "6", "--batch-size", "10"]
+SET = ["--set", "units=16", "embedding=8", "beam=2", "learning_rate=0.02"]
+SET += ["--set", "longest=40", "best_by=bleu"]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -55,7 +57,9 @@ def folder(dates, tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("cli")
     command = ["train", "translator", *files(dates), "--out", folder / "run", *TRAIN, *SET]
-    assert cli.main([str(part) for part in command]) == 0
+    with (folder / "out").open("w") as out, (folder / "err").open("w") as err:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            assert cli.main([*map(str, command), "--json"]) == 0
     options = ["--beam", "3", "--n-best", "2", "--max-length", "12", "--format", "onnx"]
     command = ["export", folder / "run", "--out", folder / "export", *options]
     assert cli.main([str(part) for part in command]) == 0
@@ -72,17 +76,16 @@ def translated(capsys, *arguments) -> list[str]:
     return out.split("\n")[:-1]
 
 
-def test_train_prints_the_best_epoch(dates, tmp_path, capsys):
-    command = ("train", "translator", *files(dates), "--out", tmp_path / "run", *TRAIN, *SET)
-    code, out, err = call(capsys, *command, "--json", "--epochs", "1")
-    best = json.loads(out)
-    assert code == 0 and best["run"] == str(tmp_path / "run") and best["epoch"] == 1
+def test_train_prints_the_best_epoch(dates, folder, capsys):
+    best, err = json.loads((folder / "out").read_text()), (folder / "err").read_text()
+    assert best["run"] == str(folder / "run") and 1 <= best["epoch"] <= 6
     assert 0 <= best["val_bleu"] <= 100 and best["val_nats"] > 0
     assert re.search(r"^300 pairs, [\d,]+ source tokens .*; \d+ and \d+ ids$", err, re.M)
-    assert err.count("--- after epoch") == 1
-    settings = json.loads((tmp_path / "run" / "config.json").read_text())["settings"]
-    assert (settings["units"], settings["longest"], settings["epochs"]) == (8, 40, 1)
-    assert refused(capsys, *command, "--epochs", "1").endswith("is finished; use --overwrite")
+    assert err.count("--- after epoch") == 6
+    settings = json.loads((folder / "run" / "config.json").read_text())["settings"]
+    assert (settings["units"], settings["longest"], settings["epochs"]) == (16, 40, 6)
+    command = ("train", "translator", *files(dates), "--out", folder / "run", *TRAIN, *SET)
+    assert refused(capsys, *command).endswith("is finished; use --overwrite")
 
 
 def test_a_line_in_a_line_out(folder, capsys, monkeypatch):
@@ -265,4 +268,20 @@ def test_commands_for_the_other_task(folder, capsys):
     )
     for model in (run, folder / "export" / "model.onnx"):
         line = refused(capsys, "generate", model)
-        assert "a language model" in line and "kerasrnn translate" in line
+        assert "expected a language model, got" in line
+        assert line.endswith("; use `kerasrnn translate`")
+
+
+def test_a_language_model_does_not_translate(folder, tmp_path, capsys, monkeypatch):
+    def load(path):
+        def run(given):
+            raise AssertionError("it must not be asked")
+
+        run.inputs = ["prompt", "max_length"]
+        return run
+
+    monkeypatch.setattr("kerasrnn.tasks.opening.load", load)
+    (tmp_path / "lm.onnx").touch()
+    assert refused(capsys, "translate", tmp_path / "lm.onnx", folder / "lines.txt") == (
+        f"kerasrnn: MODEL: expected a translator, got {tmp_path}/lm.onnx; use `kerasrnn generate`"
+    )

@@ -75,7 +75,7 @@ def test_all_runtimes_write_the_same_text(exported):
     model, out = exported
     prompts = ["", "The ", "Don't (ever", "x" * 200, "é日🦉", "a\r\n\tb\u2028c"]
     for case in (feed(prompts), feed(["go on"], 300, 1.0, 7, 0.8, 2), feed(["", ""], 0)):
-        expected = language_model.answer(model, case)
+        expected = language_model.Served(model).answer(case)
         assert differences(expected, load(out / "model.onnx")(case)) == []
         assert differences(expected, load(out / "saved_model")(case)) == []
 
@@ -137,7 +137,7 @@ def test_onnx_runs_where_there_is_only_onnxruntime_and_numpy(exported, tmp_path)
     case = feed(["The ", ""])
     blocked = ["kerasrnn", "tensorflow", "keras", "onnx", "tensorflow_text"]
     answer = answers_from(python, blocked, out / "model.onnx", case, tmp_path)
-    assert differences(language_model.answer(model, case), answer) == []
+    assert differences(language_model.Served(model).answer(case), answer) == []
 
 
 def test_saved_model_runs_with_plain_tensorflow(exported, tmp_path):
@@ -147,7 +147,7 @@ def test_saved_model_runs_with_plain_tensorflow(exported, tmp_path):
     case = feed(["The ", ""])
     blocked = ["kerasrnn", "tensorflow_text", "sentencepiece", "onnxruntime"]
     answer = answers_from(python, blocked, out / "saved_model", case, tmp_path)
-    assert differences(language_model.answer(model, case), answer) == []
+    assert differences(language_model.Served(model).answer(case), answer) == []
 
 
 def test_only_what_needs_tensorflow_text_says_so(exported, tmp_path):
@@ -159,13 +159,13 @@ def test_only_what_needs_tensorflow_text_says_so(exported, tmp_path):
 
 def test_an_artifact_that_differs_is_not_written(tmp_path, monkeypatch):
     model = make("char")
-    right = language_model.answer
+    right = language_model.Served.answer
 
-    def wrong(model, case):
-        answer = right(model, case)
+    def wrong(served, case):
+        answer = right(served, case)
         return {**answer, "score": answer["score"] + (len(case["prompt"]) == 4)}
 
-    monkeypatch.setattr(language_model, "answer", wrong)
+    monkeypatch.setattr(language_model.Served, "answer", wrong)
     with pytest.raises(
         VerificationError, match=r"^model.onnx: score is off by .*; the inputs were"
     ):
@@ -174,7 +174,7 @@ def test_an_artifact_that_differs_is_not_written(tmp_path, monkeypatch):
 
 
 def test_a_broken_writer_leaves_nothing(tmp_path, monkeypatch):
-    def fail(model, task, path):
+    def fail(served, path):
         path.write_text("half")
         raise KeyboardInterrupt
 
@@ -196,7 +196,10 @@ def test_what_export_refuses(tmp_path, exported):
             (model, tmp_path / "x", ["onx"]),
             "format: expected one of onnx, saved_model, got onx; choose one of them",
         ),
-        ((3, tmp_path / "x"), "model: expected one of LanguageModel, got int; give one of them"),
+        (
+            (3, tmp_path / "x"),
+            "model: expected one of LanguageModel, Translator, got int; give one of them",
+        ),
     ):
         with pytest.raises(InputError) as error:
             export(*arguments)
@@ -212,10 +215,13 @@ def test_differences_name_what_differs():
     assert differences(a, near) == []
     far = {**a, "score": np.array([1.0, -200.1], np.float32)}
     assert differences(a, far) == ["score is off by 0.0005"]
+    none = {"score": np.array([1.0, -np.inf], np.float32)}
+    assert differences(none, dict(none)) == []
+    assert differences(none, {"score": a["score"]}) == ["score is off by nan"]
     unknown = {**a, "score": np.array([1.0, np.nan], np.float32)}
     assert differences(a, unknown) == ["score is off by nan"]
     assert differences(a, {**a, "text": np.array(["a", "c"], object)}) == [
-        "text is ['a', 'c'], not ['a', 'b']"
+        "text[1] is 'c', not 'b'"
     ]
     assert differences(a, {**a, "text": a["text"][:1]}) == ["text has shape [1], not [2]"]
 
@@ -241,7 +247,7 @@ def test_the_runner_imports_nothing_of_ours(exported):
 def test_verify_passes_what_is_right(exported):
     model, out = exported
     cases = [feed(["The "]), feed(["", "a"], 3, 0.0)]
-    expected = [language_model.answer(model, case) for case in cases]
+    expected = [language_model.Served(model).answer(case) for case in cases]
     verify(out / "model.onnx", cases, expected)
     with pytest.raises(VerificationError):
         verify(out / "model.onnx", cases, expected[::-1])

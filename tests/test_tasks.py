@@ -41,8 +41,9 @@ def weights(run) -> list[np.ndarray]:
 
 
 def rows_without_speed(run) -> list[list[str]]:
-    lines = (run / "history.csv").read_text().splitlines()
-    return [line.split(",")[:-1] for line in lines]
+    lines = [line.split(",") for line in (run / "history.csv").read_text().splitlines()]
+    told = [i for i, name in enumerate(lines[0]) if name not in ("tokens_per_second", "seconds")]
+    return [[line[i] for i in told] for line in lines]
 
 
 def stop_after(batches: int):

@@ -46,7 +46,7 @@ def generate(
         "top_p": np.array(top_p, np.float32),
         "seed": np.array(seed, np.int32),
     }
-    texts = [str(text) for text in open_model(Path(model), _from_run)(values)["text"]]
+    texts = [str(text) for text in open_model(Path(model), _from_run, "prompt")(values)["text"]]
     for prompt, text in zip(prompts, texts, strict=True):
         _check_known(prompt, text)
     return texts
@@ -68,7 +68,11 @@ def _from_run(path: Path):
     from kerasrnn import runs
     from kerasrnn.export.language_model import Served
 
-    return Served(runs.load_model(path)).answer
+    model = runs.load_model(path)
+    if not hasattr(model, "generate"):
+        kind = type(model).__name__
+        raise InputError("RUN", "a language model", f"{path}, a {kind}", "use `kerasrnn translate`")
+    return Served(model).answer
 
 
 def _is_text(prompt: str) -> bool:

@@ -48,7 +48,7 @@ def open_translator(
     """
     changed = {"beam": beam, "n_best": n_best, "max_length": max_length}
     changed = {name: value for name, value in changed.items() if value is not None}
-    run = open_model(Path(model), lambda path: _from_run(path, changed))
+    run = open_model(Path(model), lambda path: _from_run(path, changed), "source")
     n_best = changed.pop("n_best", 1)
     exported = Path(model).is_file() or (Path(model) / "saved_model.pb").exists()
     if exported and changed:
@@ -58,8 +58,6 @@ def open_translator(
 
     def translate(lines: list[str]) -> list[Found]:
         found = run({"source": np.array(lines, object)})
-        if "attention" not in found:
-            raise InputError("MODEL", "a translator", model, "give one, or use `generate`")
         if found["text"].shape[1] < n_best:
             given = found["text"].shape[1]
             raise InputError("--n-best", f"at most {given}, as exported", n_best, "export again")
