@@ -108,8 +108,8 @@ class TokenCrossEntropy(keras.losses.Loss):
         label_smoothing: ε, from 0 to below 1.
 
     >>> loss = TokenCrossEntropy()
-    >>> float(loss([[1, 0]], [[[0.0, 0.0], [5.0, 9.0]]])) == math.log(2)
-    True
+    >>> round(float(loss([[1, 0]], [[[0.0, 0.0], [5.0, 9.0]]])), 4)  # ln 2
+    0.6931
     """
 
     def __init__(self, label_smoothing: float = 0.0, name: str = "cross_entropy", **kwargs):
