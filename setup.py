@@ -44,6 +44,7 @@ setup(
         "embeddings": ["gensim>=4.4,<5"],
         "test": [
             "pytest>=8,<10",
+            "pytest-xdist>=3.6,<4",
             "gensim>=4.4,<5",
             "ruff>=0.14,<0.18",
             "build>=1.2,<2",
