@@ -9,16 +9,15 @@ import tensorflow as tf
 
 from kerasrnn.metrics import BitsPerCharacter, Nats, Perplexity
 
-# p(target) of the four targets: 1/2, 1/4, 1/8 and 3/4.
-LOGITS = np.log(
-    [
-        [[0.5, 0.25, 0.25], [0.5, 0.25, 0.25]],
-        [[0.75, 0.125, 0.125], [0.75, 0.125, 0.125]],
-    ]
-).astype("float32")
-TARGETS = np.array([[0, 1], [2, 0]])
+# p(target) of the four targets: 1/2, 1/4, 1/8 and 3/4; id 0, padding, has no share.
+SHARES = [
+    [[0.5, 0.25, 0.25], [0.5, 0.25, 0.25]],
+    [[0.75, 0.125, 0.125], [0.75, 0.125, 0.125]],
+]
+LOGITS = np.pad(np.log(SHARES), [(0, 0), (0, 0), (1, 0)], constant_values=-1e4).astype("float32")
+TARGETS = np.array([[1, 2], [3, 1]])
 NATS = -np.log([[0.5, 0.25], [0.125, 0.75]])
-CHARACTERS = [1, 3, 5]  # the four targets write 1, 3, 5 and 1
+CHARACTERS = [0, 1, 3, 5]  # the four targets write 1, 3, 5 and 1
 WEIGHTS = np.array([[0.5, 2.0], [0.0, 3.0]])
 
 
@@ -38,6 +37,12 @@ def test_each_token_counts_once():
 
 def test_logits_need_not_be_normalized():
     assert value(Nats(), (TARGETS, LOGITS + 7.5)) == pytest.approx(NATS.mean(), rel=1e-5)
+
+
+def test_padding_counts_nothing():
+    padded = np.pad(TARGETS, [(0, 0), (0, 2)]), np.pad(LOGITS, [(0, 0), (0, 2), (0, 0)])
+    for metric in (Nats, Perplexity, lambda: BitsPerCharacter([9, 1, 3, 5])):
+        assert value(metric(), padded) == pytest.approx(value(metric(), (TARGETS, LOGITS)))
 
 
 def test_uneven_batches_weigh_by_their_tokens():
@@ -72,7 +77,7 @@ def test_one_weight_for_all_changes_no_mean():
 
 
 def test_weights_reach_the_metrics_through_evaluate():
-    model = keras.Sequential([keras.Input((2, 3)), keras.layers.Activation("linear")])
+    model = keras.Sequential([keras.Input((2, 4)), keras.layers.Activation("linear")])
     metrics = [Nats(), BitsPerCharacter(CHARACTERS)]
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(loss=loss, weighted_metrics=metrics)
@@ -93,7 +98,7 @@ def test_reset_forgets():
 def test_no_token_is_no_division_by_zero():
     assert float(Nats().result()) == 0
     assert float(BitsPerCharacter(CHARACTERS).result()) == 0
-    assert value(BitsPerCharacter([0, 0, 1]), (TARGETS[:, :1] * 0, LOGITS[:, :1])) == 0
+    assert value(BitsPerCharacter([0, 0, 1, 1]), (TARGETS[:, :1] * 0, LOGITS[:, :1])) == 0
 
 
 @pytest.mark.parametrize("metric", [Nats("n"), Perplexity("p"), BitsPerCharacter(CHARACTERS, "b")])
