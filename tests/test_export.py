@@ -198,7 +198,7 @@ def test_what_export_refuses(tmp_path, exported):
         ),
         (
             (3, tmp_path / "x"),
-            "model: expected one of LanguageModel, Translator, got int; give one of them",
+            "model: expected one of Ensemble, LanguageModel, Translator, got int; give one of them",
         ),
     ):
         with pytest.raises(InputError) as error:
