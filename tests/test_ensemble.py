@@ -45,6 +45,7 @@ def test_two_are_neither():
     np.testing.assert_allclose(together.attention.sum(-1)[0, 0], 1.0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_an_ensemble_is_exported_and_checked(tmp_path):
     together = Ensemble([translator(1), translator(2)])
     written = export(together, tmp_path / "out", max_length=6)

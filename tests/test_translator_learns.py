@@ -52,6 +52,7 @@ def exact(transform, epochs: int) -> float:
     return np.mean([f == transform(t) for f, t in zip(found, held_out, strict=True)])
 
 
+@pytest.mark.slow
 def test_copies():
     assert exact(lambda text: text, epochs=5) == 1.0
 
