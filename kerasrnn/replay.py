@@ -49,11 +49,10 @@ def _differentiable(problem, arguments, places):
     if problem.training:
         result, kept = _function(problem, record)(*arguments)
         saved = tree.map_structure(_detached, (result, kept))
-        result = (_batch_first(problem, result[0]), result[1])
     else:
         # Without XLA, so that Keras's own exports can convert it.
         result = _function(problem, forward, jit=False)(*arguments)
-        result = (_batch_first(problem, result[0]), result[1])
+    result = (_batch_first(problem, result[0]), result[1])
 
     def gradient(*upstream):
         recorded = saved or _function(problem, record)(*arguments)

@@ -62,7 +62,7 @@ def stop_after(batches: int):
     return Stop
 
 
-def train_and_stop(monkeypatch, a_job, batches: int) -> None:
+def train_and_stop(monkeypatch, a_job, batches: int, train=lm.train) -> None:
     fit = runs.fit
 
     def stopping_fit(model, at, valid, progress, epochs, callbacks, verbose):
@@ -72,7 +72,7 @@ def train_and_stop(monkeypatch, a_job, batches: int) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(runs, "fit", stopping_fit)
         with pytest.raises(runs.Interrupted):
-            lm.train(a_job, say, verbose=0)
+            train(a_job, say, verbose=0)
 
 
 @pytest.mark.parametrize("carry_state", [True, False])

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 
-import keras
 import numpy as np
 import pytest
 
@@ -19,7 +18,7 @@ from kerasrnn.recurrence import Plan
 from kerasrnn.tasks import evaluation, translation
 from kerasrnn.tasks.translation_settings import check, make_model
 from kerasrnn.text import TOKENIZERS
-from tests.test_tasks import say, stop_after
+from tests.test_tasks import say, train_and_stop, weights
 
 SIDES = ("source", "target")
 SMALL = translation.Settings(
@@ -61,10 +60,6 @@ def job(dates, out, **settings) -> translation.Job:
     )
 
 
-def weights(run) -> list[np.ndarray]:
-    return keras.saving.load_model(run / "checkpoint" / "model.keras").get_weights()
-
-
 def history(run) -> list[dict]:
     """The rows of history.csv without what a clock says."""
     header, *lines = (run / "history.csv").read_text().splitlines()
@@ -73,23 +68,12 @@ def history(run) -> list[dict]:
     return [{name: v for name, v in row.items() if name not in clock} for row in rows]
 
 
-def train_and_stop(monkeypatch, a_job, batches: int) -> None:
-    fit = runs.fit
-
-    def stopping_fit(model, at, valid, progress, epochs, callbacks, verbose):
-        stop = stop_after(batches)(callbacks[-1])
-        fit(model, at, valid, progress, epochs, [*callbacks, stop], verbose)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(runs, "fit", stopping_fit)
-        with pytest.raises(runs.Interrupted):
-            translation.train(a_job, say, verbose=0)
-
-
 def test_stopped_equals_never_stopped(dates, tmp_path, monkeypatch):
     whole, parts = (job(dates, tmp_path / name) for name in ("whole", "parts"))
     best = translation.train(whole, say, verbose=0)
-    train_and_stop(monkeypatch, parts, 7)  # in the middle of the second epoch of 5 batches
+    train_and_stop(
+        monkeypatch, parts, 7, translation.train
+    )  # in the middle of the second epoch of 5 batches
     assert runs.read_progress(tmp_path / "parts").batch == 2
     said = []
     found = translation.train(parts, said.append, verbose=0)

@@ -101,9 +101,8 @@ class Decoder(keras.layers.Layer):
             for i, c in enumerate(cells)
         ]
         for i, layer in enumerate(self.stack):
-            width = H if i else o["embedding"]
-            above = i and self.context_size
-            layer.build((None, None, width + (self.context_size if above else every_step)))
+            width = H + self.context_size if i else o["embedding"] + every_step
+            layer.build((None, None, width))
         self._build_bridge(summary_size)
         self._build_readout()
 

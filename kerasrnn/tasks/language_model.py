@@ -23,7 +23,14 @@ from kerasrnn.pipelines.text import (
     read_texts,
     shuffled,
 )
-from kerasrnn.tasks.training import Data, carry_on, check_common, optimizer_of, versions
+from kerasrnn.tasks.training import (
+    Data,
+    carry_on,
+    check_common,
+    optimizer_of,
+    tokenizer_of,
+    versions,
+)
 from kerasrnn.text import TOKENIZERS, Tokenizer
 
 IDS = "ids.bin"
@@ -106,13 +113,7 @@ class Job:
 
 def make_tokenizer(job: Job) -> Tokenizer:
     """A tokenizer for the job's text."""
-    kind = TOKENIZERS[job.level]
-    texts = read_texts(job.text)
-    return (
-        kind.from_texts(texts, job.settings.vocabulary)
-        if job.settings.vocabulary
-        else kind.from_texts(texts)
-    )
+    return tokenizer_of(job.level, read_texts(job.text), job.settings.vocabulary)
 
 
 def make_model(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import tensorflow as tf
 from kerasrnn import runs
 from kerasrnn.errors import InputError
 from kerasrnn.pipelines.dataset import Position
+from kerasrnn.text import TOKENIZERS, Tokenizer
 from kerasrnn.training import (
     BestModel,
     HistoryFile,
@@ -31,6 +32,12 @@ def versions() -> dict[str, str]:
         "tensorflow": tf.__version__,
         "keras": keras.__version__,
     }
+
+
+def tokenizer_of(level: str, texts: Iterable[str], vocabulary: int) -> Tokenizer:
+    """A tokenizer for the texts; `vocabulary` is the most tokens known, 0 for the level's own."""
+    kind = TOKENIZERS[level]
+    return kind.from_texts(texts, vocabulary) if vocabulary else kind.from_texts(texts)
 
 
 def optimizer_of(settings, steps: int) -> keras.optimizers.Optimizer:

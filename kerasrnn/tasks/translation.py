@@ -20,15 +20,16 @@ from kerasrnn.pipelines.batching import batches
 from kerasrnn.pipelines.dataset import Position
 from kerasrnn.pipelines.pairs import Limits, Pairs, encode_pairs, read_pairs
 from kerasrnn.pipelines.text import fingerprint
-from kerasrnn.tasks.training import Data, carry_on, versions
+from kerasrnn.tasks.training import Data, carry_on, tokenizer_of, versions
 from kerasrnn.tasks.translation_settings import PRESETS, Settings, check, make_model
-from kerasrnn.text import TOKENIZERS, Tokenizer
+from kerasrnn.text import Tokenizer
 from kerasrnn.training import Scored
+
+__all__ = ["PRESETS", "Job", "Settings", "evaluate", "search_of", "train"]
 
 SHOWN = 4  # example translations after each epoch
 MOST_VALID = 2000  # pairs held out at most where no validation files are given
 TRAIN, VALID = "train.ids", "valid.ids"
-__all__ = ["PRESETS", "Job", "Settings", "evaluate", "search_of", "train"]
 HELD_OUT = ("train.source", "train.target", "valid.source", "valid.target")
 METRICS = {
     "bleu": sacrebleu.BLEU(),
@@ -83,10 +84,9 @@ def rules_of(model: Translator, settings: Settings, **changed) -> BeamRules:
 
 def make_tokenizers(job: Job, source: str, target: str | None) -> tuple[Tokenizer, Tokenizer]:
     """Tokenizers of both sides of the training pairs; one and the same when joint."""
-    kind, most = TOKENIZERS[job.level], job.settings.vocabulary
 
     def made(texts):
-        return kind.from_texts(texts, most) if most else kind.from_texts(texts)
+        return tokenizer_of(job.level, texts, job.settings.vocabulary)
 
     def pairs():
         return read_pairs(source, target, faults=job.faults)
@@ -215,8 +215,12 @@ def scores(found: list[str], references: list[str]) -> dict[str, float]:
         name: round(METRICS[name].corpus_score(found, [references]).score, 10)
         for name in ("bleu", "chrf")
     }
-    exact = sum(a == b for a, b in zip(found, references, strict=True)) / len(found)
-    return {**figures, "exact": exact}
+    return {**figures, "exact": exact(found, references)}
+
+
+def exact(found: list[str], references: list[str]) -> float:
+    """The share of translations that are exactly the reference."""
+    return sum(a == b for a, b in zip(found, references, strict=True)) / len(found)
 
 
 def validation(model: Translator, pairs: list[tuple[str, str]], settings: Settings) -> dict:
@@ -264,7 +268,7 @@ def evaluate(run: str | Path, source: str | None = None, target: str | None = No
     sources, references = zip(*pairs, strict=True)
     rules = rules_of(model, s)
     found = translate_all(model, list(sources), rules, s.longest)
-    figures = {"exact": scores(found, list(references))["exact"]}
+    figures = {"exact": exact(found, list(references))}
     for name, metric in METRICS.items():
         figures[name] = metric.corpus_score(found, [list(references)]).score
         figures[f"{name}_signature"] = str(metric.get_signature())
