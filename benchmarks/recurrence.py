@@ -1,6 +1,7 @@
 """Training and inference of one recurrent layer: this engine, Keras, Keras under XLA, PyTorch.
 
-    python benchmarks/recurrence.py                      everything, about twelve minutes
+    python benchmarks/recurrence.py                      all times, about fifteen minutes
+    python benchmarks/recurrence.py --memory             peak memory
     python benchmarks/recurrence.py --cells lstm gru --sizes 32,100,128,512 --rounds 15
     python benchmarks/recurrence.py --torch-python /path/to/a/python/with/torch
 
@@ -20,11 +21,12 @@ B batch, T time, D input, H units.
 
 import argparse
 import os
-import resource
+import re
 import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from results import table, write
 
@@ -231,14 +233,20 @@ def memory(cell, peer, size):
 
 
 def child(cell, peer, *size):
-    """What `memory` runs: prints the MiB that three steps added to the peak."""
+    """What `memory` runs: prints the MiB that three steps added at their peak."""
     size = tuple(map(int, size))
     keras_peer(peer, cell, "train", (1, 2, size[2], 2))()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew, at what is held now
+    before = resident("VmRSS")
     step = keras_peer(peer, cell, "train", size)
     for _ in range(3):
         step()
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    print(resident("VmHWM") - before)
+
+
+def resident(name):
+    """MiB of this process: VmRSS now, VmHWM at most (Linux)."""
+    return int(re.search(rf"{name}:\s*(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 
 
 def columns(peers):
@@ -299,23 +307,31 @@ def main(argv=None):
     parser.add_argument("--work", nargs="+", default=("train", "infer"), help="train, infer")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--torch-python", help="a Python that can import torch")
-    parser.add_argument("--no-memory", action="store_true", help="leave out peak memory")
+    parser.add_argument("--memory", action="store_true", help="peak memory, and nothing else")
     parser.add_argument("--dry-run", action="store_true", help="print, leave RESULTS.md alone")
     args = parser.parse_args(argv)
     from kerasrnn.cells import CELLS
 
     cells = args.cells or [c for c in CELLS if not c.startswith(("running", "auto", "expo"))]
+    if args.memory:
+        body, title = memory_table([c for c in MEMORY_CELLS if c in cells]), "peak memory"
+    else:
+        body, title = times(args, cells), "times"
+    print(body)
+    if not args.dry_run:
+        arguments = " ".join(argv or sys.argv[1:])
+        command = f"python benchmarks/recurrence.py {arguments}".strip()
+        write(f"One recurrent layer: {title}", command, body)
+
+
+def times(args, cells):
+    """The Markdown of all times."""
     peak = peak_flops()
     body = f"Matrix product: {peak / 1e9:.0f} GF/s. Milliseconds a step, medians of "
     body += f"{args.rounds}; a ratio above 1 means that this engine is faster; keras / products "
     body += "is the ratio that an engine would have whose every other work is free.\n\n"
     body += "\n".join(speed_tables(args, cells, peak))
-    measured = [] if args.no_memory else [c for c in MEMORY_CELLS if c in cells]
-    body += "\n" + memory_table(measured) if measured else ""
-    print(body)
-    if not args.dry_run:
-        arguments = " ".join(argv or sys.argv[1:])
-        write("One recurrent layer", f"python benchmarks/recurrence.py {arguments}".strip(), body)
+    return body
 
 
 if __name__ == "__main__":

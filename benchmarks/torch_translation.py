@@ -42,9 +42,9 @@ class Translator:
 
     def __init__(self, w):
         self.w, self.H = w, w("decoder/bridge_0/bias").shape[0]
-        shared = w("encoder/embedding/embeddings")
-        self.target = w("decoder/embedding/embeddings")
-        self.source = self.target if shared is None else shared
+        shared = w("translator/embedding/embeddings")
+        sides = [w(f"{side}/embedding/embeddings") for side in ("encoder", "decoder")]
+        self.source, self.target = sides if shared is None else (shared, shared)
         cell = "bahdanau_cell"
         self.cell = [w(f"{cell}/cell_0/recurrent_kernel"), w(f"{cell}/cell_0/bias")[1]]
         self.kernel, self.bias = w(f"{cell}/cell_0/kernel"), w(f"{cell}/cell_0/bias")[0]
@@ -133,7 +133,7 @@ def decoder(folder):
             longest = max(map(len, batch))
             ids = torch.tensor([row + [0] * (longest - len(row)) for row in batch])
             found += beam_search(model, ids, *rules)
-        return {"ids": found}
+        return {"answer": found}
 
     return run
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -15,24 +16,25 @@ from pathlib import Path
 import numpy as np
 from results import table, write
 
-PEERS = Path(__file__).parent / "torch_translation.py"
+HERE = Path(__file__).parent
+TORCH = "torch_translation.py"
 BATCHES = (1, 32)
 SIZES = ((64, 16, 16, 256, 256), (32, 32, 32, 256, 512))  # B, S, T, E, H
 
 
-class TorchPeer:
-    """`torch_translation.py` in a process of its own; a call gives its seconds for one task."""
+class Peer:
+    """A script of this folder in a process of its own; a call gives its seconds for one task."""
 
-    def __init__(self, python: str, *arguments):
+    def __init__(self, python: str, script: str, *arguments):
         pipe = subprocess.PIPE
-        command = [python, str(PEERS), *map(str, arguments)]
+        command = [python, str(HERE / script), *map(str, arguments)]
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
 
     def __call__(self):
         self.process.stdin.write("go\n")
         self.process.stdin.flush()
         answer = json.loads(self.process.stdout.readline())
-        self.answer = answer.get("ids")
+        self.answer = answer.get("answer")
         return answer["seconds"]
 
     def close(self):
@@ -65,26 +67,32 @@ def interleaved(peers: dict, rounds: int) -> dict[str, float]:
 def decoding(run: str, text: Path, torch_python: str | None, rounds: int) -> None:
     """Sentences per second of Keras, SavedModel, ONNX Runtime and PyTorch, batch 1 and 32."""
     from kerasrnn import runs
-    from kerasrnn.export import load
     from kerasrnn.export.translator import Served
     from kerasrnn.tasks.exporting import export_run
-    from kerasrnn.tasks.translation import search_of
+    from kerasrnn.tasks.search import search_of
+    from kerasrnn.tasks.translation_settings import Settings
 
     lines = text.read_text(encoding="utf-8").splitlines()
     model = runs.load_model(run)
-    search = search_of(run, model)
+    search = search_of(run, model, Settings)
     with tempfile.TemporaryDirectory() as folder:
         onnx, saved = export_run(run, Path(folder, "out"), ("onnx", "saved_model"))
-        here = {
-            "Keras": Served(model, **search).answer,
-            "SavedModel": load(saved),
-            "ONNX Runtime": load(onnx),
-        }
+        artifacts = {"SavedModel": saved, "ONNX Runtime": onnx}
+        keras = Served(model, **search).answer
         rows = [
-            decoding_row(B, lines[: 64 if B > 1 else 16], here, model, search, torch_python, rounds)
+            decoding_row(
+                B,
+                lines[: 64 if B > 1 else 16],
+                keras,
+                artifacts,
+                model,
+                search,
+                torch_python,
+                rounds,
+            )
             for B in BATCHES
         ]
-        same = agreement(here, lines)
+        same = agreement(keras, artifacts, lines)
     names = list(rows[0])
     body = f"""
 Beam {search["rules"].beam}, sentences per second, medians of {rounds} interleaved rounds.
@@ -97,55 +105,67 @@ Beam {search["rules"].beam}, sentences per second, medians of {rounds} interleav
     write("Translator: decoding", command, body)
 
 
-def decoding_row(B, lines, here, model, search, torch_python, rounds) -> dict:
+def exported_peer(artifact: Path, name: str, batches: list[np.ndarray], folder) -> Peer:
+    """An artifact that answers these batches of its input `name`."""
+    file = Path(folder, "batches.npz")
+    np.savez(file, *batches)
+    return Peer(sys.executable, "exported_peer.py", artifact, name, file)
+
+
+def decoding_row(B, lines, keras, artifacts, model, search, torch_python, rounds) -> dict:
     """One row of the table: by batches of B."""
-    batches = [lines[i : i + B] for i in range(0, len(lines), B)]
-
-    def all_of(answer):
-        return lambda: [answer({"source": np.array(some, object)}) for some in batches]
-
-    peers = {name: timed(all_of(answer)) for name, answer in here.items()}
+    batches = [np.array(lines[i : i + B], object) for i in range(0, len(lines), B)]
     with tempfile.TemporaryDirectory() as folder:
+        peers = {"Keras": timed(lambda: [keras({"source": some}) for some in batches])}
+        for name, artifact in artifacts.items():
+            peers[name] = exported_peer(artifact, "source", batches, folder)
         if torch_python:
             peers["PyTorch"] = torch_decoder(torch_python, folder, model, search, batches)
         seconds = interleaved(peers, rounds)
         if torch_python:
-            check_torch(peers["PyTorch"], here["Keras"], batches)
-            peers["PyTorch"].close()
+            check_torch(peers["PyTorch"], keras, batches)
+        for peer in list(peers.values())[1:]:
+            peer.close()
     speeds = {name: f"{len(lines) / s:.1f}" for name, s in seconds.items()}
     onnx = seconds["ONNX Runtime"]
     ratios = {f"ONNX / {n}": f"{s / onnx:.2f}x" for n, s in seconds.items() if s != onnx}
     return {"batch": B, **speeds, **ratios}
 
 
-def torch_decoder(python, folder, model, search, batches) -> TorchPeer:
+def torch_decoder(python, folder, model, search, batches) -> Peer:
     """PyTorch with the same weights over the same ids; the text parts are not its work."""
     weights = {v.path: v.numpy() for v in model.variables if "float" in str(v.dtype)}
     np.savez(Path(folder, "weights.npz"), **{k.replace("/", "|"): v for k, v in weights.items()})
-    ids = [[[*row, 3] for row in model.source_tokenizer.tokenize(b).to_list()] for b in batches]
+    ids = [
+        [[*row, 3] for row in model.source_tokenizer.tokenize(b.tolist()).to_list()]
+        for b in batches
+    ]
     rules = search["rules"]
     task = {"batches": ids, "beam": rules.beam, "alpha": rules.length_penalty}
     task |= {"length": search["max_length"], "banned": list(rules.banned)}
     Path(folder, "task.json").write_text(json.dumps(task))
-    return TorchPeer(python, "decode", folder)
+    return Peer(python, TORCH, "decode", folder)
 
 
 def check_torch(peer, keras, batches) -> None:
     """PyTorch must have found what we find, or its time says nothing."""
-    ours = [keras({"source": np.array(some, object)})["tokens"][:, 0] for some in batches]
+    ours = [keras({"source": some})["tokens"][:, 0] for some in batches]
     ours = [[i for i in row if i] for batch in ours for row in batch.tolist()]
     same = sum(a == b for a, b in zip(ours, peer.answer, strict=True))
     if same < 0.95 * len(ours):
         raise RuntimeError(f"PyTorch agrees in {same} of {len(ours)} sentences only")
 
 
-def agreement(here: dict, lines: list[str]) -> str:
+def agreement(keras, artifacts: dict[str, Path], lines: list[str]) -> str:
     """In how many lines the three write the same text."""
-    texts = {}
-    for name, answer in here.items():
-        some = [lines[i : i + 32] for i in range(0, len(lines), 32)]
-        found = [answer({"source": np.array(batch, object)})["text"][:, 0] for batch in some]
-        texts[name] = np.concatenate(found).tolist()
+    batches = [np.array(lines[i : i + 32], object) for i in range(0, len(lines), 32)]
+    texts = {"Keras": [text for b in batches for text in keras({"source": b})["text"][:, 0]]}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, artifact in artifacts.items():
+            peer = exported_peer(artifact, "source", batches, folder)
+            peer()
+            peer.close()
+            texts[name] = peer.answer
     first, *others = texts.values()
     same = sum(len({*row}) == 1 for row in zip(first, *others, strict=True))
     return f"{', '.join(texts)} write the same text for {same:,} of {len(lines):,} lines."
@@ -157,7 +177,7 @@ def attention(torch_python: str | None, rounds: int) -> None:
     for size in SIZES:
         peers = {name: attention_peer(name, size) for name in ("keras", "keras+xla", "kerasrnn")}
         if torch_python:
-            peers["torch"] = TorchPeer(torch_python, "attention", *size)
+            peers["torch"] = Peer(torch_python, TORCH, "attention", *size)
         seconds = interleaved(peers, rounds)
         if torch_python:
             peers["torch"].close()
@@ -179,7 +199,8 @@ def attention_peer(name: str, size):
     import keras
     import tensorflow as tf
 
-    from kerasrnn.attention import Additive, BahdanauCell
+    from kerasrnn.attention import Additive
+    from kerasrnn.attention_cells import BahdanauCell
     from kerasrnn.cells import GRU, Cell
     from kerasrnn.layers import Recurrent
 

@@ -34,6 +34,10 @@ class Served:
     def __init__(self, model):
         self.model, self.tokenizers = model, [model.tokenizer]
 
+    @property
+    def signatures(self) -> dict:
+        return {"serving_default": (self.serve, self.signature)}
+
     def core(self, ids, *scalars):
         """Ids in, ids out: what ONNX takes from TensorFlow's graph."""
         decoded = self.model.continue_ids(ids, *scalars)

@@ -18,7 +18,7 @@ CONTRIB = "ai.onnx.contrib"
 def load(path: str | Path):
     """The artifact as a function: a dict of input arrays -> a dict of output arrays.
 
-    Its attribute `inputs` has their names.
+    Its attribute `inputs` has their names; a SavedModel takes the inputs of any of its signatures.
     """
     path = Path(path)
     return _saved_model(path) if path.is_dir() else _onnx(path)
@@ -49,12 +49,13 @@ def _saved_model(path: Path):
     if (path / "assets.extra" / "needs_tensorflow_text").exists():
         import tensorflow_text  # noqa: F401  (registers the operators)
     loaded = tf.saved_model.load(str(path))
-    serve = loaded.signatures["serving_default"]
+    by_inputs = {frozenset(s.structured_input_signature[1]): s for s in loaded.signatures.values()}
 
     def run(inputs: dict) -> dict:
-        return {name: _decoded(v.numpy()) for name, v in serve(**_tensors(inputs)).items()}
+        answer = by_inputs[frozenset(inputs)](**_tensors(inputs))
+        return {name: decoded(value.numpy()) for name, value in answer.items()}
 
-    run.inputs = list(serve.structured_input_signature[1])
+    run.inputs = list(loaded.signatures["serving_default"].structured_input_signature[1])
     run.keep = loaded  # the signature alone does not keep its variables alive
     return run
 
@@ -68,7 +69,7 @@ def _tensors(inputs: dict) -> dict:
     }
 
 
-def _decoded(value: np.ndarray) -> np.ndarray:
+def decoded(value: np.ndarray) -> np.ndarray:
     """Bytes as the strings that ONNX Runtime gives."""
     if value.dtype != object:
         return value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import tensorflow as tf
@@ -11,38 +11,40 @@ NEEDS_TEXT = Path("assets.extra") / "needs_tensorflow_text"
 
 
 class _Served(tf.Module):
-    """What the function captures, so that it is saved with it."""
+    """What the functions capture, so that it is saved with them."""
 
-    def __init__(self, function, *captured):
+    def __init__(self, functions, *captured):
         super().__init__()
-        self.serve, self.captured = function, captured
+        self.functions, self.captured = functions, captured
 
 
 def write(
-    function: Callable,
-    signature: list[tf.TensorSpec],
-    outputs: list[str],
+    signatures: dict[str, tuple[Callable, Sequence[tf.TensorSpec]]],
+    outputs: Sequence[str],
     captured: list,
     path: Path,
 ) -> None:
-    """Save `function` as the signature `serving_default`.
+    """Save functions as the signatures of these names.
 
     Args:
-        function: tensors -> a tuple of tensors.
-        signature: names, shapes and dtypes of its inputs.
-        outputs: names of its outputs.
-        captured: variables and tokenizers that it uses.
+        signatures: by name, tensors -> a tuple of tensors, and what its inputs are.
+        outputs: names of what all of them give.
+        captured: variables and tokenizers that they use.
         path: the folder to write.
     """
 
-    @tf.function(input_signature=signature)
-    def serve(*inputs):
-        return dict(zip(outputs, function(*inputs), strict=True))
+    def named(function, signature):
+        def serve(*inputs):
+            return dict(zip(outputs, function(*inputs), strict=True))
 
+        return tf.function(serve, input_signature=signature)
+
+    once = {given: named(*given) for given in signatures.values()}  # two names, one graph
+    made = {name: once[given] for name, given in signatures.items()}
     with tf.device("CPU"):
-        module = _Served(serve, *captured)
-        tf.saved_model.save(module, str(path), signatures={"serving_default": serve})
-    if _uses_text(serve.get_concrete_function()):
+        module = _Served(made, *captured)
+        tf.saved_model.save(module, str(path), signatures=made)
+    if any(_uses_text(serve.get_concrete_function()) for serve in made.values()):
         (path / NEEDS_TEXT).parent.mkdir(exist_ok=True)
         (path / NEEDS_TEXT).touch()
 

@@ -8,6 +8,7 @@ import tensorflow as tf
 from kerasrnn.beam import BeamRules
 from kerasrnn.export.onnx_file import joined
 from kerasrnn.export.onnx_text import labels_graph, target_graph, tokenizer_graph
+from kerasrnn.export.runner import decoded
 from kerasrnn.text import RESERVED
 
 
@@ -30,6 +31,10 @@ class Served:
         self.model, self.max_length = model, max_length
         self.rules = rules or BeamRules(banned=model.never)
         self.tokenizers = list(model.tokenizers)
+
+    @property
+    def signatures(self) -> dict:
+        return {"serving_default": (self.serve, self.signature)}
 
     def core(self, ids):
         """Ids in, ids out: what ONNX takes from TensorFlow's graph."""
@@ -66,9 +71,4 @@ class Served:
         """What the Keras model itself says to a case."""
         sources = case["source"].tolist()
         found = self.model.translations(sources, rules=self.rules, max_length=self.max_length)
-        found = found._asdict()
-        return {n: _decoded(v) if v.dtype == object else v for n, v in found.items()}
-
-
-def _decoded(values: np.ndarray) -> np.ndarray:
-    return np.array([v.decode() for v in values.ravel()], object).reshape(values.shape)
+        return {name: decoded(value) for name, value in found._asdict().items()}

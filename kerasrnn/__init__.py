@@ -4,6 +4,7 @@ from kerasrnn.lazy import loader
 
 _PLACES = {
     "Bidirectional": "kerasrnn.layers",
+    "Captioner": "kerasrnn.models.captioner",
     "CharTokenizer": "kerasrnn.text",
     "Ensemble": "kerasrnn.models.ensemble",
     "InputError": "kerasrnn.errors",

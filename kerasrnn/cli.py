@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
@@ -10,13 +9,12 @@ import signal
 import sys
 import tempfile
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 
+from kerasrnn.arguments import EVALUATED, make_parser
 from kerasrnn.errors import InputError
 from kerasrnn.export.verify import VerificationError
 
-LEVELS = ("char", "word", "subword")
 FAILED = 1  # the disk, or an export that does not do what the model does
 STOPPED = 130  # the shell's code for Ctrl-C
 TERMINATED = 143  # and for SIGTERM, outside training
@@ -62,6 +60,17 @@ def _train_translator(args) -> int | None:
     options = {name: getattr(args, name) for name in (*names, "valid_source", "valid_target")}
     faults = "drop" if args.drop_faulty else "refuse"
     job = task.Job(settings=_settings(args, task), faults=faults, **options)
+    return _train(args, task, job)
+
+
+def _train_captioner(args) -> int | None:
+    load_tensorflow()
+    from kerasrnn.tasks import captioning as task
+
+    names = ("images", "captions", "valid_captions", "cache", "strict")
+    options = {name: getattr(args, name) for name in (*names, "level", "seed", "out", "overwrite")}
+    weights = None if args.cnn_weights == "none" else args.cnn_weights
+    job = task.Job(settings=_settings(args, task), cnn_weights=weights, **options)
     return _train(args, task, job)
 
 
@@ -135,6 +144,34 @@ def _translate(args) -> None:
             task.plot(row, _numbered(Path(args.attention), number))
 
 
+def _caption(args) -> int | None:
+    from kerasrnn.tasks import caption as task
+
+    if Path(args.model).is_dir():
+        load_tensorflow()
+    refused = []
+
+    def refuse(error):
+        if args.strict:
+            raise error
+        refused.append(error)
+        say(f"kerasrnn: {error}")
+
+    with contextlib.redirect_stdout(sys.stderr):
+        caption = task.open_captioner(args.model, args.beam, args.n_best, args.max_length)
+    found = task.caption_files(caption, task.images_of(args.images), refuse)
+    number = 0
+    for number, (path, image, row) in enumerate(found, 1):
+        texts = row.texts[0] if args.n_best is None else row.texts
+        data = {"image": str(path), "text": texts, "score": row.scores}
+        _print(args, data, "\t".join([str(path), *row.texts]))
+        if args.attention:
+            task.plot(image, row, _numbered(Path(args.attention), number))
+    if refused:
+        say(f"kerasrnn: {len(refused)} of {len(refused) + number} images left out")
+    return None if number else 2
+
+
 def _numbered(path: Path, number: int) -> Path:
     """PLOT.png for the first, PLOT-2.png for the second …"""
     return path if number == 1 else path.with_stem(f"{path.stem}-{number}")
@@ -145,7 +182,8 @@ def _evaluate(args) -> None:
     from kerasrnn.tasks.evaluation import evaluate
 
     with contextlib.redirect_stdout(sys.stderr):
-        values = evaluate(args.run, text=args.text, source=args.source, target=args.target)
+        files = {name: getattr(args, name) for name in ("text", *EVALUATED)}
+        values = evaluate(args.run, say, drawn=args.drawn, **files)
     _print(args, values, _figures(values))
 
 
@@ -170,104 +208,17 @@ def _demo(args) -> None:
     print("\n".join(lines))
 
 
-def _generation_options(parser) -> None:
-    parser.add_argument("--prompt", action="append", help="text to go on with; may be given again")
-    parser.add_argument("--length", type=int, default=200, help="most tokens to add (200)")
-    parser.add_argument(
-        "--temperature", type=float, default=1.0, help="0 takes the likeliest (1.0)"
-    )
-    parser.add_argument(
-        "--top-k", type=int, default=0, help="draw from the k likeliest; 0: all (0)"
-    )
-    parser.add_argument(
-        "--top-p", type=float, default=1.0, help="draw from the likeliest share (1.0)"
-    )
-    parser.add_argument("--seed", type=int, help="the same seed gives the same text")
-
-
-def _command(parent, name, run, text, machine=True):
-    """A subcommand that `run` carries out."""
-    made = parent.add_parser(name, help=text, description=text)
-    made.set_defaults(function=run)
-    if machine:
-        made.add_argument("--json", action="store_true", help="print JSON")
-    return made
-
-
-def _train_parsers(commands) -> None:
-    train = commands.add_parser("train", help="train a model")
-    tasks = train.add_subparsers(dest="task", required=True, metavar="TASK")
-    lm = _command(tasks, "lm", _train_lm, "a language model from text files")
-    lm.add_argument("--text", nargs="+", required=True, metavar="FILE", help="plain or gzip UTF-8")
-    _training_options(lm, "char", "tiny, small or shakespeare (small)")
-    translator = _command(
-        tasks, "translator", _train_translator, "a translator from aligned text files"
-    )
-    for side, required in (("source", True), ("target", False)):
-        text = "a line for each sentence" if required else "without it --source is a TSV file"
-        translator.add_argument(f"--{side}", required=required, metavar="FILE", help=text)
-        translator.add_argument(f"--valid-{side}", metavar="FILE", help="default: some held out")
-    translator.add_argument(
-        "--drop-faulty", action="store_true", help="drop and count lines that cannot be used"
-    )
-    _training_options(translator, "subword", "tiny, small or multi30k (small)")
-
-
-def _training_options(parser, level: str, presets: str) -> None:
-    parser.add_argument("--out", required=True, metavar="RUN", help="the run folder")
-    parser.add_argument("--level", choices=LEVELS, default=level, help=f"what a token is ({level})")
-    parser.add_argument("--preset", default="small", help=presets)
-    parser.add_argument("--epochs", type=int)
-    parser.add_argument("--batch-size", type=int)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--set", nargs="+", action="append", default=[], metavar="NAME=VALUE")
-    parser.add_argument("--overwrite", action="store_true", help="begin anew where a run stands")
-
-
-def _search_options(parser, beam_help: str) -> None:
-    parser.add_argument("--beam", type=int, metavar="K", help=beam_help)
-    parser.add_argument("--n-best", type=int, metavar="N", help="translations of each sentence (1)")
-    parser.add_argument("--max-length", type=int, metavar="T", help="most tokens written")
-
-
-def make_parser() -> argparse.ArgumentParser:
-    """The parser of every command."""
-    parser = argparse.ArgumentParser(prog="kerasrnn", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    demo = _command(
-        commands, "demo", _demo, "train, export and run on built-in data", machine=False
-    )
-    parser.add_argument("--version", action="version", version=f"kerasrnn {version('kerasrnn')}")
-    demo.add_argument("--out", default="demo", help="folder to write (demo)")
-    demo.add_argument("--overwrite", action="store_true", help="replace an earlier demo")
-
-    _train_parsers(commands)
-
-    generate = _command(commands, "generate", _generate, "go on with a text")
-    generate.add_argument("model", metavar="RUN|FILE.onnx|SAVED_MODEL")
-    _generation_options(generate)
-
-    translate = _command(commands, "translate", _translate, "translate line by line")
-    translate.add_argument("model", metavar="RUN|FILE.onnx|SAVED_MODEL")
-    translate.add_argument("file", nargs="?", metavar="FILE", help="plain or gzip; default: stdin")
-    _search_options(translate, "width of the search (as trained)")
-    translate.add_argument("--attention", metavar="PLOT.png", help="draw where each line looked")
-
-    evaluate = _command(commands, "evaluate", _evaluate, "measure a run's model")
-    evaluate.add_argument("run", metavar="RUN")
-    evaluate.add_argument("--text", nargs="+", metavar="FILE", help="default: what it validated on")
-    for side in ("source", "target"):
-        evaluate.add_argument(f"--{side}", metavar="FILE", help="of a translator, likewise")
-
-    export = _command(commands, "export", _export, "write ONNX and SavedModel, checked")
-    export.add_argument("run", metavar="RUN")
-    export.add_argument("--format", choices=("onnx", "saved_model", "all"), default="all")
-    _search_options(export, "of a translator: width of the search (as trained)")
-    export.add_argument(
-        "--out", required=True, metavar="DIR", help="a folder that does not exist yet"
-    )
-    return parser
+COMMANDS = {
+    "demo": _demo,
+    "train lm": _train_lm,
+    "train translator": _train_translator,
+    "train captioner": _train_captioner,
+    "generate": _generate,
+    "translate": _translate,
+    "caption": _caption,
+    "evaluate": _evaluate,
+    "export": _export,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -277,7 +228,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # An exit, not a death: what stands half-made beside a folder is cleared away.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     try:
-        return args.function(args) or 0
+        name = f"train {args.task}" if args.command == "train" else args.command
+        return COMMANDS[name](args) or 0
     except InputError as error:
         say(f"kerasrnn: {error}")
         return 2

@@ -282,28 +282,3 @@ def ensemble(steps: Sequence[Step]) -> Step:
 def most_attended(attention) -> tf.Tensor:
     """Attention float32 [..., T, S] -> the source position of the most, int32 [..., T]."""
     return tf.argmax(attention, axis=-1, output_type=tf.int32)
-
-
-def replace_unknown(pieces, unknown, words, attention) -> tf.Tensor:
-    """Put the most attended source word where a target piece is unknown (Jean et al. 2015).
-
-    In ONNX, where strings cannot be converted from TensorFlow, convert `most_attended` with the
-    rest and write by hand what is left: `Gather` the flattened words at position + S · row, and
-    `Where(unknown, gathered, pieces)`; both take strings.
-
-    Args:
-        pieces: string [B, T], or [B, N, T] of a beam search.
-        unknown: bool, shape of `pieces`.
-        words: string [B, S], of the source.
-        attention: float32, shape of `pieces` and S.
-
-    Returns:
-        string, shape of `pieces`.
-
-    >>> words, attention = tf.constant([["der", "Hund"]]), tf.constant([[[0.9, 0.1], [0.2, 0.8]]])
-    >>> pieces = tf.constant([["the", "<unk>"]])
-    >>> replace_unknown(pieces, pieces == "<unk>", words, attention).numpy()[0].tolist()
-    [b'the', b'Hund']
-    """
-    copied = tf.gather(words, most_attended(attention), batch_dims=1)
-    return tf.where(unknown, copied, pieces)

@@ -54,6 +54,38 @@ def attention_map(weights, source: list[str], target: list[str], path: Path) -> 
     figure.savefig(path, dpi=120, format="png")
 
 
+def attention_over_image(image, words: list[str], attention, path: Path) -> None:
+    """Draw an image once for each word, bright where the attention was, the word above it.
+
+    Args:
+        image: uint8 [h, w, 3].
+        words: T of them.
+        attention: [T, G, G], rows from the top; zeros where there was none.
+        path: the PNG to write.
+    """
+    height, width = image.shape[:2]
+    panels = [(None, "image"), *zip(attention, words, strict=True)]
+    columns = min(len(panels), 5)
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(2.4 * columns, 0.35 + 2.35 * rows * height / width), layout="tight")
+    for place, (weights, word) in enumerate(panels):
+        axes = figure.add_subplot(rows, columns, place + 1)
+        shown = {"extent": (0, width, height, 0)}
+        if weights is None:
+            axes.imshow(image, **shown)
+        else:
+            axes.imshow(image @ GREY, cmap="gray", vmin=0, vmax=255, **shown)
+            most = max(float(weights.max()), 1e-9)
+            options = {"cmap": "inferno", "alpha": 0.6, "vmin": 0.0, "vmax": most}
+            axes.imshow(weights, interpolation="bicubic", **options, **shown)
+        axes.set_title(_visible(word), fontsize=11)
+        axes.set_axis_off()
+    figure.savefig(path, dpi=120, format="png")
+
+
+GREY = (0.299, 0.587, 0.114)  # the share of red, green and blue in brightness (ITU-R BT.601)
+
+
 def _visible(token: str) -> str:
     """White space as a mark that can be seen, and no mathematics where a dollar stands."""
     token = token.replace(" ", "␣").replace("\n", "↵").replace("\t", "⇥")

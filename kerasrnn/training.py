@@ -28,7 +28,7 @@ CLIPPING = {
     "none": None,
 }
 SCHEDULES = ("constant", "cosine")
-HIGHER_IS_BETTER = ("val_bleu", "val_chrf", "val_exact")
+HIGHER_IS_BETTER = ("val_bleu", "val_bleu_4", "val_chrf", "val_exact")
 
 
 def make_optimizer(
@@ -126,12 +126,7 @@ class TokenCrossEntropy(keras.losses.Loss):
         if sample_weight is not None:
             weight = tf.cast(sample_weight, tf.float32)
             real *= weight[:, tf.newaxis] if weight.shape.rank == 1 else weight
-        count = tf.reduce_sum(real)
-        replica = tf.distribute.get_replica_context()
-        if replica is not None and replica.num_replicas_in_sync > 1:
-            count = replica.all_reduce(tf.distribute.ReduceOp.SUM, count)
-        loss = tf.reduce_sum(real * self.call(y_true, y_pred))
-        return tf.math.divide_no_nan(loss, tf.stop_gradient(count))
+        return per_token(tf.reduce_sum(real * self.call(y_true, y_pred)), real)
 
     def call(self, y_true, y_pred):
         """Of each token, [B, T]."""
@@ -139,6 +134,16 @@ class TokenCrossEntropy(keras.losses.Loss):
 
     def get_config(self):
         return {"label_smoothing": self.label_smoothing, "name": self.name}
+
+
+def per_token(total, real):
+    """This replica's part of a loss: `total`, its sum over the batch, divided by the number of
+    real tokens of all replicas; `real` float32 [B, T] holds the weight of each token here."""
+    count = tf.reduce_sum(real)
+    replica = tf.distribute.get_replica_context()
+    if replica is not None and replica.num_replicas_in_sync > 1:
+        count = replica.all_reduce(tf.distribute.ReduceOp.SUM, count)
+    return tf.math.divide_no_nan(total, tf.stop_gradient(count))
 
 
 class StopOnNaN(keras.callbacks.Callback):

@@ -14,9 +14,7 @@ from kerasrnn.beam import BeamRules, beam_search
 from kerasrnn.decoding import Decoded, most_attended
 from kerasrnn.errors import InputError
 from kerasrnn.text import END, ENDED, PAD, START, UNKNOWN
-
-# model -> {(rules, max_length): its compiled `translate_graph`}
-_COMPILED: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+from kerasrnn.writing import compiled_for
 
 
 class Translations(NamedTuple):
@@ -143,13 +141,13 @@ class Translates:
 
     def graph_for(self, rules: BeamRules, max_length: int):
         """`translate_graph` for these rules as a tf.function, made once."""
-        functions = _COMPILED.setdefault(self, {})
-        if (rules, max_length) not in functions:
-            model = weakref.ref(self)
+        model = weakref.ref(self)
 
+        def make():
             @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
             def translate(source):
                 return model().translate_graph(source, rules, max_length)
 
-            functions[rules, max_length] = translate
-        return functions[rules, max_length]
+            return translate
+
+        return compiled_for(self, (rules, max_length), make)

@@ -9,8 +9,9 @@ the same padded length are together, and B follows from it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -67,6 +68,15 @@ def started(ids: np.ndarray) -> np.ndarray:
     [2, 4, 5, 6, 7, 8]
     """
     return np.append(START, ids)
+
+
+def taught(targets: Sequence[np.ndarray], count: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Targets -> what a model reads and what it is to say, both int32 [count, length].
+
+    >>> [ids.tolist() for ids in taught([[4, 5, 6], [7, 8]], 2, 4)]
+    [[[2, 4, 5, 6], [2, 7, 8, 0]], [[4, 5, 6, 3], [7, 8, 3, 0]]]
+    """
+    return pad([*map(started, targets)], count, length), pad([*map(ended, targets)], count, length)
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,7 +163,7 @@ def _in_order(lengths: np.ndarray, capacity) -> list[np.ndarray]:
 
 
 def plan(
-    pairs: Pairs,
+    pairs,
     *,
     batch_size: int,
     by: str = "sentences",
@@ -164,7 +174,7 @@ def plan(
     """Which pairs make which batch of an epoch: every pair is in exactly one.
 
     Args:
-        pairs: of them only the lengths are looked at.
+        pairs: of them only `source_lengths` and `target_lengths` are looked at.
         batch_size: sentences, or tokens of the longer side, padding included, of a batch at
             most. A sentence that has more tokens by itself is alone in its batch.
         by: "sentences" or "tokens".
@@ -198,11 +208,64 @@ def plan(
     )
 
 
-def _part(indices: np.ndarray, shard: tuple[int, int]) -> tuple[np.ndarray, int]:
-    """A worker's pairs of a global batch, and its rows, which are as many for every worker."""
-    index, count = shard
-    rows = -(-len(indices) // count)
-    return indices[index * rows : (index + 1) * rows], rows
+class Part(NamedTuple):
+    """What one worker makes of a batch.
+
+    Attributes:
+        indices: its examples, int64.
+        rows: of its padded batch; as many for every worker.
+        lengths: S and T.
+        place: the epoch, the batch, and which row of the global batch is the worker's first.
+    """
+
+    indices: np.ndarray
+    rows: int
+    lengths: tuple[int, int]
+    place: tuple[int, int, int]
+
+    @classmethod
+    def of(cls, epoch: Plan, number: int, batch: int, shard: tuple[int, int]) -> Part:
+        """The part of worker `shard` in one batch of epoch `number`."""
+        indices, (index, count) = epoch.indices(batch), shard
+        rows = -(-len(indices) // count)
+        mine = indices[index * rows : (index + 1) * rows]
+        return cls(mine, rows, tuple(epoch.lengths[batch].tolist()), (number, batch, index * rows))
+
+
+def planned(
+    examples,
+    make: Callable[[Part], tuple],
+    signature,
+    *,
+    position: Position | None = None,
+    shard: tuple[int, int] = (0, 1),
+    **options,
+) -> tf.data.Dataset:
+    """What `make` makes of this worker's part of each batch, in the order of the plan.
+
+    Args:
+        examples: N of them, with `source_lengths` and `target_lengths`.
+        make: a `Part` -> a batch as `signature` (tensor specs) says.
+        position, shard: as in `batches`.
+        options: of `plan`.
+
+    >>> pairs = Pairs(None, "uint8", np.array([3, 9, 4, 3, 9]), np.array([5, 8, 4, 6, 9]))
+    >>> dataset = planned(pairs, lambda p: p.indices, tf.TensorSpec([None], tf.int64), batch_size=2)
+    >>> [indices.numpy().tolist() for indices in dataset]
+    [[0, 1], [2, 3], [4]]
+    """
+    if not 0 <= shard[0] < shard[1]:
+        raise InputError("shard", "(index, count), the index below the count", shard, "change it")
+    position = position or Position()
+    remaining = range(len(plan(examples, **options)))[position.batch :]
+
+    def generate():
+        number = position.epoch
+        epoch = plan(examples, epoch=number, **options)
+        for batch in remaining:
+            yield make(Part.of(epoch, number, batch, shard))
+
+    return generated(generate, len(remaining), signature)
 
 
 def batches(
@@ -231,22 +294,15 @@ def batches(
     Raises:
         InputError: when an argument cannot be used.
     """
-    if not 0 <= shard[0] < shard[1]:
-        raise InputError("shard", "(index, count), the index below the count", shard, "change it")
-    position = position or Position()
+
+    def make(part: Part):
+        sources, targets = pairs.read(part.indices)
+        source_length, target_length = part.lengths
+        source = pad([*map(ended, sources)], part.rows, source_length)
+        target_in, target_out = taught(targets, part.rows, target_length)
+        return (source, target_in), target_out
+
     options = {"batch_size": batch_size, "by": by, "seed": seed, "multiple": multiple}
-    remaining = range(len(plan(pairs, **options)))[position.batch :]
-
-    def generate():
-        epoch = plan(pairs, epoch=position.epoch, **options)
-        for batch in remaining:
-            mine, rows = _part(epoch.indices(batch), shard)
-            sources, targets = pairs.read(mine)
-            source_length, target_length = epoch.lengths[batch].tolist()
-            source = pad([*map(ended, sources)], rows, source_length)
-            target_in = pad([*map(started, targets)], rows, target_length)
-            target_out = pad([*map(ended, targets)], rows, target_length)
-            yield (source, target_in), target_out
-
     ids = tf.TensorSpec([None, None], tf.int32)
-    return generated(generate, len(remaining), ((ids, ids), ids))
+    signature = ((ids, ids), ids)
+    return planned(pairs, make, signature, position=position, shard=shard, **options)

@@ -22,6 +22,15 @@ class Position:
     batch: int = 0
 
 
+def is_held_out(number: int, held: int, total: int) -> bool:
+    """Whether example `number` of `total` is one of the `held`, which are spread evenly.
+
+    >>> [number for number in range(5) if is_held_out(number, 2, 5)]
+    [2, 4]
+    """
+    return held * (number + 1) // total > held * number // total
+
+
 def generated(generator: Callable, batches: int, signature) -> tf.data.Dataset:
     """What `generator()` yields, `batches` times, each as `signature` (tensor specs) says.
 

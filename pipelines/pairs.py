@@ -10,7 +10,7 @@ import functools
 import itertools
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,28 +18,21 @@ import tensorflow as tf
 
 from kerasrnn.errors import InputError
 from kerasrnn.files import replacing
-from kerasrnn.pipelines.reading import LONGEST, lines
+from kerasrnn.pipelines.reading import LINE_FAULTS, LONG, LONGEST, lines, text_of
+from kerasrnn.pipelines.reports import Tally
 from kerasrnn.text import UNKNOWN, Tokenizer
 
 LINES = 2048  # pairs tokenized at once
-EMPTY, BROKEN = "empty", "not UTF-8"
-COLUMNS, LONG = "not two columns", f"over {LONGEST >> 10} KiB"
-FAULTS = {  # what a line must be, for each thing that can be wrong with it
-    EMPTY: "text in every line",
-    BROKEN: "UTF-8",
-    COLUMNS: "two columns, a tab between them, in every line",
-    LONG: f"lines of at most {LONGEST >> 10} KiB",
-}
+COLUMNS = "not two columns"
+FAULTS = {**LINE_FAULTS, COLUMNS: "two columns, a tab between them, in every line"}
 
 
 @dataclass
-class PairReport:
+class PairReport(Tally):
     """What became of the pairs, for people.
 
     Attributes:
-        kept: pairs that can be used.
-        dropped: how many pairs were dropped, by reason.
-        places: "file:line" of the first of them, at most five a reason.
+        kept, dropped, places: as in `Tally`.
         source_tokens, target_tokens: ids of the pairs kept, without start and end.
         source_unknown, target_unknown: how many of these are unknown.
 
@@ -49,30 +42,17 @@ class PairReport:
     5 pairs; 1 dropped: 1 empty (a.de:17)
     """
 
-    kept: int = 0
-    dropped: dict[str, int] = field(default_factory=dict)
-    places: dict[str, list[str]] = field(default_factory=dict)
     source_tokens: int = 0
     target_tokens: int = 0
     source_unknown: int = 0
     target_unknown: int = 0
-
-    def drop(self, reason: str, place: str) -> None:
-        """Count one pair that was dropped."""
-        self.dropped[reason] = self.dropped.get(reason, 0) + 1
-        places = self.places.setdefault(reason, [])
-        if len(places) < 5:
-            places.append(place)
 
     def __str__(self) -> str:
         text = f"{self.kept:,} pairs"
         for side in ("source", "target"):
             tokens, unknown = getattr(self, f"{side}_tokens"), getattr(self, f"{side}_unknown")
             text += f", {tokens:,} {side} tokens ({unknown:,} unknown)" if tokens else ""
-        if not self.dropped:
-            return text
-        reasons = (f"{n:,} {r} ({', '.join(self.places[r])})" for r, n in self.dropped.items())
-        return f"{text}; {sum(self.dropped.values()):,} dropped: {', '.join(reasons)}"
+        return text + self.losses()
 
 
 @dataclass(frozen=True)
@@ -137,22 +117,11 @@ def _columns(path: Path) -> Iterator[list[bytes]]:
         yield line.split(b"\t") if len(line) <= LONGEST else [line]
 
 
-def _text(cell: bytes) -> tuple[str, str]:
-    """(text, what is wrong with it: a key of `FAULTS` or "")."""
-    if len(cell) > LONGEST:
-        return "", LONG
-    try:
-        text = cell.decode()
-    except UnicodeDecodeError:
-        return "", BROKEN
-    return text, "" if text.strip() else EMPTY
-
-
 def _texts(cells: list[bytes]) -> tuple[list[str], str, int]:
     """(both texts, what is wrong: a key of `FAULTS` or "", on which side: 0 or 1)."""
     if len(cells) != 2 and b"".join(cells).strip():
         return [], (LONG if len(cells[0]) > LONGEST else COLUMNS), 0
-    texts, faults = zip(*map(_text, cells), strict=True)
+    texts, faults = zip(*map(text_of, cells), strict=True)
     side = next((side for side, fault in enumerate(faults) if fault), 0)
     return list(texts), faults[side], side
 

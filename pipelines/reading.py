@@ -13,6 +13,12 @@ from kerasrnn.errors import InputError
 
 CHUNK = 1 << 20  # bytes read at once
 LONGEST = 1 << 16  # bytes of a line that is sure to be whole
+EMPTY, BROKEN, LONG = "empty", "not UTF-8", f"over {LONGEST >> 10} KiB"
+LINE_FAULTS = {  # what a line must be, for each thing that can be wrong with it
+    EMPTY: "text in every line",
+    BROKEN: "UTF-8",
+    LONG: f"lines of at most {LONGEST >> 10} KiB",
+}
 
 
 def blocks(path: str | Path, argument: str = "text", size: int = CHUNK) -> Iterator[bytes]:
@@ -66,6 +72,21 @@ def lines(path: str | Path, argument: str = "text") -> Iterator[bytes]:
         rest = rest[: LONGEST + len(codecs.BOM_UTF8) + 1]
     if rest:
         yield rest.removeprefix(mark)
+
+
+def text_of(line: bytes) -> tuple[str, str]:
+    r"""(text, what is wrong with it: a key of `LINE_FAULTS` or "").
+
+    >>> [text_of(line) for line in (b"1 2", b" ", b"\xff", b"4" * 70_000, "é".encode())]
+    [('1 2', ''), (' ', 'empty'), ('', 'not UTF-8'), ('', 'over 64 KiB'), ('é', '')]
+    """
+    if len(line) > LONGEST:
+        return "", LONG
+    try:
+        text = line.decode()
+    except UnicodeDecodeError:
+        return "", BROKEN
+    return text, "" if text.strip() else EMPTY
 
 
 def fingerprint(paths: Iterable[str | Path], argument: str = "text") -> str:

@@ -3,10 +3,12 @@
 A part that is registered with Keras and missing here fails `test_contracts.py`.
 """
 
-from kerasrnn import attention, cells
+from kerasrnn import attention, attention_cells, cells
 from kerasrnn.layers import Bidirectional, Recurrent, encoders
 from kerasrnn.layers.decoder import Decoder
+from kerasrnn.layers.images import Coordinates, ImageEncoder
 from kerasrnn.metrics import BitsPerCharacter, Nats, Perplexity
+from kerasrnn.models.captioner import Captioner
 from kerasrnn.models.language_model import LanguageModel, OneHot
 from kerasrnn.models.translator import Translator
 from kerasrnn.text import CharTokenizer, SentencePieceTokenizer, WordTokenizer
@@ -54,12 +56,16 @@ ATTENTIONS = {
     "Additive": lambda: attention.Additive(5),
     "Bilinear": lambda: attention.Bilinear(),
     "Dot": lambda: attention.Dot(),
+    "GatedAttention": lambda: attention.GatedAttention(attention.Additive(5)),
     "ScaledDot": lambda: attention.ScaledDot(),
 }
 # of a memory whose values have D features; `test_attention_cells.py` runs them
 ATTENTION_CELLS = {
-    "BahdanauCell": lambda: attention.BahdanauCell(cells.GRU(H), attention.Additive(5), D),
-    "LuongCell": lambda: attention.LuongCell(
+    "BahdanauCell": lambda: attention_cells.BahdanauCell(cells.GRU(H), attention.Additive(5), D),
+    "HardCell": lambda: attention_cells.HardCell(
+        cells.LSTM(H), attention.GatedAttention(attention.Additive(5)), D, seed=5
+    ),
+    "LuongCell": lambda: attention_cells.LuongCell(
         cells.LSTM(H), attention.Bilinear(), D, input_feeding=False
     ),
 }
@@ -103,13 +109,25 @@ def make_translator(tokenizer=None, **options) -> Translator:
     return Translator(tokenizer, tokenizer, encoder, decoder, **options)
 
 
+def make_captioner(**options) -> Captioner:
+    """A small captioner."""
+    tokenizer = WordTokenizer.from_texts(SENTENCES)
+    decoder = Decoder(tokenizer.size, embedding=5, units=6, conditioning="hard", readout="deep")
+    return Captioner(tokenizer, ImageEncoder(size=16), decoder, **options)
+
+
 MODELS = {
+    "Captioner": lambda: make_captioner(balance=0.5, reward=0.2, curiosity=0.3),
     "LanguageModel": lambda: LanguageModel(
         WordTokenizer.from_texts(SENTENCES), cell="gru", units=6, layers=2, embedding=5, dropout=0.1
     ),
     "Translator": lambda: make_translator(shared_embedding=True, sampling=0.2, seed=3),
 }
-OTHERS = {"OneHot": lambda: OneHot(7)}
+OTHERS = {
+    "Coordinates": lambda: Coordinates(),
+    "ImageEncoder": lambda: ImageEncoder(size=32, trained=1),
+    "OneHot": lambda: OneHot(7),
+}
 CATALOG = {
     **CELLS,
     **LAYERS,

@@ -9,13 +9,12 @@ from keras import ops
 from kerasrnn.attention import (
     ATTENTIONS,
     Additive,
-    BahdanauCell,
     Bilinear,
     Dot,
-    LuongCell,
     ScaledDot,
     masked_softmax,
 )
+from kerasrnn.attention_cells import BahdanauCell, LuongCell
 from kerasrnn.cells import GRU, Cell
 from kerasrnn.layers import Recurrent
 from tests import attention_reference as reference

@@ -261,6 +261,10 @@ def test_demo(tmp_path):
     done = run("demo", "--out", tmp_path / "demo")
     assert re.search(r"language model: 1\.\d+ nats per character", done.stdout)
     assert "The import statement" in done.stdout
+    right = {name: float(share) for name, share in re.findall(r"(\w+): ([\d.]+)% of", done.stdout)}
+    assert right["dates"] >= 95 and right["scenes"] >= 90
+    for picture in ("attention.png", "scene.png"):
+        assert (tmp_path / "demo" / picture).stat().st_size > 10_000
     line = run("demo", "--out", tmp_path / "demo", code=2).stderr.splitlines()[-1]
     assert "a folder that does not exist yet" in line
     assert Path(tmp_path / "demo" / "lm-export" / "model.onnx").exists()

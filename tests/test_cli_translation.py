@@ -222,7 +222,7 @@ def test_settings_that_are_none(dates, tmp_path, capsys):
         return refused(capsys, *command)
 
     assert re.fullmatch(
-        r"kerasrnn: --set: expected name=value with a name of vocabulary, joint, encoder, .*, "
+        r"kerasrnn: --set: expected name=value with a name of vocabulary, batch_size, epochs, .*, "
         r"got window=3; correct it",
         train("--set", "window=3"),
     )
@@ -264,7 +264,8 @@ def test_files_that_do_not_match(dates, tmp_path, capsys):
 def test_commands_for_the_other_task(folder, capsys):
     run = folder / "run"
     assert refused(capsys, "evaluate", run, "--text", "a.txt") == (
-        "kerasrnn: --text: expected --source and --target for a translator, got a.txt; give them"
+        "kerasrnn: --text: expected --source and --target for a translator, got a.txt; "
+        "give --source and --target"
     )
     for model in (run, folder / "export" / "model.onnx"):
         line = refused(capsys, "generate", model)

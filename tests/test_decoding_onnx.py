@@ -1,12 +1,11 @@
 """Sampling, greedy, ensembles and unknown words: traced, and the same ids in ONNX Runtime."""
 
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
 import tensorflow as tf
 
-from kerasrnn.decoding import PAD, ensemble, greedy, most_attended, replace_unknown, sample
+from kerasrnn.decoding import PAD, ensemble, greedy, most_attended, sample
 from kerasrnn.export.onnx_file import convert
 from tests.beam_reference import Automaton
 from tests.spelling import noisy, spell, words
@@ -127,37 +126,3 @@ def test_greedy_and_ensembles_in_a_saved_model_and_in_onnx(tmp_path):
         for a, b, c in zip(wanted, served, found, strict=True):
             np.testing.assert_allclose(a, b, atol=1e-5)
             np.testing.assert_allclose(a, c, atol=1e-5)
-
-
-def test_unknown_words_in_onnx_as_the_docstring_says():
-    """Gather and Where on strings, as an export writes them by hand."""
-    attention = np.random.default_rng(4).random([2, 3, 4, 5]).astype("float32")
-    words = np.array([[f"{row}{i}" for i in range(5)] for row in "ab"])
-    pieces = np.array([[["x", "?", "?", "y"], ["?", "z", "?", "?"], ["w", "?", "w", "?"]]] * 2)
-    unknown = pieces == "?"
-    wanted = replace_unknown(pieces, unknown, words, tf.constant(attention)).numpy()
-    node, value = onnx.helper.make_node, onnx.helper.make_tensor_value_info
-    graph = onnx.helper.make_graph(
-        [
-            node("Gather", ["words", "place"], ["copied"]),
-            node("Where", ["unknown", "copied", "pieces"], ["text"]),
-        ],
-        "unknown",
-        [
-            value("words", onnx.TensorProto.STRING, [None]),
-            value("place", onnx.TensorProto.INT32, [None, None, None]),
-            value("unknown", onnx.TensorProto.BOOL, [None, None, None]),
-            value("pieces", onnx.TensorProto.STRING, [None, None, None]),
-        ],
-        [value("text", onnx.TensorProto.STRING, [None, None, None])],
-    )
-    opsets = [onnx.helper.make_opsetid("", 20)]
-    model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=9)
-    place = most_attended(attention).numpy() + 5 * np.arange(2, dtype="int32")[:, None, None]
-    inputs = {"words": words.ravel(), "place": place, "unknown": unknown, "pieces": pieces}
-    session = onnxruntime.InferenceSession(model.SerializeToString())
-    (found,) = session.run(
-        None, {k: v.astype(object) if v.dtype.kind == "U" else v for k, v in inputs.items()}
-    )
-    assert found.tolist() == [[[w.decode() for w in row] for row in s] for s in wanted.tolist()]
-    assert len(set(found.ravel())) > 8

@@ -11,7 +11,6 @@ from kerasrnn.decoding import (
     greedy,
     most_attended,
     repeated,
-    replace_unknown,
     sample,
 )
 from kerasrnn.errors import InputError
@@ -172,27 +171,6 @@ def test_ensembles_that_cannot_be_are_refused():
 
 
 # --- unknown words ---
-
-
-def test_unknown_words_are_those_most_attended():
-    words = tf.constant([["der", "Zug", "nach", "Ulm"], ["Anna", "lacht", "", ""]])
-    pieces = tf.constant([["the", "?", "to", "?"], ["?", "laughs", "", ""]])
-    attention = np.full([2, 4, 4], 0.1, np.float32)
-    for row, t, i in ((0, 0, 0), (0, 1, 1), (0, 2, 2), (0, 3, 3), (1, 0, 0), (1, 1, 1)):
-        attention[row, t, i] = 0.7
-    found = replace_unknown(pieces, pieces == "?", words, tf.constant(attention))
-    assert found.numpy().tolist() == [
-        [b"the", b"Zug", b"to", b"Ulm"],
-        [b"Anna", b"laughs", b"", b""],
-    ]
-    beams = replace_unknown(
-        tf.stack([pieces, pieces[:, ::-1]], 1),
-        tf.stack([pieces, pieces[:, ::-1]], 1) == "?",
-        words,
-        tf.stack([attention, attention[:, ::-1]], 1),
-    )
-    assert beams.numpy()[:, 0].tolist() == found.numpy().tolist()
-    assert beams.numpy()[:, 1].tolist() == found.numpy()[:, ::-1].tolist()
 
 
 def test_of_equal_attention_the_first_position_counts():

@@ -62,7 +62,10 @@ def awkward(kind: str, batches: int = 12) -> list[dict]:
     return [{"source": np.array(texts, object)} for texts in cases]
 
 
-@pytest.fixture(scope="module", params=KINDS)
+SOME = [pytest.param(kind, marks=[pytest.mark.slow] * (kind == "char")) for kind in KINDS]
+
+
+@pytest.fixture(scope="module", params=SOME)
 def exported(request, tmp_path_factory):
     """(kind, the model as served, its ONNX file, its SavedModel)."""
     kind, folder = request.param, tmp_path_factory.mktemp("translator")

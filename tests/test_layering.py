@@ -17,6 +17,7 @@ FORBIDDEN = {
     ],
     "kerasrnn/cells": ["tensorflow", "kerasrnn.recurrence", "kerasrnn.replay", "kerasrnn.layers"],
     "kerasrnn/attention.py": ["tensorflow", "kerasrnn.layers", "kerasrnn.models"],
+    "kerasrnn/attention_cells.py": ["tensorflow", "kerasrnn.layers", "kerasrnn.models"],
     "kerasrnn/recurrence.py": ["kerasrnn.layers", "kerasrnn.models"],
     "kerasrnn/replay.py": ["kerasrnn.layers", "kerasrnn.models"],
     "kerasrnn/layers": ["kerasrnn.models", "kerasrnn.decoding"],

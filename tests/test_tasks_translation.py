@@ -68,6 +68,7 @@ def history(run) -> list[dict]:
     return [{name: v for name, v in row.items() if name not in clock} for row in rows]
 
 
+@pytest.mark.slow
 def test_stopped_equals_never_stopped(dates, tmp_path, monkeypatch):
     whole, parts = (job(dates, tmp_path / name) for name in ("whole", "parts"))
     best = translation.train(whole, say, verbose=0)
@@ -134,7 +135,7 @@ def from_table(table, out, **settings) -> translation.Job:
 def test_what_is_held_out_is_spread_over_the_file(tmp_path, share):
     table, count = tmp_path / "numbers.tsv", 67
     table.write_text("".join(f"a{i}\tb{i}\n" for i in range(count)))
-    translation.hold_out(from_table(table, tmp_path / "run", valid_share=share), tmp_path)
+    translation.hold_out(from_table(table, tmp_path / "run", valid_share=share), tmp_path, say)
     places = {}
     for part in ("train", "valid"):
         sides = [(tmp_path / f"{part}.{side}").read_text().splitlines() for side in SIDES]
@@ -234,7 +235,8 @@ def test_files_of_other_tasks_are_refused(tmp_path):
         (
             "translator",
             {"text": ["a.txt"], "source": None, "target": None},
-            "--text: expected --source and --target for a translator, got a.txt; give them",
+            "--text: expected --source and --target for a translator, got a.txt; "
+            "give --source and --target",
         ),
         (
             "lm",

@@ -87,6 +87,11 @@ class Cell(keras.layers.Layer):
         parameters = list(inspect.signature(self.step).parameters.values())[3:]
         return [p.name for p in parameters if p.kind is not p.VAR_POSITIONAL]
 
+    def packed(self, constants):
+        """The constants, a tuple, as `step` takes them; a functional Keras model makes lists of
+        named tuples."""
+        return constants
+
     def initial_state(self, batch_size):
         """Zeros, in the structure of `state_size`, each [batch_size, size]."""
         return tree.map_structure(

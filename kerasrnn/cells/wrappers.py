@@ -36,6 +36,9 @@ class Wrapper(Cell):
     def constants_wanted(self):
         return self.cell.constants_wanted()
 
+    def packed(self, constants):
+        return self.cell.packed(constants)
+
     def project(self, x, training=None):
         return self.cell.project(x, training=training)
 

@@ -10,6 +10,7 @@ from kerasrnn.layers.encoders import (
     GNMTEncoder,
     StackedEncoder,
 )
+from kerasrnn.layers.images import ImageEncoder
 from kerasrnn.layers.recurrent import Recurrent
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Decoder",
     "Encoded",
     "GNMTEncoder",
+    "ImageEncoder",
     "Recurrent",
     "StackedEncoder",
     "adopt",

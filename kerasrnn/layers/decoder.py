@@ -5,10 +5,13 @@ B batch, T target time, S source time, E embedding, H units, C summary, D values
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import keras
 from keras import ops, tree
 
-from kerasrnn.attention import ATTENTIONS, BahdanauCell, LuongCell
+from kerasrnn.attention import ATTENTIONS, GatedAttention
+from kerasrnn.attention_cells import BahdanauCell, HardCell, LuongCell
 from kerasrnn.cells import CELLS
 from kerasrnn.cells.base import matmul
 from kerasrnn.layers.encoders import Encoded
@@ -18,11 +21,27 @@ from kerasrnn.steps import AutocastScope
 CONDITIONINGS = {
     "once": None,  # the initial state alone (Sutskever et al. 2014)
     "every_step": None,  # the summary is an input of every step (Cho et al. 2014)
+    "first_input": None,  # the summary is read like a word, before the first (Vinyals et al. 2014)
     "attention": lambda *made: BahdanauCell(*made),
     "luong": lambda *made: LuongCell(*made, input_feeding=False),
     "input_feeding": lambda *made: LuongCell(*made),
+    # Xu et al. 2015, soft and hard
+    "gated": lambda cell, attention, size: BahdanauCell(cell, GatedAttention(attention), size),
+    "hard": lambda cell, attention, size: HardCell(cell, GatedAttention(attention), size),
 }
-READOUTS = ("plain", "maxout", "tied", "maxout_tied")
+READOUTS = ("plain", "maxout", "deep", "tied", "maxout_tied")
+
+
+class Looked(NamedTuple):
+    """Where a decoder looked at every step.
+
+    Attributes:
+        weights: float32 [B, T, S].
+        place: float32 [B, T, S], the places drawn by hard attention, see `HardCell`; else None.
+    """
+
+    weights: object
+    place: object = None
 
 
 @keras.saving.register_keras_serializable(package="kerasrnn")
@@ -36,7 +55,8 @@ class Decoder(keras.layers.Layer):
 
     The readout: "plain" is a Dense of [h; context]; "maxout" the deep output of Bahdanau et al.
     2014, appendix A.2.2: t = maxout(U h + V E y + C c), logits = W t (with h(t) where the paper
-    has h(t-1)); "tied" and "maxout_tied" end in the transposed embedding (Press and Wolf 2017).
+    has h(t-1)); "deep" that of Xu et al. 2015, equation 7: logits = L_o tanh(E y + L_h h + L_c c);
+    "tied" and "maxout_tied" end in the transposed embedding (Press and Wolf 2017).
 
     Args:
         size: V.
@@ -103,7 +123,11 @@ class Decoder(keras.layers.Layer):
         for i, layer in enumerate(self.stack):
             width = H + self.context_size if i else o["embedding"] + every_step
             layer.build((None, None, width))
-        self._build_bridge(summary_size)
+        if o["conditioning"] == "first_input":
+            self.first = keras.layers.Dense(o["embedding"], name="first_input")
+            self.first.build((None, summary_size))
+        else:
+            self._build_bridge(summary_size)
         self._build_readout()
 
     def _build_bridge(self, summary_size):
@@ -117,11 +141,11 @@ class Decoder(keras.layers.Layer):
 
     def _build_readout(self):
         o, E = self.options, self.options["embedding"]
-        deep, tied = o["readout"].startswith("maxout"), o["readout"].endswith("tied")
+        maxout, tied = o["readout"].startswith("maxout"), o["readout"].endswith("tied")
         width = o["units"] + self.context_size
-        if deep or tied:
-            inputs = width + (E if deep else 0)
-            self.features = keras.layers.Dense(2 * E if deep else E, name="features")
+        if o["readout"] != "plain":
+            inputs = width + (E if maxout else 0)
+            self.features = keras.layers.Dense(2 * E if maxout else E, name="features")
             self.features.build((None, None, inputs))
             width = E
         # Logits stay float32 in mixed precision.
@@ -142,12 +166,19 @@ class Decoder(keras.layers.Layer):
             return self.stack[0].cell.attention.memory(encoded.values, encoded.mask)
 
     def start(self, encoded):
-        """The state before the first step, tanh(W summary), a list for each layer."""
+        """The state before the first step, a list for each layer: tanh(W summary), or what
+        reading the summary as first input leaves."""
+        if self.options["conditioning"] == "first_input":
+            with AutocastScope(self.compute_dtype):
+                x, batch = self.first(encoded.summary), ops.shape(encoded.summary)[0]
+                zeros = [layer.cell.get_initial_state(batch) for layer in self.stack]
+                return self._advanced(x, zeros, None, None)[1]
         found = iter([layer(encoded.summary) for layer in self.bridge])
         return [[next(found) for _ in tree.flatten(layer.cell.state_size)] for layer in self.stack]
 
-    def call(self, ids, encoded, training=None):
-        """ids int32 [B, T] (the target, moved right), `Encoded` -> logits float32 [B, T, V]."""
+    def call(self, ids, encoded, training=None, return_attention=False):
+        """ids int32 [B, T] (the target, moved right), `Encoded` -> logits float32 [B, T, V], and
+        with `return_attention` (logits, `Looked`)."""
         encoded = Encoded(*encoded)  # a functional model makes a list of it
         memory, states = self.memory(encoded), self.start(encoded)
         context = None
@@ -159,11 +190,22 @@ class Decoder(keras.layers.Layer):
             outputs = self.stack[i](x, None, states[i], constants, training=training)
             return outputs[0]
 
-        return self._through(self.embedding(ids), context, advance, training)[0]
+        embedded = self.dropout(self.embedding(ids), training=training)
+        h, context, looked = self._through(embedded, context, advance, training)
+        logits = self._logits(h, context, embedded, training)
+        return (logits, looked) if return_attention else logits
 
     def step(self, ids, state, memory):
         """ids int32 [B], state, memory -> (logits [B, V], state, weights [B, S] or None)."""
         context = memory if self.options["conditioning"] == "every_step" else None
+        with AutocastScope(self.compute_dtype):  # `call` does it for a layer, not for a step
+            embedded = self.embedding(ids)
+            (h, context, looked), after = self._advanced(embedded, state, memory, context)
+            logits = self._logits(h, context, embedded, False)
+        return logits, after, None if looked is None else looked.weights
+
+    def _advanced(self, embedded, state, memory, context):
+        """One step of every layer: what `_through` gives, and the states after it."""
         after = []
 
         def advance(i, x):
@@ -174,36 +216,38 @@ class Decoder(keras.layers.Layer):
             after.append(tree.flatten(new))
             return output
 
-        with AutocastScope(self.compute_dtype):  # `call` does it for a layer, not for a step
-            logits, weights = self._through(self.embedding(ids), context, advance, False)
-        return logits, after, weights if weights is None else ops.cast(weights, "float32")
+        return self._through(embedded, context, advance, False), after
 
     def _through(self, embedded, context, advance, training):
-        """Embedded ids [..., E] -> (logits [..., V], weights [..., S] or None).
+        """Embedded ids [..., E] -> (h [..., H] of the top, context [..., D] or None, `Looked` or
+        None).
 
         `advance(i, x)` runs layer i over x: its outputs.
         """
-        embedded, h, weights = self.dropout(embedded, training=training), None, None
+        h = looked = None
         for i in range(len(self.stack)):
             x = embedded if h is None else self.dropout(h, training=training)
             x = x if context is None else ops.concatenate([x, context], axis=-1)
             output = advance(i, x)
             if self.attends and i == 0:
-                output, context, weights = output
+                output, context, *looked = output
+                looked = Looked(*(ops.cast(weights, "float32") for weights in looked))
             h = output if h is None else h + output
-        return self._logits(h, context, embedded, training), weights
+        return h, context, looked
 
     def _logits(self, h, context, embedded, training):
-        deep, tied = (part in self.options["readout"] for part in ("maxout", "tied"))
+        """h [..., H], context [..., D] or None, embedded ids [..., E] -> logits [..., V]."""
+        readout = self.options["readout"]
         x = h if context is None else ops.concatenate([h, context], axis=-1)
-        if deep:
+        if readout.startswith("maxout"):
             t = self.features(ops.concatenate([x, embedded], axis=-1))
-            a, b = ops.split(t, 2, axis=-1)
-            x = ops.maximum(a, b)
-        elif tied:
+            x = ops.maximum(*ops.split(t, 2, axis=-1))
+        elif readout == "deep":
+            x = ops.tanh(self.features(x) + embedded)
+        elif readout == "tied":
             x = ops.tanh(self.features(x))
         x = self.dropout(x, training=training)
-        if not tied:
+        if not readout.endswith("tied"):
             return self.readout(x)
         table = ops.cast(self.embedding.embeddings, x.dtype)
         logits = ops.matmul(x, ops.transpose(table))

@@ -143,6 +143,7 @@ class Recurrent(keras.layers.Layer):
         """A list or tuple is one constant for each item, anything else is a single one."""
         constants = () if constants is None else constants
         constants = tuple(constants) if type(constants) in (list, tuple) else (constants,)
+        constants = self.cell.packed(constants)
         wanted = self.cell.constants_wanted()
         if len(constants) < len(wanted):
             raise ValueError(

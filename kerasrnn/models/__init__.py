@@ -1,7 +1,8 @@
-"""Models: text in, text out."""
+"""Models: text or images in, text out."""
 
+from kerasrnn.models.captioner import Captioner
 from kerasrnn.models.ensemble import Ensemble
 from kerasrnn.models.language_model import LanguageModel
 from kerasrnn.models.translator import Translator
 
-__all__ = ["Ensemble", "LanguageModel", "Translator"]
+__all__ = ["Captioner", "Ensemble", "LanguageModel", "Translator"]

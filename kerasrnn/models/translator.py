@@ -1,6 +1,6 @@
 """The translator: an encoder reads the source, a decoder writes the target (Bahdanau et al. 2014).
 
-B batch, S source time, T target time, V vocabulary, N best.
+B batch, S source time, T target time, V vocabulary.
 """
 
 from __future__ import annotations
@@ -9,18 +9,14 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from kerasrnn.decoding import repeated
 from kerasrnn.layers import Decoder
-from kerasrnn.metrics import Nats, Perplexity
 from kerasrnn.text import START, Tokenizer
-from kerasrnn.training import TokenCrossEntropy
 from kerasrnn.translating import Translates
-
-PARTS = ("source_tokenizer", "target_tokenizer", "encoder", "decoder")
+from kerasrnn.writing import Writer
 
 
 @keras.saving.register_keras_serializable(package="kerasrnn")
-class Translator(Translates, keras.Model):
+class Translator(Translates, Writer):
     """Text in one language in, text in another out.
 
     Called on (source int32 [B, S], target int32 [B, T]), the target moved right, it gives logits
@@ -35,6 +31,11 @@ class Translator(Translates, keras.Model):
             have written, while training (scheduled sampling, Bengio et al. 2015, in two passes
             as in Mihaylova and Martins 2019).
     """
+
+    # --- config ---
+
+    parts = ("source_tokenizer", "target_tokenizer", "encoder", "decoder")
+    options = ("shared_embedding", "sampling", "seed")
 
     # --- layers ---
 
@@ -61,17 +62,12 @@ class Translator(Translates, keras.Model):
     def tokenizers(self) -> tuple[Tokenizer, Tokenizer]:
         return self.source_tokenizer, self.target_tokenizer
 
-    @property
-    def attends(self) -> bool:
-        return self.decoder.attends
-
     def build(self, input_shape):
         if self.shared_embedding:
             self.decoder.embedding.build(input_shape)
             self.encoder.embedding = self.decoder.embedding
         self.encoder.build(input_shape)
-        values, summary = self.encoder.values_size, self.encoder.summary_size
-        self.decoder.build((None, None), ((None, None, values), (None, None), (None, summary)))
+        self.build_decoder()
         self.built = True
 
     # --- graph ---
@@ -91,42 +87,3 @@ class Translator(Translates, keras.Model):
         number = keras.random.uniform(ops.shape(target), seed=self.seeds)
         replaced = (number < self.sampling) & (target != 0) & (target != START)
         return ops.where(replaced, tf.stop_gradient(guessed), target)
-
-    def stepper(self, source, beam: int):
-        """Source ids int32 [B, S] -> (the step function of B · beam rows, state, mask [B, S])."""
-        encoded = self.encoder(source, training=False)
-        memory = repeated(self.decoder.memory(encoded), beam)
-
-        def step(ids, state):
-            logits, state, weights = self.decoder.step(ids, state, memory)
-            return (logits, state) if weights is None else (logits, state, weights)
-
-        return step, self.decoder.start(encoded), encoded.mask
-
-    # --- config ---
-
-    def compile(self, optimizer=None, loss=None, metrics=None, **kwargs):
-        """As Keras's, with defaults: Adam with gradients clipped to a global norm of 1, the
-        cross-entropy of real tokens, and nats and perplexity per token as metrics."""
-        if optimizer is None:
-            optimizer = keras.optimizers.Adam(1e-3, global_clipnorm=1.0)
-        loss = TokenCrossEntropy() if loss is None else loss
-        metrics = [Nats(), Perplexity()] if metrics is None else metrics
-        super().compile(optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
-
-    def compile_from_config(self, config):
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        self.optimizer.build(self.trainable_variables)
-
-    def get_config(self):
-        config = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in PARTS}
-        for name in ("encoder", "decoder"):
-            config[name].pop("build_config")  # it is built here, with the embedding that it shares
-        options = ("shared_embedding", "sampling", "seed")
-        config.update({name: getattr(self, name) for name in options})
-        return {**super().get_config(), **config}
-
-    @classmethod
-    def from_config(cls, config):
-        made = {name: keras.saving.deserialize_keras_object(config[name]) for name in PARTS}
-        return cls(**{**config, **made})

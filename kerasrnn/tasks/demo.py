@@ -11,14 +11,18 @@ from kerasrnn.errors import InputError
 from kerasrnn.export import export
 from kerasrnn.pipelines.builtin import write_topics
 from kerasrnn.pipelines.dates import write_dates
+from kerasrnn.pipelines.scenes import is_true, scene, write_scenes
+from kerasrnn.tasks import captioning, translation
 from kerasrnn.tasks import language_model as lm
-from kerasrnn.tasks import translation
+from kerasrnn.tasks.caption import open_captioner
+from kerasrnn.tasks.caption import plot as plot_caption
 from kerasrnn.tasks.exporting import export_run
 from kerasrnn.tasks.generation import generate
 from kerasrnn.tasks.translate import open_translator, plot
 
 PROMPT = "The import statement "
 DATES = ["Samstag, 21. November 2026", "21/11/2026", "le 1 avril 1999"]
+SCENES = 3000  # pictures to train on
 MARK = "kerasrnn-demo"
 
 
@@ -41,7 +45,9 @@ def demo(out: Path, overwrite: bool, say: Callable[[str], None]) -> list[str]:
         shutil.rmtree(out)
     out.mkdir(parents=True)
     (out / MARK).touch()
-    return [*_language_model(out, say), "", *_translator(out, say)]
+    parts = (_language_model, _translator, _captioner)
+    lines = [line for part in parts for line in ["", *part(out, say)]]
+    return lines[1:]
 
 
 def _language_model(out: Path, say: Callable[[str], None]) -> list[str]:
@@ -85,6 +91,34 @@ def _translator(out: Path, say: Callable[[str], None]) -> list[str]:
         f"dates: {best['val_exact']:.1%} of dates it has not seen are right",
         *_agreed(texts),
         f"where it looked: {out / 'attention.png'}",
+    ]
+
+
+def _captioner(out: Path, say: Callable[[str], None]) -> list[str]:
+    """Pictures of shapes -> what stands where."""
+    files = write_scenes(out / "scenes", train=SCENES, valid=200)
+    run, exported = out / "scenes-run", out / "scenes-export"
+    job = captioning.Job(
+        images=str(files.images),
+        captions=str(files.train),
+        level="word",
+        settings=captioning.PRESETS["tiny"],
+        seed=0,
+        out=str(run),
+        valid_captions=str(files.valid),
+    )
+    captioning.train(job, say, verbose=2)
+    written = export_run(run, exported, ("onnx", "saved_model"))
+    unseen = [scene(0, number) for number in range(SCENES, SCENES + 200)]
+    caption = {str(p): open_captioner(str(p), None, None, None) for p in (run, *written)}
+    found = {p: [c(s.image) for s in unseen[:4]] for p, c in caption.items()}
+    said = [caption[str(run)](s.image).texts[0] for s in unseen]
+    right = sum(is_true(text, s.shapes) for text, s in zip(said, unseen, strict=True))
+    plot_caption(unseen[0].image, found[str(run)][0], out / "scene.png")
+    return [
+        f"scenes: {right / len(unseen):.1%} of captions of pictures it has not seen are true",
+        *_agreed({p: "\n".join(row.texts[0] for row in rows) for p, rows in found.items()}),
+        f"where it looked: {out / 'scene.png'}",
     ]
 
 

@@ -7,27 +7,42 @@ from pathlib import Path
 from kerasrnn import runs
 from kerasrnn.errors import InputError
 
+# task -> its name, and the files that it is measured on
+FILES = {
+    "lm": ("a language model", ("text",)),
+    "translator": ("a translator", ("source", "target")),
+    "captioner": ("a captioner", ("images", "captions")),
+}
 
-def evaluate(
-    run: str | Path, *, text: list[str] | None, source: str | None, target: str | None
-) -> dict:
+
+def evaluate(run: str | Path, say=lambda text: None, *, drawn: bool = False, **files) -> dict:
     """The figures of a run's best model, on the files given or on what it was validated on.
 
     Args:
         run: the run folder.
-        text: files, for a language model.
-        source, target: aligned files, for a translator; `source` alone is a TSV file.
+        say: told what was left out.
+        drawn: whether a captioner's hard attention draws its places.
+        files: `text`, a list, for a language model; `source` and `target`, aligned, for a
+            translator, `source` alone being a TSV file; `images`, a folder, and `captions` for a
+            captioner. None for those not given.
 
     Raises:
         InputError: when the run or a file cannot be used, or is not for this task.
     """
-    from kerasrnn.tasks import language_model, translation
+    from kerasrnn.tasks import captioning, language_model, translation
 
     task = runs.read_config(run).get("task")
-    if task == "lm":
-        if source or target:
-            raise InputError("--source", "--text for a language model", source, "give --text")
-        return language_model.evaluate(run, text)
-    if text:
-        raise InputError("--text", "--source and --target for a translator", text[0], "give them")
-    return translation.evaluate(run, source, target)
+    if task not in FILES:
+        raise InputError("RUN", f"a run of {', '.join(FILES)}", task, "give another folder")
+    kind, own = FILES[task]
+    for name, value in files.items():
+        if value and name not in own:
+            wanted = " and ".join(f"--{n}" for n in own)
+            received = value[0] if isinstance(value, list) else value
+            raise InputError(f"--{name}", f"{wanted} for {kind}", received, f"give {wanted}")
+    given = [files.get(name) for name in own]
+    if task == "captioner":
+        return captioning.evaluate(run, *given, drawn=drawn, say=say)
+    if drawn:
+        raise InputError("--drawn", "a captioner's run beside it", kind, "leave it out")
+    return (language_model if task == "lm" else translation).evaluate(run, *given)

@@ -8,6 +8,7 @@ from pathlib import Path
 from kerasrnn import runs
 from kerasrnn.errors import InputError
 from kerasrnn.export import export
+from kerasrnn.tasks.search import search_of
 
 
 def export_run(run: str | Path, out: str | Path, formats: Sequence[str], **search) -> list[Path]:
@@ -16,18 +17,23 @@ def export_run(run: str | Path, out: str | Path, formats: Sequence[str], **searc
     Args:
         run: the run folder.
         out, formats: as in `export`.
-        search: `beam`, `n_best` and `max_length` of a translator, None for the run's own.
+        search: `beam`, `n_best` and `max_length` of what searches, None for the run's own.
 
     Raises:
         InputError: when the run or an argument cannot be used.
     """
-    from kerasrnn.tasks.translation import search_of
+    from kerasrnn.tasks import captioning_settings, translation_settings
 
+    searching = {
+        "captioner": captioning_settings.Settings,
+        "translator": translation_settings.Settings,
+    }
     task, model = runs.read_config(run).get("task"), runs.load_model(run)
-    changed = {name: value for name, value in search.items() if value is not None}
-    if task == "translator":
-        return export(model, out, formats, **search_of(run, model, **changed))
-    if changed:
-        name = next(iter(changed)).replace("_", "-")
-        raise InputError(f"--{name}", "a translator's run beside it", run, "leave it out")
+    if task in searching:
+        return export(model, out, formats, **search_of(run, model, searching[task], **search))
+    asked = [name for name, value in search.items() if value is not None]
+    if asked:
+        name = asked[0].replace("_", "-")
+        expected = "a translator's or captioner's run beside it"
+        raise InputError(f"--{name}", expected, run, "leave it out")
     return export(model, out, formats)

@@ -64,14 +64,9 @@ def _check_known(prompt: str, text: str) -> None:
         )
 
 
-def _from_run(path: Path):
-    from kerasrnn import runs
+def _from_run(path: Path, model):
     from kerasrnn.export.language_model import Served
 
-    model = runs.load_model(path)
-    if not hasattr(model, "generate"):
-        kind = type(model).__name__
-        raise InputError("RUN", "a language model", f"{path}, a {kind}", "use `kerasrnn translate`")
     return Served(model).answer
 
 

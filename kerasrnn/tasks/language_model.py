@@ -24,6 +24,7 @@ from kerasrnn.pipelines.text import (
     shuffled,
 )
 from kerasrnn.tasks.training import (
+    CommonSettings,
     Data,
     carry_on,
     check_common,
@@ -38,15 +39,13 @@ MONITOR = "val_nats"
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
-    """Every hyperparameter of a language model's training.
+class Settings(CommonSettings):
+    """Every hyperparameter of a language model's training, those of `CommonSettings` among them.
 
-    `vocabulary` is the most tokens known (0: all characters, 30,000 words, 8,000 subwords);
-    `embeddings` a GloVe or word2vec file; `window` the steps of truncated back-propagation;
-    `warmup` a share of all steps; `valid_share` the last part of the text, kept for validation.
+    `embeddings` is a GloVe or word2vec file; `window` the steps of truncated back-propagation;
+    `valid_share` the last part of the text, kept for validation.
     """
 
-    vocabulary: int = 0
     cell: str = "lstm"
     units: int = 256
     layers: int = 2
@@ -63,11 +62,6 @@ class Settings:
     optimizer: str = "adamw"
     learning_rate: float = 3e-3
     weight_decay: float = 0.01
-    schedule: str = "cosine"
-    warmup: float = 0.05
-    clip: str = "global_norm"
-    clip_at: float = 1.0
-    valid_share: float = 0.1
 
 
 PRESETS = {

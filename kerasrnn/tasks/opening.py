@@ -8,15 +8,20 @@ from pathlib import Path
 from kerasrnn.errors import InputError
 from kerasrnn.export.runner import load
 
-COMMANDS = {"prompt": ("a language model", "generate"), "source": ("a translator", "translate")}
+# the input by which a task is known -> its model, its command, what its runs say
+COMMANDS = {
+    "prompt": ("a language model", "generate", "lm"),
+    "source": ("a translator", "translate", "translator"),
+    "image": ("a captioner", "caption", "captioner"),
+}
 
 
-def open_model(path: Path, from_run: Callable[[Path], Callable], takes: str):
+def open_model(path: Path, from_run: Callable[[Path, object], Callable], takes: str):
     """A function from a dict of arrays to a dict of arrays.
 
     Args:
         path: a run folder, an ONNX file or a SavedModel. An ONNX file needs onnxruntime alone.
-        from_run: opens a run folder.
+        from_run: makes it of a run folder and its model.
         takes: the input by which the task is known, a key of `COMMANDS`.
 
     Raises:
@@ -28,7 +33,7 @@ def open_model(path: Path, from_run: Callable[[Path], Callable], takes: str):
         )
     if path.is_dir() and not (path / "saved_model.pb").exists():
         _refuse_exports(path)
-        return from_run(path)
+        return _opened_run(path, from_run, takes)
     try:
         run = load(path)
     except ImportError as error:
@@ -40,10 +45,56 @@ def open_model(path: Path, from_run: Callable[[Path], Callable], takes: str):
             "MODEL", "an exported model", f"{path} ({reason})", "export it again"
         ) from error
     if takes not in run.inputs:
-        known = [command for name, (_, command) in COMMANDS.items() if name in run.inputs]
+        known = [command for name, (_, command, _) in COMMANDS.items() if name in run.inputs]
         step = f"use `kerasrnn {known[0]}`" if known else "give another"
         raise InputError("MODEL", COMMANDS[takes][0], path, step)
     return run
+
+
+def _opened_run(path: Path, from_run, takes: str):
+    from kerasrnn import runs
+
+    task, (wanted, _, own) = runs.read_config(path).get("task"), COMMANDS[takes]
+    if task != own:
+        known = [command for _, command, name in COMMANDS.values() if name == task]
+        step = f"use `kerasrnn {known[0]}`" if known else "give another"
+        raise InputError("RUN", wanted, f"{path}, whose task is {task}", step)
+    return from_run(path, runs.load_model(path))
+
+
+def open_search(
+    model: str, from_run: Callable[[Path, object, dict], Callable], takes: str, **asked
+):
+    """`open_model` of what searches, with `beam`, `n_best` and `max_length` as asked for.
+
+    Args:
+        model: a path, as in `open_model`.
+        from_run: makes it of a run folder, its model and what is changed.
+        takes: as in `open_model`.
+        asked: None for the run's own; an exported search is fixed.
+
+    Raises:
+        InputError: as `open_model` does, and when more is asked of an export than it can.
+    """
+    path = Path(model)
+    changed = {name: value for name, value in asked.items() if value is not None}
+    run = open_model(path, lambda *opened: from_run(*opened, changed), takes)
+    if not (path.is_file() or (path / "saved_model.pb").exists()):
+        return run
+    n_best = changed.pop("n_best", 1)
+    if changed:
+        name = next(iter(changed)).replace("_", "-")
+        expected = "a run folder beside it, an exported search being fixed"
+        raise InputError(f"--{name}", expected, model, f"export again with --{name}")
+
+    def checked(inputs: dict) -> dict:
+        found = run(inputs)
+        given = found["text"].shape[1]
+        if given < n_best:
+            raise InputError("--n-best", f"at most {given}, as exported", n_best, "export again")
+        return found
+
+    return checked
 
 
 def _refuse_exports(path: Path) -> None:

@@ -20,9 +20,32 @@ from kerasrnn.training import (
     Samples,
     Speed,
     StopOnNaN,
+    TokenCrossEntropy,
     cost,
     make_optimizer,
 )
+
+
+@dataclass(frozen=True)
+class CommonSettings:
+    """What every task's training can be told.
+
+    `vocabulary` is the most tokens known (0: all characters, 30,000 words, 8,000 subwords);
+    `warmup` a share of all steps; `valid_share` of the data is held out where nothing else says
+    what validates.
+    """
+
+    vocabulary: int = 0
+    batch_size: int = 64
+    epochs: int = 20
+    optimizer: str = "adam"
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    schedule: str = "cosine"
+    warmup: float = 0.05
+    clip: str = "global_norm"
+    clip_at: float = 1.0
+    valid_share: float = 0.1
 
 
 def versions() -> dict[str, str]:
@@ -49,6 +72,22 @@ def optimizer_of(settings, steps: int) -> keras.optimizers.Optimizer:
     return make_optimizer(
         settings.optimizer, steps=steps, warmup=warmup, weight_decay=decay, **options
     )
+
+
+def compiled(make: Callable[[], keras.Model], settings, steps: int) -> keras.Model:
+    """The model that `make` makes, ready to learn sentences; `steps` is the length of all training.
+
+    Raises:
+        InputError: when the sizes of its layers do not fit together.
+    """
+    optimizer, loss = optimizer_of(settings, steps), TokenCrossEntropy(settings.label_smoothing)
+    try:
+        model = make()
+    except ValueError as error:
+        received = str(error).rstrip(".")
+        raise InputError("--set", "sizes that fit together", received, "change them") from error
+    model.compile(optimizer, loss)
+    return model
 
 
 @dataclass
@@ -109,6 +148,14 @@ def carry_on(
     with runs.stopping(checkpoints.asked):
         runs.fit(model, data.at, data.valid, progress, epochs, callbacks, verbose)
     return min(progress.rows, key=lambda row: cost(row, monitor))
+
+
+def check_choices(settings, **known: Iterable[str]) -> None:
+    """Refuse a setting that is none of those known by its name (InputError)."""
+    for name, names in known.items():
+        value = getattr(settings, name)
+        if value not in names:
+            raise InputError(name, f"one of {', '.join(names)}", value, "choose one of them")
 
 
 def check_common(settings, seed: int) -> None:

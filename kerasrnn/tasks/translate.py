@@ -12,7 +12,7 @@ import numpy as np
 
 from kerasrnn.errors import InputError
 from kerasrnn.files import replacing
-from kerasrnn.tasks.opening import open_model
+from kerasrnn.tasks.opening import open_search
 
 ROWS = 32  # lines translated at once
 
@@ -46,22 +46,11 @@ def open_translator(
     Raises:
         InputError: when the model or an argument cannot be used.
     """
-    changed = {"beam": beam, "n_best": n_best, "max_length": max_length}
-    changed = {name: value for name, value in changed.items() if value is not None}
-    run = open_model(Path(model), lambda path: _from_run(path, changed), "source")
-    n_best = changed.pop("n_best", 1)
-    exported = Path(model).is_file() or (Path(model) / "saved_model.pb").exists()
-    if exported and changed:
-        name = next(iter(changed)).replace("_", "-")
-        expected = "a run folder beside it, an exported search being fixed"
-        raise InputError(f"--{name}", expected, model, f"export again with --{name}")
+    run = open_search(model, _from_run, "source", beam=beam, n_best=n_best, max_length=max_length)
 
     def translate(lines: list[str]) -> list[Found]:
         found = run({"source": np.array(lines, object)})
-        if found["text"].shape[1] < n_best:
-            given = found["text"].shape[1]
-            raise InputError("--n-best", f"at most {given}, as exported", n_best, "export again")
-        return [_row(found, i, n_best) for i in range(len(lines))]
+        return [_row(found, i, n_best or 1) for i in range(len(lines))]
 
     return translate
 
@@ -78,16 +67,12 @@ def _row(found: dict, i: int, n_best: int) -> Found:
     )
 
 
-def _from_run(path: Path, changed: dict):
-    from kerasrnn import runs
+def _from_run(path: Path, model, changed: dict):
     from kerasrnn.export.translator import Served
-    from kerasrnn.tasks.translation import search_of
+    from kerasrnn.tasks.search import search_of
+    from kerasrnn.tasks.translation_settings import Settings
 
-    model = runs.load_model(path)
-    if not hasattr(model, "translate"):
-        kind = type(model).__name__
-        raise InputError("RUN", "a translator", f"{path}, a {kind}", "use `kerasrnn generate`")
-    return Served(model, **search_of(path, model, **changed)).answer
+    return Served(model, **search_of(path, model, Settings, **changed)).answer
 
 
 def translate_lines(

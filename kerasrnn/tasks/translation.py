@@ -17,15 +17,16 @@ from kerasrnn.errors import InputError
 from kerasrnn.files import staging
 from kerasrnn.models.translator import Translator
 from kerasrnn.pipelines.batching import batches
-from kerasrnn.pipelines.dataset import Position
-from kerasrnn.pipelines.pairs import Limits, Pairs, encode_pairs, read_pairs
+from kerasrnn.pipelines.dataset import Position, is_held_out
+from kerasrnn.pipelines.pairs import Limits, PairReport, Pairs, encode_pairs, read_pairs
 from kerasrnn.pipelines.text import fingerprint
+from kerasrnn.tasks.search import rules_of
 from kerasrnn.tasks.training import Data, carry_on, tokenizer_of, versions
 from kerasrnn.tasks.translation_settings import PRESETS, Settings, check, make_model
 from kerasrnn.text import Tokenizer
 from kerasrnn.training import Scored
 
-__all__ = ["PRESETS", "Job", "Settings", "evaluate", "search_of", "train"]
+__all__ = ["PRESETS", "Job", "Settings", "evaluate", "train"]
 
 SHOWN = 4  # example translations after each epoch
 MOST_VALID = 2000  # pairs held out at most where no validation files are given
@@ -76,12 +77,6 @@ class Job:
         }
 
 
-def rules_of(model: Translator, settings: Settings, **changed) -> BeamRules:
-    """The search of a model with these settings."""
-    known = {"beam": settings.beam, "length_penalty": settings.length_penalty, **changed}
-    return BeamRules(**known, banned=model.never)
-
-
 def make_tokenizers(job: Job, source: str, target: str | None) -> tuple[Tokenizer, Tokenizer]:
     """Tokenizers of both sides of the training pairs; one and the same when joint."""
 
@@ -97,22 +92,22 @@ def make_tokenizers(job: Job, source: str, target: str | None) -> tuple[Tokenize
     return made(pair[0] for pair in pairs()), made(pair[1] for pair in pairs())
 
 
-def hold_out(job: Job, folder: Path) -> None:
+def hold_out(job: Job, folder: Path, say: Callable[[str], None]) -> None:
     """Write pairs from all over the text to validation files, the others to training files."""
-    total = sum(1 for _ in read_pairs(job.source, job.target, faults=job.faults))
+    report = PairReport()
+    total = sum(1 for _ in read_pairs(job.source, job.target, faults=job.faults, report=report))
     held = min(round(total * job.settings.valid_share), MOST_VALID)
     if not 0 < held < total:
         raise InputError(
             "--source", "enough pairs to hold some out", total, "give more, or --valid-source"
         )
+    say(f"{report}; {held:,} are held out for validation")
     with contextlib.ExitStack() as stack:
         files = [
             stack.enter_context((folder / name).open("w", encoding="utf-8")) for name in HELD_OUT
         ]
         for number, pair in enumerate(read_pairs(job.source, job.target, faults=job.faults)):
-            # Whether one more is due: `held` of them, spread evenly.
-            is_held = held * (number + 1) // total > held * number // total
-            side = files[2:] if is_held else files[:2]
+            side = files[2:] if is_held_out(number, held, total) else files[:2]
             for file, text in zip(side, pair, strict=True):
                 file.write(text + "\n")
 
@@ -128,11 +123,11 @@ class Texts:
     valid: tuple
 
     @classmethod
-    def of(cls, job: Job, folder: Path) -> Texts:
+    def of(cls, job: Job, folder: Path, say: Callable[[str], None]) -> Texts:
         """The job's own files, or those held out, written to `folder`."""
         if job.valid_source:
             return cls((job.source, job.target), (job.valid_source, job.valid_target))
-        hold_out(job, folder)
+        hold_out(job, folder, say)
         files = [folder / name for name in HELD_OUT]
         return cls(tuple(files[:2]), tuple(files[2:]))
 
@@ -157,18 +152,22 @@ def train(job: Job, say: Callable[[str], None], verbose: int = 1) -> dict:
     check(job.settings, job.seed)
     if job.valid_target and not job.valid_source:
         raise InputError("--valid-target", "--valid-source beside it", "none", "give both")
+    if job.target and job.valid_source and not job.valid_target:
+        raise InputError("--valid-source", "--valid-target beside it", "none", "give both")
     keras.utils.set_random_seed(job.seed)
     config, s = job.config(), job.settings
     found = None if job.overwrite else runs.find(job.out, config)
     model, progress = runs.load_checkpoint(found) if found else (None, runs.Progress())
     # Everything that can be refused is, before the run folder is touched.
     with staging(job.out) as folder:
-        texts = Texts.of(job, folder)
+        texts = Texts.of(job, folder, say)
         tokenizers = model.tokenizers if model else make_tokenizers(job, *texts.train)
         limits = Limits(maximum=s.longest, ratio=s.ratio)
         options = {"limits": limits, "faults": job.faults}
         pairs, report = encode_pairs(*texts.train, *tokenizers, folder / TRAIN, **options)
-        valid, _ = encode_pairs(*texts.valid, *tokenizers, folder / VALID, faults=job.faults)
+        valid, lost = encode_pairs(*texts.valid, *tokenizers, folder / VALID, faults=job.faults)
+        if lost.dropped:
+            say(f"validation: {lost}")
         shown = list(read_pairs(*texts.valid, faults=job.faults))
         count = len(dataset_of(job, pairs, Position()))
         model = model or make_model(s, tokenizers, count * s.epochs, job.seed)
@@ -259,7 +258,7 @@ def evaluate(run: str | Path, source: str | None = None, target: str | None = No
         if not source and fingerprint(job.files()) != config["data"]["sha256"]:
             received = f"{job.source}, changed since"
             raise InputError("RUN", "the texts it was trained on", received, "give --source")
-        files = (source, target) if source else Texts.of(job, Path(folder)).valid
+        files = (source, target) if source else Texts.of(job, Path(folder), lambda text: None).valid
         pairs = list(read_pairs(*files, faults=job.faults))
         encoded, _ = encode_pairs(
             *files, *model.tokenizers, Path(folder) / VALID, faults=job.faults
@@ -273,14 +272,3 @@ def evaluate(run: str | Path, source: str | None = None, target: str | None = No
         figures[name] = metric.corpus_score(found, [list(references)]).score
         figures[f"{name}_signature"] = str(metric.get_signature())
     return {**figures, "nats": values["nats"], "perplexity": values["perplexity"]}
-
-
-def search_of(run: str | Path, model: Translator, **changed) -> dict:
-    """`rules` and `max_length` of a run's model, as it was trained but for what is changed.
-
-    Args:
-        changed: any of `beam`, `n_best`, `max_length`.
-    """
-    settings = Settings(**runs.read_config(run)["settings"])
-    longest = changed.pop("max_length", settings.longest)
-    return {"rules": rules_of(model, settings, **changed), "max_length": longest}

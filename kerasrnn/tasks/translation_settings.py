@@ -11,26 +11,22 @@ from kerasrnn.errors import InputError
 from kerasrnn.layers.decoder import CONDITIONINGS, READOUTS, Decoder
 from kerasrnn.layers.encoders import ENCODERS
 from kerasrnn.models.translator import Translator
-from kerasrnn.tasks.training import check_common, optimizer_of
+from kerasrnn.tasks.training import CommonSettings, check_choices, check_common, compiled
 from kerasrnn.text import Tokenizer
-from kerasrnn.training import TokenCrossEntropy
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Every hyperparameter of a translator's training.
+class Settings(CommonSettings):
+    """Every hyperparameter of a translator's training, those of `CommonSettings` among them.
 
-    `vocabulary` is the most tokens known (0: all characters, 30,000 words, 8,000 subwords);
-    `joint` one tokenizer for both sides; `longest` the most tokens of a side, in training and in
+    `joint` is one tokenizer for both sides; `longest` the most tokens of a side, in training and in
     what is written; `ratio` the most of one side's length over the other's; `sampling` the share
     of scheduled sampling; `batch_by` what `batch_size` counts, "tokens" of the longer side,
     padding included, or "sentences"; `multiple` that of padded lengths, each of which is compiled
     for; `best_by` the figure that the best model has most of, see `scores`; `beam` and
-    `length_penalty` those of evaluation and export; `warmup` a share of all steps; `valid_share`
-    what is held out where no validation files are given.
+    `length_penalty` those of evaluation and export.
     """
 
-    vocabulary: int = 0
     joint: bool = False
     encoder: str = "bidirectional"
     cell: str = "gru"
@@ -48,16 +44,7 @@ class Settings:
     longest: int = 100
     ratio: float = 9.0
     batch_by: str = "sentences"
-    batch_size: int = 64
     multiple: int = 4
-    epochs: int = 20
-    optimizer: str = "adam"
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.0
-    schedule: str = "cosine"
-    warmup: float = 0.05
-    clip: str = "global_norm"
-    clip_at: float = 1.0
     best_by: str = "bleu"
     beam: int = 5
     length_penalty: float = 1.0
@@ -85,7 +72,7 @@ PRESETS = {
         units=256,
         embedding=256,
         dropout=0.35,
-        epochs=20,
+        epochs=14,
         learning_rate=2e-3,
     ),
 }
@@ -94,19 +81,8 @@ PRESETS = {
 def make_model(
     s: Settings, tokenizers: tuple[Tokenizer, Tokenizer], steps: int, seed: int
 ) -> Translator:
-    """A new compiled model; `steps` is the length of all training.
-
-    Raises:
-        InputError: when the sizes of its layers do not fit together.
-    """
-    optimizer, loss = optimizer_of(s, steps), TokenCrossEntropy(s.label_smoothing)
-    try:
-        model = _model(s, *tokenizers, seed)
-    except ValueError as error:
-        received = str(error).rstrip(".")
-        raise InputError("--set", "sizes that fit together", received, "change them") from error
-    model.compile(optimizer, loss)
-    return model
+    """A new compiled model; see `compiled`."""
+    return compiled(lambda: _model(s, *tokenizers, seed), s, steps)
 
 
 def _model(s: Settings, source: Tokenizer, target: Tokenizer, seed: int) -> Translator:
@@ -122,19 +98,16 @@ def _model(s: Settings, source: Tokenizer, target: Tokenizer, seed: int) -> Tran
 def check(s: Settings, seed: int) -> None:
     """Refuse settings that cannot be (InputError)."""
     check_common(s, seed)
-    names = (
-        ("encoder", ENCODERS),
-        ("cell", CELLS),
-        ("conditioning", CONDITIONINGS),
-        ("attention", ATTENTIONS),
-        ("readout", READOUTS),
-        ("batch_by", ("tokens", "sentences")),
-        ("best_by", ("bleu", "chrf", "exact")),
+    check_choices(
+        s,
+        encoder=ENCODERS,
+        cell=CELLS,
+        conditioning=CONDITIONINGS,
+        attention=ATTENTIONS,
+        readout=READOUTS,
+        batch_by=("tokens", "sentences"),
+        best_by=("bleu", "chrf", "exact"),
     )
-    for name, known in names:
-        if getattr(s, name) not in known:
-            value = getattr(s, name)
-            raise InputError(name, f"one of {', '.join(known)}", value, "choose one of them")
     for name in ("units", "embedding", "encoder_layers", "decoder_layers", "longest", "multiple"):
         if getattr(s, name) < 1:
             raise InputError(name, "1 or more", getattr(s, name), "raise it")

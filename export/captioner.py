@@ -1,0 +1,104 @@
+"""What an exported captioner takes and gives, and the cases it is tried on."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from kerasrnn.beam import BeamRules
+from kerasrnn.errors import InputError
+from kerasrnn.export.onnx_file import joined
+from kerasrnn.export.onnx_text import target_graph
+from kerasrnn.export.runner import decoded
+from kerasrnn.layers.images import resized
+
+CHANNELS = 3
+
+
+class Served:
+    """A captioner as it is exported, its search fixed: images in, strings out.
+
+    Args:
+        model: a `Captioner`.
+        rules: of the search; by default a beam of 3 that writes no id which is no text.
+        max_length: the most tokens of a caption.
+    """
+
+    task = "captioner"
+    signature = (tf.TensorSpec([None, None, None, CHANNELS], tf.uint8, "image"),)
+    outputs = ("text", "score", "tokens", "target_tokens", "attention")
+    core_signature, core_outputs = signature, ("tokens", "score", "attention")
+
+    def __init__(self, model, rules: BeamRules | None = None, max_length: int = 30):
+        if model.drawn:
+            expected = "false: an export looks at the likeliest place"
+            raise InputError("drawn", expected, "true", "set it to false")
+        self.model, self.max_length = model, max_length
+        self.rules = rules or BeamRules(beam=3, banned=model.never)
+        self.tokenizers = [model.tokenizer]
+
+    @property
+    def signatures(self) -> dict:
+        """`image` takes pixels, `bytes` encoded JPEG or PNG files of any sizes."""
+        encoded = (tf.TensorSpec([None], tf.string, "bytes"),)
+        image = (self.serve, self.signature)
+        return {
+            "serving_default": image,
+            "image": image,
+            "bytes": (self.serve_bytes, encoded),
+        }
+
+    def core(self, image):
+        """Pixels in, ids out: what ONNX takes from TensorFlow's graph."""
+        return self.model.caption_ids(image, self.rules, self.max_length)
+
+    def serve(self, image):
+        """Pixels in, strings out."""
+        return tuple(self.model.caption_graph(image, self.rules, self.max_length))
+
+    def serve_bytes(self, encoded):
+        """Encoded images in, strings out."""
+        size = self.model.encoder.size
+        spec = tf.TensorSpec([size, size, CHANNELS], tf.float32)
+        pixels = tf.map_fn(lambda b: self._pixels(b, size), encoded, fn_output_signature=spec)
+        return self.serve(tf.cast(pixels, tf.uint8))
+
+    @staticmethod
+    def _pixels(encoded, size):
+        image = tf.io.decode_image(encoded, CHANNELS, expand_animations=False)
+        image.set_shape([None, None, CHANNELS])
+        return resized(image[tf.newaxis], size)[0]
+
+    def with_text(self, core):
+        """The ONNX model of `core` with the detokenizer behind it."""
+        parts = {"": core, "detokenize/": target_graph(self.model.tokenizer, False)}
+        return joined(parts, self.outputs)
+
+    def cases(self) -> list[dict[str, np.ndarray]]:
+        """Pictures smaller, larger and longer than the model's own size, one and many, of noise
+        and of one colour, as pixels; and some of them encoded."""
+        random, size = np.random.default_rng(0), self.model.encoder.size
+        shapes = [(4, size, size), (1, 3 * size, 2 * size + 1), (2, size // 2, size - 1)]
+        shapes += [(1, 1, 1), (1, 2, 5 * size)]
+        batches = [random.integers(0, 256, (*s, CHANNELS), np.uint8) for s in shapes]
+        batches.append(np.full((2, size + 7, size, CHANNELS), [[[[255, 0, 30]]]], np.uint8))
+        files = [_png(image) for batch in (batches[1], batches[2]) for image in batch]
+        return [*({"image": batch} for batch in batches), {"bytes": np.array(files, object)}]
+
+    def answer(self, case: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """What the Keras model itself says to a case."""
+        images = case.get("image")
+        if images is None:
+            pixels = [self._pixels(b, self.model.encoder.size) for b in case["bytes"].tolist()]
+            images = tf.cast(tf.stack(pixels), tf.uint8)
+        found = self.model.captions(images, rules=self.rules, max_length=self.max_length)
+        return {name: decoded(value) for name, value in found._asdict().items()}
+
+
+def _png(image: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG")
+    return buffer.getvalue()

@@ -1,0 +1,140 @@
+"""What every command of the command line can be told."""
+
+from __future__ import annotations
+
+import argparse
+from importlib.metadata import version
+
+ABOUT = "Train, use, measure and export recurrent sequence models."
+LEVELS = ("char", "word", "subword")
+EVALUATED = {
+    "source": "translator",
+    "target": "translator",
+    "images": "captioner",
+    "captions": "captioner",
+}
+
+
+def _generation_options(parser) -> None:
+    parser.add_argument("--prompt", action="append", help="text to go on with; may be given again")
+    parser.add_argument("--length", type=int, default=200, help="most tokens to add (200)")
+    parser.add_argument(
+        "--temperature", type=float, default=1.0, help="0 takes the likeliest (1.0)"
+    )
+    parser.add_argument(
+        "--top-k", type=int, default=0, help="draw from the k likeliest; 0: all (0)"
+    )
+    parser.add_argument(
+        "--top-p", type=float, default=1.0, help="draw from the likeliest share (1.0)"
+    )
+    parser.add_argument("--seed", type=int, help="the same seed gives the same text")
+
+
+def _command(parent, name: str, text: str, machine: bool = True):
+    """A subcommand."""
+    made = parent.add_parser(name, help=text, description=text)
+    if machine:
+        made.add_argument("--json", action="store_true", help="print JSON")
+    return made
+
+
+def _train_parsers(commands) -> None:
+    train = commands.add_parser("train", help="train a model")
+    tasks = train.add_subparsers(dest="task", required=True, metavar="TASK")
+    lm = _command(tasks, "lm", "a language model from text files")
+    lm.add_argument("--text", nargs="+", required=True, metavar="FILE", help="plain or gzip UTF-8")
+    _training_options(lm, "char", "tiny, small or shakespeare (small)")
+    translator = _command(tasks, "translator", "a translator from aligned text files")
+    for side, required in (("source", True), ("target", False)):
+        text = "a line for each sentence" if required else "without it --source is a TSV file"
+        translator.add_argument(f"--{side}", required=required, metavar="FILE", help=text)
+        translator.add_argument(f"--valid-{side}", metavar="FILE", help="default: some held out")
+    translator.add_argument(
+        "--drop-faulty", action="store_true", help="drop and count lines that cannot be used"
+    )
+    _training_options(translator, "subword", "tiny, small or multi30k (small)")
+    _captioner_parser(tasks)
+
+
+def _captioner_parser(tasks) -> None:
+    made = _command(tasks, "captioner", "a captioner from images and captions")
+    made.add_argument("--images", required=True, metavar="DIR", help="JPEG and PNG files")
+    formats = "CSV image,caption; Flickr8k's tokens; Karpathy's or COCO's JSON"
+    made.add_argument("--captions", required=True, metavar="FILE", help=formats)
+    made.add_argument("--valid-captions", metavar="FILE", help="default: the split, or some")
+    weights = "of the network: a file; imagenet, which Keras may download; none (none)"
+    made.add_argument("--cnn-weights", default="none", metavar="FILE|imagenet|none", help=weights)
+    made.add_argument("--cache", metavar="DIR", help="of images and features (RUN/images)")
+    made.add_argument("--strict", action="store_true", help="stop at an image that is faulty")
+    _training_options(made, "word", "tiny, small or flickr8k (small)")
+
+
+def _training_options(parser, level: str, presets: str) -> None:
+    parser.add_argument("--out", required=True, metavar="RUN", help="the run folder")
+    parser.add_argument("--level", choices=LEVELS, default=level, help=f"what a token is ({level})")
+    parser.add_argument("--preset", default="small", help=presets)
+    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--batch-size", type=int)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--set", nargs="+", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--overwrite", action="store_true", help="begin anew where a run stands")
+
+
+def _search_options(parser, beam_help: str) -> None:
+    parser.add_argument("--beam", type=int, metavar="K", help=beam_help)
+    parser.add_argument("--n-best", type=int, metavar="N", help="answers to each input (1)")
+    parser.add_argument("--max-length", type=int, metavar="T", help="most tokens written")
+
+
+def _use_parsers(commands) -> None:
+    generate = _command(commands, "generate", "go on with a text")
+    generate.add_argument("model", metavar="RUN|FILE.onnx|SAVED_MODEL")
+    _generation_options(generate)
+
+    translate = _command(commands, "translate", "translate line by line")
+    translate.add_argument("model", metavar="RUN|FILE.onnx|SAVED_MODEL")
+    translate.add_argument("file", nargs="?", metavar="FILE", help="plain or gzip; default: stdin")
+    _search_options(translate, "width of the search (as trained)")
+    translate.add_argument("--attention", metavar="PLOT.png", help="draw where each line looked")
+
+    caption = _command(commands, "caption", "say what is on images")
+    caption.add_argument("model", metavar="RUN|FILE.onnx|SAVED_MODEL")
+    text = "files or folders; - or none: paths on stdin, one a line"
+    caption.add_argument("images", nargs="*", metavar="IMAGE", help=text)
+    _search_options(caption, "width of the search (as trained)")
+    caption.add_argument("--attention", metavar="PLOT.png", help="draw where each word looked")
+    caption.add_argument("--strict", action="store_true", help="stop at an image it cannot use")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of every command: `command` is its name, `task` what `train` trains."""
+    parser = argparse.ArgumentParser(prog="kerasrnn", description=ABOUT)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    demo = _command(commands, "demo", "train, export and run on built-in data", machine=False)
+    parser.add_argument("--version", action="version", version=f"kerasrnn {version('kerasrnn')}")
+    demo.add_argument("--out", default="demo", help="folder to write (demo)")
+    demo.add_argument("--overwrite", action="store_true", help="replace an earlier demo")
+
+    _train_parsers(commands)
+
+    _use_parsers(commands)
+
+    evaluate = _command(commands, "evaluate", "measure a run's model")
+    evaluate.add_argument("run", metavar="RUN")
+    evaluate.add_argument("--text", nargs="+", metavar="FILE", help="default: what it validated on")
+    for name, task in EVALUATED.items():
+        kind = "DIR" if name == "images" else "FILE"
+        evaluate.add_argument(f"--{name}", metavar=kind, help=f"of a {task}, likewise")
+
+    text = "hard attention of a captioner: draw places, not the likeliest"
+    evaluate.add_argument("--drawn", action="store_true", help=text)
+
+    export = _command(commands, "export", "write ONNX and SavedModel, checked")
+    export.add_argument("run", metavar="RUN")
+    export.add_argument("--format", choices=("onnx", "saved_model", "all"), default="all")
+    _search_options(export, "of a translator or captioner: width of the search (as trained)")
+    export.add_argument(
+        "--out", required=True, metavar="DIR", help="a folder that does not exist yet"
+    )
+    return parser

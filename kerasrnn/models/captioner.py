@@ -1,0 +1,196 @@
+"""The captioner: a CNN looks, a recurrent decoder tells (Vinyals et al. 2014, Xu et al. 2015).
+
+B batch, T target time, V vocabulary, N best, G places on a side of the grid, L = G² places.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+from kerasrnn.attention_losses import doubly_stochastic, entropy, reinforce
+from kerasrnn.beam import BeamRules, beam_search
+from kerasrnn.errors import InputError
+from kerasrnn.layers import Decoder
+from kerasrnn.layers.images import ImageEncoder
+from kerasrnn.text import PAD, START, UNKNOWN, Tokenizer
+from kerasrnn.training import per_token
+from kerasrnn.translating import with_end
+from kerasrnn.writing import Writer, compiled_for
+
+DECAY = 0.9  # of the baseline's moving average
+
+
+class Captions(NamedTuple):
+    """What a captioner gives for B images, best first.
+
+    Attributes:
+        text: string [B, N].
+        score: float32 [B, N], log p, normalised as the rules say.
+        tokens: int32 [B, N, T], pads behind the end.
+        target_tokens: string [B, T], of the best one, "" behind the end.
+        attention: float32 [B, T, G, G], of the best one, rows from the top. Zeros where the
+            decoder has none.
+    """
+
+    text: tf.Tensor
+    score: tf.Tensor
+    tokens: tf.Tensor
+    target_tokens: tf.Tensor
+    attention: tf.Tensor
+
+
+@keras.saving.register_keras_serializable(package="kerasrnn")
+class Captioner(Writer):
+    """Images in, sentences out.
+
+    Called on (image, target int32 [B, T]), the target moved right, it gives logits float32
+    [B, T, V]. An image is uint8 [B, h, w, 3] of any size, or the encoder's features
+    [B, L, C], computed before.
+
+    Args:
+        tokenizer: strings <-> ids; saved inside the model.
+        encoder: an `ImageEncoder`.
+        decoder: a `Decoder`: "first_input" is Show and Tell, "gated" Show, Attend and Tell with
+            soft attention, "hard" with hard attention.
+        balance: λ of the doubly stochastic penalty, beside each caption's -log p.
+        reward: λ_r of REINFORCE, for hard attention; its baseline is the moving average of log p.
+        curiosity: λ_e of the entropy of the places drawn, for hard attention.
+    """
+
+    # --- config ---
+
+    parts = ("tokenizer", "encoder", "decoder")
+    options = ("balance", "reward", "curiosity")
+
+    # --- layers ---
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        encoder: ImageEncoder,
+        decoder: Decoder,
+        *,
+        balance: float = 1.0,
+        reward: float = 1.0,
+        curiosity: float = 0.01,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.tokenizer, self.encoder, self.decoder = tokenizer, encoder, decoder
+        self.balance, self.reward, self.curiosity = balance, reward, curiosity
+        self.build(None)
+
+    @property
+    def drawn(self) -> bool:
+        """Whether hard attention draws its places when it describes, too; may be set. Otherwise
+        it looks at the likeliest, which is what an export does."""
+        return getattr(self.decoder.stack[0].cell, "drawn", False)
+
+    @drawn.setter
+    def drawn(self, drawn: bool):
+        if self.decoder.options["conditioning"] != "hard":
+            received = self.decoder.options["conditioning"]
+            raise InputError("drawn", "hard attention", received, "train with conditioning=hard")
+        self.decoder.stack[0].cell.drawn = drawn
+
+    @property
+    def never(self) -> tuple[int, ...]:
+        """Ids that a search must not write."""
+        return PAD, START, UNKNOWN
+
+    def build(self, input_shape):
+        self.encoder.build(input_shape)
+        self.build_decoder()
+        self.baseline = self.add_weight(
+            (), initializer="zeros", trainable=False, aggregation="mean", name="baseline"
+        )
+        self.built = True
+
+    # --- graph ---
+
+    def call(self, inputs, training=None):
+        """(image, target [B, T] int32) -> logits float32 [B, T, V]."""
+        image, target = inputs
+        encoded = self.encoder(image, training=training)
+        logits, looked = self.decoder(target, encoded, training=training, return_attention=True)
+        if training and self.attends:
+            self.add_loss(self._attention_loss(target, logits, looked))
+        return logits
+
+    def _attention_loss(self, target, logits, looked):
+        """What attention adds to the cross-entropy, divided as that is."""
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        real = tf.cast(target != PAD, tf.float32)
+        total = self.balance * doubly_stochastic(looked.weights, real)
+        if looked.place is not None:
+            after = with_end(target[:, 1:])
+            nats = tf.nn.sparse_softmax_cross_entropy_with_logits(after, logits)
+            log_p = -tf.reduce_sum(nats * real, axis=1)
+            total += self.reward * reinforce(
+                looked.weights, looked.place, real, log_p - self.baseline
+            )
+            total -= self.curiosity * entropy(looked.weights, real)
+            now = tf.stop_gradient(tf.reduce_mean(log_p))
+            self.baseline.assign(DECAY * self.baseline + (1.0 - DECAY) * now)
+        # Keras takes the mean of what replicas add, the sum of their cross-entropies.
+        return replicas * per_token(tf.reduce_sum(total), real)
+
+    def caption_ids(self, image, rules: BeamRules, max_length):
+        """Images [B, h, w, 3] -> (tokens, score, attention) of `Captions`; graph code."""
+        step, state, _ = self.stepper(image, rules.beam)
+        begin = tf.fill([tf.shape(image)[0]], START)
+        found = beam_search(step, begin, state, max_length, rules=rules)
+        G, shape = self.encoder.grid, tf.shape(found.ids)
+        if found.attention is None:
+            attention = tf.zeros([shape[0], shape[2], G, G])
+        else:
+            attention = tf.reshape(found.attention[:, 0], [shape[0], shape[2], G, G])
+        return found.ids, found.scores, attention
+
+    def caption_graph(self, image, rules: BeamRules, max_length) -> Captions:
+        """Images [B, h, w, 3] -> `Captions`; graph code."""
+        ids, score, attention = self.caption_ids(image, rules, max_length)
+        pieces = tf.gather(self.tokenizer.pieces, ids[:, 0])
+        return Captions(self.tokenizer.detokenize(ids), score, ids, pieces, attention)
+
+    def captions(self, images, *, rules: BeamRules | None = None, max_length: int = 30) -> Captions:
+        """Caption images, with all there is to know about it, as NumPy arrays.
+
+        Args:
+            images: uint8 [B, h, w, 3], of one size; or features [B, L, C].
+            rules: of the search; a beam of 3 by default. Ids that are no text are banned.
+            max_length: the most tokens of a caption.
+
+        Raises:
+            InputError: when an argument is out of its range.
+        """
+        images = tf.convert_to_tensor(images)
+        is_features = images.shape.rank == 3 and images.dtype.is_floating
+        if not is_features and (images.shape.rank != 4 or images.dtype != tf.uint8):
+            received = f"{images.dtype.name} {images.shape}"
+            raise InputError("images", "uint8 [B, h, w, 3]", received, "put one image in brackets")
+        if max_length < 1:
+            raise InputError("max_length", "1 or more", max_length, "raise it")
+        function = self.graph_for(rules or BeamRules(beam=3, banned=self.never), max_length)
+        return Captions(*(x.numpy() for x in function(images)))
+
+    def caption(self, images, **options) -> list[str]:
+        """The best caption of each image; options as `captions`."""
+        return [text[0].decode() for text in self.captions(images, **options).text]
+
+    def graph_for(self, rules: BeamRules, max_length: int):
+        """`caption_graph` for these rules as a tf.function, made once."""
+        model = weakref.ref(self)
+
+        def make():
+            @tf.function(autograph=False, reduce_retracing=True)
+            def caption(image):
+                return model().caption_graph(image, rules, max_length)
+
+            return caption
+
+        return compiled_for(self, (rules, max_length, self.drawn), make)

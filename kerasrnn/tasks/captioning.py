@@ -1,0 +1,285 @@
+"""Captioners from images and captions to a run folder and back: what the command line wires."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+import sacrebleu
+import tensorflow as tf
+
+from kerasrnn import runs
+from kerasrnn.beam import BeamRules
+from kerasrnn.errors import InputError
+from kerasrnn.layers.images import resized
+from kerasrnn.models.captioner import Captioner
+from kerasrnn.pipelines import augmentation
+from kerasrnn.pipelines.batching import plan
+from kerasrnn.pipelines.captions import Captioned, batches, encode_captions, read_captions, split
+from kerasrnn.pipelines.dataset import Position
+from kerasrnn.pipelines.images import Store, usable
+from kerasrnn.pipelines.text import fingerprint
+from kerasrnn.tasks.captioning_settings import (
+    PRESETS,
+    Settings,
+    changes_images,
+    check,
+    make_encoder,
+    make_model,
+)
+from kerasrnn.tasks.search import rules_of
+from kerasrnn.tasks.training import Data, carry_on, tokenizer_of, versions
+from kerasrnn.training import Scored
+
+__all__ = ["PRESETS", "Job", "Settings", "evaluate", "train"]
+
+SHOWN = 4  # example captions after each epoch
+ROWS = 32  # images captioned at once
+IMAGES = "images"  # of the run folder: arrays made of the images
+WORD = re.compile(r"\w+(?:['’]\w+)*")
+BLEU = {
+    n: sacrebleu.BLEU(max_ngram_order=n, tokenize="none", smooth_method="none", force=True)
+    for n in (1, 2, 3, 4)
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One `train captioner` command: which images and captions, what settings, where to.
+
+    Without `valid_captions` the file's own split or a part of the images validates.
+    """
+
+    images: str
+    captions: str
+    level: str
+    settings: Settings
+    seed: int
+    out: str
+    valid_captions: str | None = None
+    cnn_weights: str | None = None
+    cache: str | None = None
+    strict: bool = False
+    overwrite: bool = False
+
+    def files(self) -> list[str]:
+        """Where its captions are."""
+        return [str(Path(p).resolve()) for p in (self.captions, self.valid_captions) if p]
+
+    def config(self) -> dict:
+        """What `config.json` holds."""
+        paths = {n: getattr(self, n) for n in ("images", "captions", "valid_captions", "cache")}
+        paths = {name: p and str(Path(p).resolve()) for name, p in paths.items()}
+        names = ("level", "seed", "cnn_weights", "strict")
+        return {
+            "task": "captioner",
+            "job": {**paths, **{name: getattr(self, name) for name in names}},
+            "data": {"sha256": fingerprint(self.files(), "--captions")},
+            "settings": dataclasses.asdict(self.settings),
+            "versions": versions(),
+        }
+
+
+def sides_of(job: Job) -> tuple[list[Captioned], list[Captioned]]:
+    """(for training, for validation), as the files have them; no image is looked at."""
+    if not Path(job.images).is_dir():
+        raise InputError("--images", "a folder", job.images, "check the path")
+
+    def read(file):
+        return read_captions(file, job.images, lowercase=job.settings.lowercase)
+
+    if job.valid_captions:
+        return read(job.captions), read(job.valid_captions)
+    return split(read(job.captions), job.settings.valid_share)
+
+
+def used(name: str, captioned: list[Captioned], job: Job, say: Callable[[str], None]):
+    """Those whose images can be used; the others are told of."""
+    kept, report = usable(captioned, strict=job.strict)
+    say(f"{name}: {report}")
+    return kept
+
+
+def store_of(model: Captioner, job: Job) -> Store:
+    """Where what the decoder or the network trains on is kept: a frozen network's features, or
+    images brought to its size."""
+    encoder, size = model.encoder, model.encoder.size
+    folder = Path(job.cache) if job.cache else Path(job.out) / IMAGES
+
+    def pixels(image):
+        return tf.cast(resized(image[np.newaxis], size), tf.uint8)
+
+    if not encoder.frozen:
+        return Store(folder, f"pixels-{size}", lambda image: pixels(image)[0].numpy())
+    digest = hashlib.sha256()
+    for weight in encoder.network.get_weights():
+        digest.update(weight.tobytes())
+    features = tf.function(encoder.features, autograph=False)
+    name = f"{encoder.options['network']}-{size}-{digest.hexdigest()[:16]}"
+    return Store(folder, name, lambda image: features(pixels(image))[0].numpy())
+
+
+def augment_of(s: Settings, seed: int):
+    """What changes images in training: dataset -> dataset, or None."""
+    if not changes_images(s):
+        return None
+    stages = []
+    if s.flip:
+        stages.append(augmentation.flipped)
+    if s.crop < 1:
+        stages.append(functools.partial(augmentation.cropped, least=s.crop))
+    if s.colour:
+        stages.append(functools.partial(augmentation.coloured, most=s.colour))
+    return lambda dataset: functools.reduce(lambda d, stage: stage(d, seed), stages, dataset)
+
+
+def train(job: Job, say: Callable[[str], None], verbose: int = 1) -> dict:
+    """Train, or go on with, the job's run.
+
+    Returns:
+        The row of `history.csv` of the best model.
+
+    Raises:
+        InputError: when captions, an image, a setting or the run folder cannot be used.
+        runs.Interrupted: when the user stopped it; the same job goes on.
+    """
+    check(job.settings, job.seed)
+    keras.utils.set_random_seed(job.seed)
+    config, s = job.config(), job.settings
+    found = None if job.overwrite else runs.find(job.out, config)
+    model, progress = runs.load_checkpoint(found) if found else (None, runs.Progress())
+    # Everything that can be refused is, before the run folder is touched.
+    encoder = None if model else make_encoder(s, job.cnn_weights)
+    names = ("training", "validation")
+    sides = [used(name, side, job, say) for name, side in zip(names, sides_of(job), strict=True)]
+    words = (caption for one in sides[0] for caption in one.captions)
+    tokenizer = model.tokenizer if model else tokenizer_of(job.level, words, s.vocabulary)
+    examples, report = encode_captions(sides[0], tokenizer, s.longest)
+    valid, _ = encode_captions(sides[1], tokenizer)
+    options = {"batch_size": s.batch_size, "multiple": s.multiple}
+    count = len(plan(examples, seed=job.seed, **options))
+    model = model or make_model(s, tokenizer, encoder, count * s.epochs)
+    run = runs.open_run(job.out, config, job.overwrite)
+    say(f"{report}; {tokenizer.size} ids")
+    store = store_of(model, job)
+    store.fill(one.image for side in sides for one in side)
+    if progress.epoch or progress.batch:
+        say(f"going on in epoch {progress.epoch + 1}, batch {progress.batch + 1}")
+    augment = augment_of(s, job.seed)
+
+    def at(position: Position):
+        seeds = {"seed": job.seed, "position": position}
+        return batches(examples, store, augment=augment, **seeds, **options)
+
+    tokens = (int(examples.target_lengths.sum()) + len(examples)) / count
+    return carry_on(
+        model,
+        run,
+        progress,
+        Data(at, batches(valid, store, **options), count, tokens),
+        epochs=s.epochs,
+        monitor=f"val_{s.best_by}",
+        sample=lambda epoch: _sample(model, sides[1][:SHOWN], store, s),
+        scored=[Scored(lambda: validation(model, sides[1], store, s))],
+        verbose=verbose,
+    )
+
+
+def caption_all(
+    model: Captioner, captioned: Sequence[Captioned], store: Store, rules: BeamRules, longest: int
+) -> list[str]:
+    """The best caption of each image that the store holds."""
+    found = []
+    for start in range(0, len(captioned), ROWS):
+        images = store.read([one.image for one in captioned[start : start + ROWS]])
+        found += model.caption(images, rules=rules, max_length=longest)
+    return found
+
+
+def scores(found: list[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
+    """BLEU-1 to 4 of captions with several references each, in percent.
+
+    As the caption papers have it (Chen et al. 2015): words in lower case without punctuation,
+    n-grams of the whole corpus, the reference of the closest length, no smoothing.
+
+    >>> scores(["a red circle"], [["A red circle.", "one red circle"]])["bleu_3"]
+    100.0
+    """
+    words = [" ".join(WORD.findall(text.lower())) for text in found]
+    most = max(map(len, references))
+    streams = [
+        [" ".join(WORD.findall(r[i].lower())) if i < len(r) else None for r in references]
+        for i in range(most)
+    ]
+    return {
+        f"bleu_{n}": round(metric.corpus_score(words, streams).score, 10)
+        for n, metric in BLEU.items()
+    }
+
+
+def validation(model: Captioner, captioned, store: Store, settings: Settings) -> dict:
+    """`scores` of greedy captions, as columns of the history."""
+    found = caption_all(
+        model, captioned, store, rules_of(model, settings, beam=1), settings.longest
+    )
+    figures = scores(found, [one.captions for one in captioned])
+    return {f"val_{name}": value for name, value in figures.items()}
+
+
+def _sample(model: Captioner, captioned, store: Store, settings: Settings) -> str:
+    rules = rules_of(model, settings, beam=1)
+    found = caption_all(model, captioned, store, rules, settings.longest)
+    rows = zip(captioned, found, strict=True)
+    return "\n".join(f"  {c.image.name}\n= {c.captions[0]}\n> {text}\n" for c, text in rows)
+
+
+def evaluate(
+    run: str | Path,
+    images: str | None = None,
+    captions: str | None = None,
+    *,
+    drawn: bool = False,
+    say: Callable[[str], None] = lambda text: None,
+) -> dict:
+    """BLEU-1 to 4 of beam search, and perplexity, of a run's best model.
+
+    Args:
+        run: the run folder.
+        images, captions: a folder and a file; None for those it was validated on.
+        drawn: whether hard attention draws its places, instead of taking the likeliest.
+
+    Returns:
+        "bleu_1" to "bleu_4", as `scores` gives them; "nats" and "perplexity" per token; "images",
+        how many.
+
+    Raises:
+        InputError: when the run, an image or the file cannot be used.
+    """
+    config, model = runs.read_config(run), runs.load_model(run)
+    job = Job(**config["job"], settings=Settings(**config["settings"]), out=str(run))
+    s = job.settings
+    if drawn:
+        model.drawn = True
+    if captions:
+        rows = read_captions(captions, images or job.images, lowercase=s.lowercase)
+    else:
+        if fingerprint(job.files(), "--captions") != config["data"]["sha256"]:
+            received = f"{job.captions}, changed since"
+            raise InputError("RUN", "the captions it was trained on", received, "give --captions")
+        _, rows = sides_of(job)
+    captioned = used("validation", rows, job, say)
+    store = store_of(model, job)
+    store.fill(one.image for one in captioned)
+    examples, _ = encode_captions(captioned, model.tokenizer)
+    data = batches(examples, store, batch_size=s.batch_size, multiple=s.multiple)
+    values = model.evaluate(data, return_dict=True, verbose=0)
+    found = caption_all(model, captioned, store, rules_of(model, s), s.longest)
+    figures = scores(found, [one.captions for one in captioned])
+    nats = {name: values[name] for name in ("nats", "perplexity")}
+    return {**figures, **nats, "images": len(captioned)}

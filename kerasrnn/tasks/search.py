@@ -1,0 +1,27 @@
+"""How a run's model searches, as it was trained but for what is changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kerasrnn import runs
+from kerasrnn.beam import BeamRules
+
+
+def rules_of(model, settings, **changed) -> BeamRules:
+    """The search of a model with these settings."""
+    known = {"beam": settings.beam, "length_penalty": settings.length_penalty, **changed}
+    return BeamRules(**known, banned=model.never)
+
+
+def search_of(run: str | Path, model, kind: type, **changed) -> dict:
+    """`rules` and `max_length` of a run's model.
+
+    Args:
+        kind: the class of its settings.
+        changed: any of `beam`, `n_best`, `max_length`; None is not a change.
+    """
+    settings = kind(**runs.read_config(run)["settings"])
+    changed = {name: value for name, value in changed.items() if value is not None}
+    longest = changed.pop("max_length", settings.longest)
+    return {"rules": rules_of(model, settings, **changed), "max_length": longest}

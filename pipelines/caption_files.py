@@ -1,0 +1,189 @@
+"""The four kinds of files that captions come in -> one row a caption, with its place.
+
+CSV (`image,caption`), the token file of Flickr8k, Karpathy's JSON and COCO's JSON.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from kerasrnn.errors import InputError
+from kerasrnn.pipelines.reading import EMPTY, LINE_FAULTS, blocks, lines, text_of
+
+TOKEN = re.compile(r"(.+?)#\d+\t(.*)")  # 1000268201_693b08cb0e.jpg#0 A child in a pink dress
+SPLITS = {"train": "train", "restval": "train", "val": "val", "test": "test"}
+KINDS = {str: "a string", list: "a list", (int, str): "a number or a string"}
+
+
+class Row(NamedTuple):
+    """One caption as it stands in a file.
+
+    Attributes:
+        place: where, for messages.
+        name: of the image's file.
+        caption: the text.
+        split: "train", "val", "test", or "" where the file names none.
+    """
+
+    place: str
+    name: str
+    caption: str
+    split: str
+
+
+def refusal(expected: str, received: str, next_step: str = "mend the file") -> InputError:
+    """What is raised about a file of captions."""
+    return InputError("captions", expected, received, next_step)
+
+
+def _texts(path: Path) -> Iterator[str]:
+    """The file's lines."""
+    for number, line in enumerate(lines(path, "captions"), 1):
+        text, fault = text_of(line)
+        if fault not in ("", EMPTY):
+            raise refusal(LINE_FAULTS[fault], f"{path}:{number} ({fault})")
+        yield text
+
+
+def _columns(path: Path, header: list[str]) -> list[int]:
+    """Where the images and the captions stand in each row."""
+    names = [name.strip() for name in header]
+    if any(names.count(name) != 1 for name in ("image", "caption")):
+        expected = "the columns image and caption in the first line"
+        received = f"{','.join(names)[:80]!r} in {path}"
+        raise refusal(expected, received, "write image,caption above the rows")
+    return [names.index("image"), names.index("caption")]
+
+
+def _csv_rows(path: Path) -> Iterator[Row]:
+    """The rows of a CSV file; columns of other names are not looked at."""
+    reader = csv.reader((f"{text}\n" for text in _texts(path)), strict=True)
+    try:
+        if not (header := next(filter(None, reader), [])):
+            return
+        image, caption = _columns(path, header)
+        line = reader.line_num + 1
+        for row in reader:
+            place, line = f"{path}:{line}", reader.line_num + 1
+            if row and len(row) != len(header):
+                expected = f"{len(header)} columns in every row, as in the first"
+                received, next_step = f"{len(row)} in {place}", "put captions with commas in quotes"
+                raise refusal(expected, received, next_step)
+            if row:
+                yield Row(place, row[image], row[caption], "")
+    except csv.Error as error:
+        raise refusal("CSV", f"{path}:{reader.line_num} ({error})") from error
+
+
+def _token_rows(path: Path) -> Iterator[Row]:
+    """The rows of a token file: the image's name, #, a number, a tab, the caption."""
+    for number, text in enumerate(_texts(path), 1):
+        found = TOKEN.fullmatch(text)
+        if found:
+            yield Row(f"{path}:{number}", *found.groups(), "")
+        elif text.strip():
+            expected = "NAME#NUMBER, a tab and a caption in every line"
+            raise refusal(expected, f"{text[:40]!r} in {path}:{number}")
+
+
+def _json(path: Path):
+    """What the file says."""
+    content = b"".join(blocks(path, "captions"))
+    try:
+        return json.loads(content.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise refusal("UTF-8", f"{path}:{line} (not UTF-8)") from error
+    except json.JSONDecodeError as error:
+        received = f"{path}:{error.lineno} ({error.msg}, column {error.colno})"
+        raise refusal("JSON", received) from error
+    except (ValueError, RecursionError) as error:  # too long a number, too many brackets
+        raise refusal("JSON", f"{path} ({error})") from error
+
+
+def _value(holder, key: str, kind, place: str):
+    """`holder[key]`, which is to be of the type `kind`; `place` is where `holder` stands."""
+    value = holder.get(key) if isinstance(holder, dict) else None
+    if not isinstance(value, kind):
+        shown = "none" if value is None else json.dumps(value)[:40]
+        raise refusal(f'"{key}", {KINDS[kind]}', f"{shown} in {place}")
+    return value
+
+
+def _split(image: dict, place: str) -> str:
+    """The split of an image of Karpathy's."""
+    name = _value(image, "split", str, place)
+    if name not in SPLITS:
+        raise refusal(f'"split", one of {", ".join(SPLITS)}', f'"{name[:40]}" in {place}')
+    return SPLITS[name]
+
+
+def _karpathy_rows(path: Path, data: dict) -> Iterator[Row]:
+    """The rows of Karpathy's JSON; when one image names a split, all must."""
+    images = _value(data, "images", list, str(path))
+    is_split = any("split" in image for image in images if isinstance(image, dict))
+    for number, image in enumerate(images):
+        place = f"{path}: images[{number}]"
+        name = _value(image, "filename", str, place)
+        if image.get("filepath"):
+            name = f"{_value(image, 'filepath', str, place)}/{name}"
+        split = _split(image, place) if is_split else ""
+        for nth, sentence in enumerate(_value(image, "sentences", list, place)):
+            inner = f"{place}.sentences[{nth}]"
+            yield Row(inner, name, _value(sentence, "raw", str, inner), split)
+
+
+def _coco_rows(path: Path, data: dict) -> Iterator[Row]:
+    """The rows of COCO's JSON, in the order of its images."""
+    names, captions = {}, {}
+    for number, image in enumerate(_value(data, "images", list, str(path))):
+        place = f"{path}: images[{number}]"
+        key = _value(image, "id", (int, str), place)
+        if key in names:
+            raise refusal("each image's id once", f"{json.dumps(key)} again in {place}")
+        names[key], captions[key] = _value(image, "file_name", str, place), []
+    for number, annotation in enumerate(_value(data, "annotations", list, str(path))):
+        place = f"{path}: annotations[{number}]"
+        key = _value(annotation, "image_id", (int, str), place)
+        if key not in names:
+            expected = "annotations of the images that the file lists"
+            raise refusal(expected, f"image_id {json.dumps(key)} in {place}")
+        captions[key].append((place, _value(annotation, "caption", str, place)))
+    for key, name in names.items():
+        yield from (Row(place, name, caption, "") for place, caption in captions[key])
+
+
+def _json_rows(path: Path) -> Iterator[Row]:
+    """The rows of a JSON file: COCO's has annotations."""
+    data = _json(path)
+    is_coco = isinstance(data, dict) and "annotations" in data
+    return (_coco_rows if is_coco else _karpathy_rows)(path, data)
+
+
+def _reader(path: Path) -> Callable[[Path], Iterator[Row]]:
+    """How to read the file, by its name and its first line with something in it."""
+    first = next((line for line in lines(path, "captions") if line.strip()), b"")
+    if path.name.removesuffix(".gz").endswith(".json") or first.lstrip().startswith(b"{"):
+        return _json_rows
+    return _token_rows if TOKEN.fullmatch(first.decode(errors="replace")) else _csv_rows
+
+
+def caption_rows(path: str | Path) -> Iterator[Row]:
+    r"""The captions of a file, plain or gzip, in its order; of COCO's, in the order of its images.
+
+    Raises:
+        InputError: when the file is not as it must be, with the line or the JSON's place.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "five.txt"
+    >>> _ = path.write_text("".join(f"{n // 3}.jpg#{n % 3}\tA {n} .\n" for n in range(5)))
+    >>> [(row.name[0], row.caption) for row in caption_rows(path)]
+    [('0', 'A 0 .'), ('0', 'A 1 .'), ('0', 'A 2 .'), ('1', 'A 3 .'), ('1', 'A 4 .')]
+    """
+    path = Path(path)
+    return _reader(path)(path)

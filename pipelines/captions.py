@@ -1,0 +1,268 @@
+"""Captions of images -> ids, and batches of images with their captions, for a captioner.
+
+B batch, T target time, N captions; an image has several. Images come from a `Store`, as pixels of
+one size or as features.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from kerasrnn.pipelines.batching import Part, planned, taught
+from kerasrnn.pipelines.caption_files import Row, caption_rows, refusal
+from kerasrnn.pipelines.dataset import Position, is_held_out
+from kerasrnn.pipelines.images import Store
+from kerasrnn.pipelines.pairs import LINES, Limits
+from kerasrnn.pipelines.reports import Tally
+from kerasrnn.text import UNKNOWN, Tokenizer
+
+
+class Captioned(NamedTuple):
+    """An image and all that is said of it.
+
+    Attributes:
+        image: its file.
+        captions: one or more, no white space around them, one space where there was any inside.
+        split: "train", "val", "test", or "" where the file names none.
+    """
+
+    image: Path
+    captions: tuple[str, ...]
+    split: str = ""
+
+
+def _image(images: Path, row: Row) -> Path:
+    """Where the row's image lies, which is inside the folder."""
+    name = Path(row.name)
+    if name.anchor or ".." in name.parts or not name.name or "\0" in row.name:
+        expected = "names of files inside the folder of images"
+        raise refusal(expected, f"{row.name[:80]!r} in {row.place}")
+    return images / name
+
+
+def _caption(row: Row) -> str:
+    """The row's caption, tidied."""
+    caption = " ".join(row.caption.split())
+    if not caption:
+        raise refusal("text in every caption", f"{row.place} (empty)")
+    try:
+        f"{row.name}{caption}".encode()
+    except UnicodeEncodeError as error:  # JSON can say "\ud800"
+        raise refusal("Unicode", f"{row.place} (half a surrogate pair)") from error
+    return caption
+
+
+def read_captions(
+    file: str | Path, images: str | Path, *, lowercase: bool = True
+) -> list[Captioned]:
+    """All captions of each image, in the order in which the images first appear in `file`.
+
+    The file is, told apart by its content: CSV with the columns `image` and `caption` (others are
+    not looked at); lines like `NAME.jpg#0`, a tab and a caption, as in Flickr8k; Karpathy's
+    `dataset_*.json`, whose "restval" is "train" here; or COCO's `captions_*.json`. It is UTF-8,
+    plain or gzip. Images without a caption are left out.
+
+    Args:
+        file: the captions.
+        images: the folder that the names in `file` are in; it is not looked at.
+        lowercase: whether captions are in lower case.
+
+    Raises:
+        InputError: when the file cannot be read, is broken or misses something, has an empty
+            caption or a name that leaves the folder: with the line or the JSON's place.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "five.csv"
+    >>> rows = ["image,caption", "a.jpg,One", "b.jpg,Two", 'a.jpg,"3, 4"', "b.jpg,5", "c.jpg,6"]
+    >>> _ = path.write_text("\\n".join(rows))
+    >>> [(image.name, captions) for image, captions, _ in read_captions(path, "images")]
+    [('a.jpg', ('one', '3, 4')), ('b.jpg', ('two', '5')), ('c.jpg', ('6',))]
+    """
+    captions, splits = {}, {}
+    for row in caption_rows(file):
+        image, caption = _image(Path(images), row), _caption(row)
+        if splits.setdefault(image, row.split) != row.split:
+            received = f"{splits[image]} and {row.split} for {row.name} in {row.place}"
+            raise refusal("one split for each image", received)
+        captions.setdefault(image, []).append(caption.lower() if lowercase else caption)
+    if not captions:
+        raise refusal("a file with captions in it", f"{file}, which has none", "give another")
+    return [Captioned(image, tuple(all_), splits[image]) for image, all_ in captions.items()]
+
+
+def split(captioned: Sequence[Captioned], share: float) -> tuple[list[Captioned], list[Captioned]]:
+    """(for training, for validation): images with all their captions, each on one side alone.
+
+    Where the file names splits and "val" is one of them, these are "train" and "val". Else `share`
+    of the images, from all over the file, validates. "test" is left out in either case.
+
+    Raises:
+        InputError: when one side would be empty.
+
+    >>> images = [Captioned(Path(f"{n}.jpg"), ("a", "b")) for n in range(5)]
+    >>> [[one.image.stem for one in side] for side in split(images, 0.4)]
+    [['0', '1', '3'], ['2', '4']]
+    """
+    known = [one for one in captioned if one.split != "test"]
+    if any(one.split == "val" for one in known):
+        sides = [[one for one in known if one.split == name] for name in ("train", "val")]
+        if not sides[0]:
+            received = 'none of the split "train"'
+            raise refusal("images to train on", received, "give the whole file")
+        return sides[0], sides[1]
+    total = len(known)
+    held = round(share * total) if 0 < share < 1 else 0
+    if not 0 < held < total:
+        received = f"{total:,} images, of which a share of {share:g} is held out"
+        raise refusal("images to train on and some to validate", received, "give more images")
+    due = [is_held_out(number, held, total) for number in range(total)]
+    train, valid = ([o for o, d in zip(known, due, strict=True) if d == s] for s in (False, True))
+    return train, valid
+
+
+@dataclass
+class CaptionReport(Tally):
+    """What became of the captions, for people; places are the images' paths.
+
+    Attributes:
+        kept, dropped, places: as in `Tally`.
+        images: of the captions kept.
+        tokens: ids of the captions kept, without start and end.
+        unknown: how many of these are unknown.
+
+    >>> report = CaptionReport(kept=5, images=1, tokens=60, unknown=2)
+    >>> report.drop("over 20 tokens", "images/a.jpg")
+    >>> print(report)
+    5 captions of 1 images, 60 tokens (2 unknown); 1 dropped: 1 over 20 tokens (images/a.jpg)
+    """
+
+    images: int = 0
+    tokens: int = 0
+    unknown: int = 0
+
+    def __str__(self) -> str:
+        text = f"{self.kept:,} captions of {self.images:,} images"
+        return f"{text}, {self.tokens:,} tokens ({self.unknown:,} unknown){self.losses()}"
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """N captions, each with its image, which so comes once for each of its captions.
+
+    Attributes:
+        images: the files, N.
+        ids: of the captions, N of int32 [length], without start and end.
+
+    >>> examples = Examples([Path("a.jpg")] * 2, [np.array([4, 5, 6]), np.array([7, 8])])
+    >>> len(examples), examples.target_lengths.tolist()
+    (2, [3, 2])
+    """
+
+    images: list[Path]
+    ids: list[np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @functools.cached_property
+    def target_lengths(self) -> np.ndarray:
+        """The captions' lengths, int32 [N]."""
+        return np.array([len(ids) for ids in self.ids], np.int32)
+
+    @property
+    def source_lengths(self) -> np.ndarray:
+        """The same, int32 [N]: an image has no length, so captions alone make the batches."""
+        return self.target_lengths
+
+
+def encode_captions(
+    captioned: Sequence[Captioned], tokenizer: Tokenizer, longest: int | None = None
+) -> tuple[Examples, CaptionReport]:
+    """The captions as ids, in order; one longer than `longest` tokens is dropped and counted.
+
+    Raises:
+        InputError: when no caption is left, or `longest` is below 1.
+
+    >>> from kerasrnn.text import CharTokenizer
+    >>> a, b = ("ab", "abba", "ba"), ("c", "b")
+    >>> captioned = [Captioned(Path("a.jpg"), a), Captioned(Path("b.jpg"), b)]
+    >>> examples, report = encode_captions(captioned, CharTokenizer(["a", "b"]), longest=3)
+    >>> [ids.tolist() for ids in examples.ids]
+    [[4, 5], [5, 4], [1], [5]]
+    >>> print(report)
+    4 captions of 2 images, 6 tokens (1 unknown); 1 dropped: 1 over 3 tokens (a.jpg)
+    """
+    limits, report = Limits(maximum=longest), CaptionReport()
+    both = [(one.image, caption) for one in captioned for caption in one.captions]
+    images, kept = [], []
+    for start in range(0, len(both), LINES):
+        paths, captions = zip(*both[start : start + LINES], strict=True)
+        ids = tokenizer.tokenize(list(captions))
+        lengths = ids.row_lengths().numpy()
+        rows = np.split(ids.flat_values.numpy().astype(np.int32), np.cumsum(lengths)[:-1])
+        reasons = limits.reasons(lengths, lengths).tolist()
+        for path, row, reason in zip(paths, rows, reasons, strict=True):
+            if reason:
+                report.drop(reason, str(path))
+            else:
+                images.append(path)
+                kept.append(row)
+    report.kept, report.images = len(kept), len(set(images))
+    report.tokens = sum(map(len, kept))
+    report.unknown = sum(int(np.sum(row == UNKNOWN)) for row in kept)
+    if not kept:
+        raise refusal("captions that can be used", str(report), "let longer ones in")
+    return Examples(images, kept), report
+
+
+def batches(
+    examples: Examples,
+    store: Store,
+    *,
+    batch_size: int,
+    seed: int | None = None,
+    position: Position | None = None,
+    multiple: int = 4,
+    shard: tuple[int, int] = (0, 1),
+    augment: Callable[[tf.data.Dataset], tf.data.Dataset] | None = None,
+) -> tf.data.Dataset:
+    """((image [B, ...], target_in int32 [B, T]), target_out int32 [B, T]).
+
+    Images are as `store` has them. `target_in` begins with the start id, `target_out` ends with the
+    end id, both are padded with 0. With a seed, captions of similar length are together, in another
+    order every epoch; without one they come in their own order.
+
+    Args:
+        examples: whose images `store` was filled with.
+        batch_size: captions of a batch.
+        seed, position, multiple, shard: as for pairs, in `batching.batches`.
+        augment: stages of `augmentation`, one after the other.
+
+    Raises:
+        InputError: when an argument cannot be used.
+    """
+    first = store.read(examples.images[:1])[0]
+
+    def make(part: Part):
+        images = np.zeros([part.rows, *first.shape], first.dtype)
+        if len(part.indices):
+            images[: len(part.indices)] = store.read([examples.images[i] for i in part.indices])
+        targets = [examples.ids[i] for i in part.indices]
+        target_in, target_out = taught(targets, part.rows, part.lengths[1])
+        return part.place, ((images, target_in), target_out)
+
+    ids = tf.TensorSpec([None, None], tf.int32)
+    image = tf.TensorSpec([None, *first.shape], first.dtype)
+    signature = (tf.TensorSpec([3], tf.int32), ((image, ids), ids))
+    options = {"batch_size": batch_size, "seed": seed, "multiple": multiple}
+    dataset = planned(examples, make, signature, position=position, shard=shard, **options)
+    if augment is not None:
+        dataset = augment(dataset)
+    return dataset.map(lambda place, batch: batch).prefetch(2)

@@ -1,0 +1,150 @@
+"""`train captioner`, `caption`, `evaluate` and `export` as a user has them."""
+
+import contextlib
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kerasrnn.pipelines.scenes import write_scenes
+from kerasrnn.recurrence import Plan
+from tests.test_cli import call, refused
+
+SET = ["--set", "size=16", "units=8", "embedding=6", "multiple=32", "learning_rate=0.01"]
+TRAIN = ["--preset", "tiny", "--epochs", "2", "--batch-size", "20", *SET]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def uncompiled():
+    """Every recurrence as the plain loop: these tests are not about its speed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kerasrnn.recurrence._choose", lambda *_: Plan("loop", "a test"))
+        yield
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    return write_scenes(tmp_path_factory.mktemp("scenes"), train=24, valid=6)
+
+
+def files(scenes) -> list:
+    return ["--images", scenes.images, "--captions", scenes.train]
+
+
+@pytest.fixture(scope="module")
+def folder(scenes, tmp_path_factory):
+    """A run on scenes and its exports."""
+    from kerasrnn import cli
+
+    folder = tmp_path_factory.mktemp("cli")
+    command = ["train", "captioner", *files(scenes), "--out", folder / "run", *TRAIN]
+    command += ["--valid-captions", scenes.valid]
+    with (folder / "out").open("w") as out, (folder / "err").open("w") as err:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            assert cli.main([*map(str, command), "--json"]) == 0
+    options = ["--beam", "2", "--n-best", "2", "--max-length", "9"]
+    command = ["export", folder / "run", "--out", folder / "export", *options]
+    assert cli.main([str(part) for part in command]) == 0
+    return folder
+
+
+def test_what_a_run_leaves(folder, scenes):
+    run = folder / "run"
+    inside = {path.name for path in run.iterdir()}
+    assert {"model.keras", "config.json", "history.csv", "samples.txt", "images"} <= inside
+    [told] = (folder / "out").read_text().splitlines()
+    assert json.loads(told)["run"] == str(run)
+    err = (folder / "err").read_text()
+    assert "training: 24 images" in err and "validation: 6 images" in err
+    with (run / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 and {f"val_bleu_{n}" for n in (1, 2, 3, 4)} <= rows[0].keys()
+    assert len(list((run / "images" / "pixels-16").iterdir())) == 30
+    assert "00024.png" in (run / "samples.txt").read_text()
+
+
+def test_three_runtimes_say_the_same(folder, scenes, capsys):
+    pictures = sorted(scenes.images.iterdir())[:3]
+    search = ["--beam", "2", "--n-best", "2", "--max-length", "9"]
+    models = {folder / "run": search, folder / "export" / "model.onnx": ["--n-best", "2"]}
+    models[folder / "export" / "saved_model"] = ["--n-best", "2"]
+    found = []
+    for model, options in models.items():
+        _, lines, _ = call(capsys, "caption", model, *pictures, "--json", *options)
+        rows = [json.loads(line) for line in lines.splitlines()]
+        assert [row["image"] for row in rows] == list(map(str, pictures))
+        assert all(len(row["text"]) == 2 for row in rows)
+        found.append([row["text"] for row in rows])
+    assert found[0] == found[1] == found[2]
+
+
+def test_folders_stdin_and_faulty_images(folder, scenes, tmp_path, capsys, monkeypatch):
+    good = tmp_path / "photos" / "a.JPG"
+    good.parent.mkdir()
+    Image.fromarray(np.full([20, 30, 3], 90, np.uint8)).save(good, "JPEG")
+    (good.parent / "b.png").write_bytes(b"")
+    (good.parent / "notes.txt").write_text("no image")
+    _, out, err = call(capsys, "caption", folder / "run", good.parent, "--max-length", "5")
+    [line] = out.splitlines()
+    assert line.startswith(f"{good}\t")
+    assert "b.png (zero bytes)" in err and "1 of 2 images left out" in err
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{good}\n\n{scenes.images / '00000.png'}\n"))
+    _, out, _ = call(capsys, "caption", folder / "run", "--max-length", "5")
+    assert out.startswith(f"{good}\t") and len(out.splitlines()) == 2
+    code, _, err = call(capsys, "caption", folder / "run", good.parent, "--strict")
+    assert code == 2 and err.count("\n") == 1 and "b.png (zero bytes)" in err
+
+
+def test_the_picture_of_where_it_looked(folder, scenes, tmp_path, capsys):
+    plot, [first, second, *_] = tmp_path / "where.png", sorted(scenes.images.iterdir())
+    call(capsys, "caption", folder / "run", first, second, "--attention", plot, "--max-length", "6")
+    for path in (plot, tmp_path / "where-2.png"):
+        with Image.open(path) as picture:
+            assert picture.width > 400 and len(set(picture.convert("L").getdata())) > 50
+
+
+def test_evaluate(folder, scenes, capsys):
+    _, out, _ = call(capsys, "evaluate", folder / "run", "--json")
+    held, figures = json.loads(out), ("bleu_1", "bleu_4", "nats", "perplexity")
+    assert held["images"] == 6 and all(name in held for name in figures)
+    given = ["--images", scenes.images, "--captions", scenes.valid]
+    again = json.loads(call(capsys, "evaluate", folder / "run", *given, "--json")[1])
+    assert again == held
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["--captions", "none.csv"], "captions"),
+        (["--set", "network=VGG17"], "network: expected one of small"),
+        (["--set", "trained=0", "flip=true"], "trained: expected flip=false, crop=1"),
+        (["--set", "crop=0"], "crop: expected a share above 0, at most 1, got 0"),
+        (["--set", "conditioning=none"], "conditioning: expected one of once, every_step"),
+        (["--cnn-weights", "none.h5"], "--cnn-weights: expected a file, imagenet or none"),
+        (["--set", "size=50"], "size: expected 16, 32, 64"),
+        (["--set", "balance=-1"], "balance: expected 0 or more, got -1"),
+    ],
+)
+def test_what_training_refuses(options, text, scenes, tmp_path, capsys):
+    given = ["train", "captioner", *files(scenes), "--out", tmp_path / "run", *TRAIN]
+    assert text in refused(capsys, *given, *options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_is_not_for_captioners(folder, scenes, capsys):
+    assert "--text: expected --images and --captions for a captioner" in refused(
+        capsys, "evaluate", folder / "run", "--text", scenes.train
+    )
+    assert "use `kerasrnn caption`" in refused(capsys, "translate", folder / "run", scenes.train)
+    exported = folder / "export" / "model.onnx"
+    assert "use `kerasrnn caption`" in refused(capsys, "generate", exported, "--prompt", "a")
+    picture = scenes.images / "00000.png"
+    assert "--beam: expected a run folder beside it" in refused(
+        capsys, "caption", exported, picture, "--beam", "4"
+    )
+    assert "--n-best: expected at most 2, as exported, got 3" in refused(
+        capsys, "caption", exported, picture, "--n-best", "3"
+    )

@@ -1,0 +1,103 @@
+"""Exported captioners: the same caption from Keras, ONNX and SavedModel, whatever the image."""
+
+import io
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from kerasrnn.beam import BeamRules
+from kerasrnn.export import export, load
+from kerasrnn.export.captioner import Served
+from kerasrnn.export.onnx_file import convert
+from kerasrnn.export.verify import differences, run_fresh
+from kerasrnn.layers import Decoder, ImageEncoder
+from kerasrnn.layers.images import resized
+from kerasrnn.models.captioner import Captioner
+from tests.recurrent_cases import scatter
+from tests.test_captioner import KINDS, WORDS
+
+RULES = {"beam": 3, "n_best": 2}
+
+
+SOME = [pytest.param(kind, marks=[pytest.mark.slow] * (kind != "gated")) for kind in KINDS]
+
+
+@pytest.fixture(scope="module", params=SOME)
+def exported(request, tmp_path_factory):
+    """(the model as served, its ONNX file, its SavedModel)."""
+    kind, folder = request.param, tmp_path_factory.mktemp("captioner")
+    both = {"embedding": 8, "cell": "lstm", "units": 9, "layers": 2 - (kind == "hard")}
+    decoder = Decoder(WORDS.size, conditioning=kind, readout=KINDS[kind], **both)
+    model = Captioner(WORDS, ImageEncoder(size=32), decoder)
+    scatter(model.decoder, seed=2, scale=2.5)
+    options = {"rules": BeamRules(**RULES, banned=model.never), "max_length": 7}
+    written = export(model, folder / "out", **options)
+    return Served(model, **options), *written
+
+
+def photos(count: int = 12) -> list[dict]:
+    """Smooth pictures of many sizes, one at a time."""
+    random, cases = np.random.default_rng(3), []
+    for _ in range(count):
+        height, width = random.integers(5, 150, 2).tolist()
+        coarse = Image.fromarray(random.integers(0, 256, (4, 5, 3)).astype("uint8"))
+        cases.append({"image": np.array(coarse.resize((width, height)))[np.newaxis]})
+    return cases
+
+
+def test_every_picture_is_captioned_alike(exported):
+    served, *artifacts = exported
+    cases = photos()
+    wanted = [served.answer(case) for case in cases]
+    assert len({round(float(answer["score"][0, 0]), 3) for answer in wanted}) > 6
+    for artifact in artifacts:
+        for right, got in zip(wanted, run_fresh(artifact, cases), strict=True):
+            assert not differences(right, got), artifact
+
+
+def test_encoded_images_are_decoded_inside(exported):
+    served, _, saved = exported
+    arrays = [case["image"][0] for case in photos(4)]
+    files = []
+    for i, array in enumerate(arrays):
+        buffer = io.BytesIO()
+        Image.fromarray(array).save(buffer, "PNG" if i % 2 else "JPEG", quality=95)
+        files.append(buffer.getvalue())
+    run = load(saved)
+    found = run({"bytes": np.array(files, object)})
+    for i in (1, 3):  # lossless
+        assert found["text"][i, 0] == served.answer({"image": arrays[i][None]})["text"][0, 0]
+    signatures = tf.saved_model.load(str(saved)).signatures
+    assert set(signatures) == {"serving_default", "image", "bytes"}
+    assert found["attention"].shape[2:] == (8, 8)
+
+
+def test_the_two_resizers_are_one():
+    """TensorFlow and ONNX Runtime: whole numbers, which differ by one where a sum of floats ends
+    at a half, and that is rare."""
+    size, specs = 24, [tf.TensorSpec([None] * 3 + [3], tf.uint8, "image")]
+    model = convert(lambda image: resized(image, size), specs, ["pixels"])
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    differing = total = 0
+    for case in photos(30):
+        [found] = session.run(None, case)
+        off = np.abs(found - resized(tf.constant(case["image"]), size).numpy())
+        assert off.max() <= 1
+        differing, total = differing + np.count_nonzero(off), total + off.size
+    assert differing < 1e-3 * total
+
+
+def test_what_the_file_says_of_itself(exported):
+    _, file, _ = exported
+    model = onnx.load(file)
+    assert {p.key: p.value for p in model.metadata_props}["task"] == "captioner"
+    [image] = model.graph.input
+    assert image.name == "image" and image.type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    names = [output.name for output in model.graph.output]
+    assert names == ["text", "score", "tokens", "target_tokens", "attention"]
+    domains = {opset.domain for opset in model.opset_import}
+    assert domains <= {"", "ai.onnx", "ai.onnx.ml", "com.microsoft"}

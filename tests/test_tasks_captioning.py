@@ -1,0 +1,107 @@
+"""Captioners as jobs: BLEU by hand, features kept on disk, stopping and going on."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+from kerasrnn import runs
+from kerasrnn.errors import InputError
+from kerasrnn.pipelines.scenes import write_scenes
+from kerasrnn.recurrence import Plan
+from kerasrnn.tasks import captioning
+from tests.test_tasks import rows_without_speed, say, train_and_stop, weights
+
+SMALL = captioning.Settings(
+    size=16,
+    units=8,
+    embedding=6,
+    longest=30,
+    multiple=32,
+    batch_size=20,
+    epochs=3,
+    learning_rate=1e-2,
+    beam=2,
+    flip=True,
+    crop=0.8,
+    colour=0.2,
+)
+
+
+@pytest.fixture(autouse=True)
+def uncompiled(monkeypatch):
+    """Every recurrence as the plain loop: these tests are not about its speed."""
+    monkeypatch.setattr("kerasrnn.recurrence._choose", lambda *_: Plan("loop", "a test"))
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    return write_scenes(tmp_path_factory.mktemp("scenes"), train=20, valid=5)
+
+
+def job(scenes, out, weights=None, **settings) -> captioning.Job:
+    return captioning.Job(
+        images=str(scenes.images),
+        captions=str(scenes.train),
+        level="word",
+        settings=dataclasses.replace(SMALL, **settings),
+        seed=5,
+        out=str(out),
+        valid_captions=str(scenes.valid),
+        cnn_weights=weights,
+    )
+
+
+def test_bleu_by_hand():
+    """Two captions; precisions over the corpus, counts clipped by the best reference."""
+    found = ["A red dog, runs", "the the the cat"]
+    references = [("a red dog runs fast", "red dogs run"), ("the cat", "a cat on the mat")]
+    figures = captioning.scores(found, references)
+    # 4 of 4 and 2 ("the" once in a reference... and "cat") of 4; closest lengths 4, or 3, and 5
+    one = (4 + 2) / 8
+    two = (3 + 1) / 6
+    brevity = math.exp(1 - (5 + 5) / 8) if 8 < 10 else 1.0
+    brevity_closer = math.exp(1 - (3 + 5) / 8)  # length 4 is as far from 5 as from 3: the shorter
+    assert brevity != brevity_closer
+    assert figures["bleu_1"] == pytest.approx(100 * brevity_closer * one)
+    assert figures["bleu_2"] == pytest.approx(100 * brevity_closer * math.sqrt(one * two))
+    assert captioning.scores(["a b"], [("c d",)])["bleu_4"] == 0.0
+
+
+@pytest.mark.slow
+def test_stopped_and_gone_on_is_uninterrupted(scenes, tmp_path, monkeypatch):
+    captioning.train(job(scenes, tmp_path / "whole"), say, verbose=0)
+    parts = job(scenes, tmp_path / "parts")
+    train_and_stop(monkeypatch, parts, 7, captioning.train)
+    assert runs.read_progress(tmp_path / "parts").batch == 2
+    captioning.train(parts, say, verbose=0)
+    assert rows_without_speed(tmp_path / "whole") == rows_without_speed(tmp_path / "parts")
+    for a, b in zip(weights(tmp_path / "whole"), weights(tmp_path / "parts"), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_features_of_a_frozen_network_are_made_once(scenes, tmp_path, monkeypatch):
+    still = {"flip": False, "crop": 1.0, "colour": 0.0, "trained": 0, "epochs": 1}
+    frozen = dataclasses.replace(job(scenes, tmp_path / "a", **still), cache=str(tmp_path / "kept"))
+    captioning.train(frozen, say, verbose=0)
+    [kept] = (tmp_path / "kept").iterdir()
+    assert kept.name.startswith("small-16-") and len(list(kept.iterdir())) == 25
+    assert np.load(next(kept.iterdir())).shape == (64, 96)
+    first = {path: path.stat().st_mtime_ns for path in kept.iterdir()}
+    captioning.train(dataclasses.replace(frozen, out=str(tmp_path / "b")), say, verbose=0)
+    assert first == {path: path.stat().st_mtime_ns for path in kept.iterdir()}
+    assert captioning.evaluate(tmp_path / "b")["images"] == 5
+
+
+@pytest.mark.slow
+def test_captions_that_changed_are_not_measured(scenes, tmp_path):
+    captions = tmp_path / "train.csv"
+    captions.write_bytes(scenes.train.read_bytes())
+    given = dataclasses.replace(
+        job(scenes, tmp_path / "run", epochs=1), captions=str(captions), valid_captions=None
+    )
+    captioning.train(given, say, verbose=0)
+    captions.write_bytes(scenes.valid.read_bytes())
+    with pytest.raises(InputError, match=r"^RUN: expected the captions it was trained on"):
+        captioning.evaluate(tmp_path / "run")
