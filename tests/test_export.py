@@ -178,7 +178,7 @@ def test_a_broken_writer_leaves_nothing(tmp_path, monkeypatch):
         path.write_text("half")
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(artifact.WRITERS, "onnx", ("model.onnx", fail))
+    monkeypatch.setitem(artifact.WRITERS, "onnx", ("model.onnx", fail, lambda served: set()))
     with pytest.raises(KeyboardInterrupt):
         export(make("char"), tmp_path / "out", ["onnx"])
     assert list(tmp_path.iterdir()) == []
@@ -198,7 +198,8 @@ def test_what_export_refuses(tmp_path, exported):
         ),
         (
             (3, tmp_path / "x"),
-            "model: expected one of Ensemble, LanguageModel, Translator, got int; give one of them",
+            "model: expected one of Captioner, Ensemble, LanguageModel, Translator, got int; "
+            "give one of them",
         ),
     ):
         with pytest.raises(InputError) as error:

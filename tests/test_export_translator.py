@@ -156,7 +156,8 @@ def test_what_export_refuses(exported, tmp_path):
         ),
         (
             ("text", tmp_path / "x"),
-            "model: expected one of Ensemble, LanguageModel, Translator, got str; give one of them",
+            "model: expected one of Captioner, Ensemble, LanguageModel, Translator, got str; "
+            "give one of them",
         ),
     ):
         with pytest.raises(InputError) as error:
