@@ -44,7 +44,7 @@ RELATIONS = {  # axis (0: x, 1: y) and sign of the offset
     "to the left of": (0, -1),
     "to the right of": (0, 1),
 }
-LEADS = ("", "there is ", "a picture of ", "the picture shows ")
+LEADS = ("", "there is ", "here is ", "a picture of ", "the picture shows ")
 TEXTURES = (  # numbers in [-1, 1] from places in radians, turned by an angle
     lambda random, along, across: random.uniform(-1, 1, along.shape),
     lambda random, along, across: np.sin(along),
@@ -245,21 +245,24 @@ def _relation(first: Shape, second: Shape) -> str | None:
     return None
 
 
+def _prominence(shape: Shape) -> tuple:
+    """What is named first is smallest: the large before the small, the upper before the lower."""
+    return shape.size != "large", shape.centre[1], shape.centre[0]
+
+
 def _sentences(shapes: tuple[Shape, ...]) -> list[str]:
-    """Every caption that may be given: one shape where there is one, else any two, in each order,
+    """Every caption that may be given: the two shapes that are most prominent, or the only one,
     with their relation or without."""
-    bodies = []
-    for named in itertools.permutations(shapes, min(len(shapes), 2)):
-        bodies.append(" and ".join(map(str, named)))
-        if len(named) == 2 and (relation := _relation(*named)):
-            bodies.append(f" {relation} ".join(map(str, named)))
+    named = sorted(shapes, key=_prominence)[:2]
+    joints = ["and"]
+    if len(named) == 2 and (relation := _relation(*named)):
+        joints.append(relation)
+    bodies = [f" {joint} ".join(map(str, named)) for joint in joints]
     return [lead + body for body in bodies for lead in LEADS]
 
 
 def scene(seed: int, number: int) -> Scene:
     """The scene of a seed and a number; no other scene has to be drawn before it.
-
-    Its captions differ, but a single shape has four sentences and so repeats one.
 
     >>> image, shapes, captions = scene(seed=0, number=7)
     >>> image.shape, [is_true(caption, shapes) for caption in captions]
@@ -270,7 +273,7 @@ def scene(seed: int, number: int) -> Scene:
     image = Image.fromarray(_background(random))
     for shape in shapes:
         _draw(image, shape, random)
-    captions = np.resize(random.permutation(_sentences(shapes)), CAPTIONS)  # repeats too few
+    captions = random.permutation(_sentences(shapes))[:CAPTIONS]
     return Scene(np.array(image), shapes, tuple(captions.tolist()))
 
 
