@@ -23,9 +23,9 @@ import numpy as np
 from results import table, write
 
 CLI = [sys.executable, "-m", "kerasrnn.cli"]
-TRAIN, UNSEEN = 3000, 500
+TRAIN, UNSEEN = 4000, 500
 KINDS = {
-    "Show and Tell": ["conditioning=first_input", "readout=plain"],
+    "Show and Tell": ["conditioning=first_input", "readout=plain", "context_dropout=0"],
     "soft attention": ["conditioning=gated"],
     "hard attention": ["conditioning=hard"],
 }

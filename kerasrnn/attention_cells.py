@@ -8,7 +8,7 @@ from keras import ops, tree
 
 from kerasrnn.attention import Attention, Memory
 from kerasrnn.cells.base import Cell
-from kerasrnn.cells.wrappers import Wrapper
+from kerasrnn.cells.wrappers import Paired, Wrapper, checked_rate, dropped
 
 
 class AttentionWrapper(Wrapper):
@@ -86,10 +86,17 @@ class AttentionWrapper(Wrapper):
 
 
 @keras.saving.register_keras_serializable(package="kerasrnn")
-class BahdanauCell(AttentionWrapper):
+class BahdanauCell(Paired, AttentionWrapper):
     """Attention first: s(t) = f(x(t), c(t), s(t-1)), c(t) read with s(t-1) as query.
 
     Bahdanau et al. 2014, section 3.1. The query is the first tensor of the state.
+
+    Args:
+        cell, attention, memory_size: as in `AttentionWrapper`.
+        dropout: share of steps in training at which the cell inside is not fed its context, all of
+            it (scaled by 1 / (1 - dropout) at the others), while the output has it always: a cell
+            that cannot rely on what it saw before looks at what it speaks of.
+        seed: an integer, for draws that come again.
 
     >>> from kerasrnn.attention import Additive
     >>> from kerasrnn.cells import GRU
@@ -102,16 +109,39 @@ class BahdanauCell(AttentionWrapper):
     [(2, 5, 4), (2, 5, 6), (2, 5, 7)]
     """
 
+    def __init__(self, cell, attention, memory_size, dropout=0.0, seed=None, **kwargs):
+        super().__init__(cell, attention, memory_size, **kwargs)
+        self.dropout, self.seed = checked_rate("dropout", dropout), seed
+        self.seeds = keras.random.SeedGenerator(seed)
+
     def build(self, input_shape):
         super().build(input_shape)
         self.build_attention(tree.flatten(self.state_size)[0])
         self.build_kernel(input_shape, self.memory_size)
 
+    def project(self, x, training=None):
+        z, kept = self.cell.project(x, training=training), None
+        if training and self.dropout:
+            kept = self.draw((*ops.shape(x)[:-1], 1)) >= self.dropout
+        return z, kept
+
+    def draw(self, shape):
+        """Numbers in [0, 1)."""
+        return keras.random.uniform(shape, dtype="float32", seed=self.seeds)
+
     def step(self, z, state, linear, memory):
-        query = tree.flatten(state)[0]
-        context, weights = self.attention.read(query, memory, linear)
-        y, state = self.cell.step(self.feed(z, context, linear), state, linear)
+        context, weights = self.attention.read(tree.flatten(state)[0], memory, linear)
+        y, state = self.advance(z, context, state, linear)
         return (y, context, weights), state
+
+    def advance(self, z, context, state, linear):
+        """The step of the cell inside, fed its context."""
+        z, kept = z
+        fed = dropped(context, kept, self.dropout)
+        return self.cell.step(self.feed(z, fed, linear), state, linear)
+
+    def get_config(self):
+        return {**super().get_config(), "dropout": self.dropout, "seed": self.seed}
 
 
 @keras.saving.register_keras_serializable(package="kerasrnn")
@@ -129,27 +159,24 @@ class HardCell(BahdanauCell):
     Args:
         cell, attention, memory_size: as in `AttentionWrapper`.
         drawn: whether places are drawn when not training too.
-        seed: an integer, for draws that come again.
+        dropout, seed: as in `BahdanauCell`.
     """
 
-    def __init__(self, cell, attention, memory_size, drawn=False, seed=None, **kwargs):
+    def __init__(self, cell, attention, memory_size, drawn=False, **kwargs):
         super().__init__(cell, attention, memory_size, **kwargs)
-        self.drawn, self.seed = drawn, seed
-        self.seeds = keras.random.SeedGenerator(seed)
+        self.drawn = drawn
         self.output_size = (*self.output_size, None)
 
     def with_input(self, z, add):
         z, drawn = z
-        return self.cell.with_input(z, add), drawn
+        return super().with_input(z, add), drawn
 
     def project(self, x, training=None):
-        z = self.cell.project(x, training=training)
+        z = super().project(x, training=training)
         if not (training or self.drawn):
             return z, None
         lead = ops.shape(x)[:-1]
-        number = keras.random.uniform((*lead, 1), dtype="float32", seed=self.seeds)
-        one_step = (*(1,) * (len(lead) - 1), lead[-1], 1)
-        coin = keras.random.uniform(one_step, dtype="float32", seed=self.seeds)
+        number, coin = self.draw((*lead, 1)), self.draw((*(1,) * (len(lead) - 1), lead[-1], 1))
         return z, (number, coin if training else ops.zeros_like(coin))
 
     def step(self, z, state, linear, memory):
@@ -163,11 +190,11 @@ class HardCell(BahdanauCell):
             looked = ops.where(expected, weights, place)
             place = ops.where(expected, ops.zeros_like(place), place)
         context = self.attention.context(query, looked, memory.values, linear)
-        y, state = self.cell.step(self.feed(z, context, linear), state, linear)
+        y, state = self.advance(z, context, state, linear)
         return (y, context, weights, place), state
 
     def get_config(self):
-        return {**super().get_config(), "drawn": self.drawn, "seed": self.seed}
+        return {**super().get_config(), "drawn": self.drawn}
 
 
 def _place(weights, number=None):

@@ -22,7 +22,7 @@ from PIL import Image, ImageDraw
 from kerasrnn.errors import InputError
 
 SIZE = 64  # pixels of a side
-CAPTIONS = 5  # of each scene
+CAPTIONS = 4  # of each scene
 FINE = 4  # shapes are drawn so many times larger, then reduced: smooth edges
 TRIES = 32  # places drawn at a time, until all shapes are apart
 GAP = 2  # pixels between shapes, and to the picture's edge
@@ -81,7 +81,7 @@ class Shape:
 
 
 class Scene(NamedTuple):
-    """A picture, uint8 [SIZE, SIZE, 3], its shapes, and five captions that are true of it."""
+    """A picture, uint8 [SIZE, SIZE, 3], its shapes, and captions that are true of it."""
 
     image: np.ndarray
     shapes: tuple[Shape, ...]
@@ -266,7 +266,7 @@ def scene(seed: int, number: int) -> Scene:
 
     >>> image, shapes, captions = scene(seed=0, number=7)
     >>> image.shape, [is_true(caption, shapes) for caption in captions]
-    ((64, 64, 3), [True, True, True, True, True])
+    ((64, 64, 3), [True, True, True, True])
     """
     random = np.random.default_rng([seed, number])
     shapes = _shapes(random)
@@ -298,7 +298,7 @@ def write_scenes(
     Args:
         folder: where; made if it is not there.
         seed: of the scenes, 0 or more.
-        train, valid: scenes for training and for validation, five captions each.
+        train, valid: scenes for training and for validation, four captions each.
 
     Raises:
         InputError: when the seed or a number of scenes cannot be.
@@ -306,7 +306,7 @@ def write_scenes(
     >>> import tempfile
     >>> files = write_scenes(tempfile.mkdtemp(), train=2, valid=1)
     >>> len(files.train.read_text(encoding="utf-8").splitlines())
-    11
+    9
     """
     for argument, value, least in (("seed", seed, 0), ("train", train, 1), ("valid", valid, 1)):
         if value < least:

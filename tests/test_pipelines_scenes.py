@@ -64,9 +64,9 @@ def test_every_caption_is_true_and_speaks_of_two_shapes_where_there_are(drawn):
                 assert words[mention.word - 2 : mention.word + 1] == list(mention[:3])
 
 
-def test_captions_are_five_in_few_words_and_many_phrasings(drawn):
-    assert {len(one.captions) for one in drawn} == {5}
-    assert {len(set(one.captions)) for one in drawn} == {5}
+def test_captions_are_four_in_few_words_and_many_phrasings(drawn):
+    assert {len(one.captions) for one in drawn} == {4}
+    assert {len(set(one.captions)) for one in drawn} == {4}
     captions = [caption for one in drawn for caption in one.captions]
     assert len({word for caption in captions for word in caption.split()}) == 25
     assert all(type(caption) is str and caption == caption.lower() for caption in captions)

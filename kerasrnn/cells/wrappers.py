@@ -61,7 +61,7 @@ class Paired(Wrapper):
         return self.cell.with_input(z, add), own
 
 
-def _checked_rate(name, rate):
+def checked_rate(name, rate):
     if not 0 <= rate < 1:
         raise ValueError(
             f"{name}: expected a probability in [0, 1), received {rate!r}; 0 switches it off."
@@ -69,7 +69,7 @@ def _checked_rate(name, rate):
     return float(rate)
 
 
-def _drop(x, kept, rate):
+def dropped(x, kept, rate):
     """x / (1 - rate) where kept, 0 elsewhere."""
     return x if kept is None else ops.where(kept, x / (1 - rate), ops.zeros_like(x))
 
@@ -95,8 +95,8 @@ class Dropout(Paired):
 
     def __init__(self, cell, rate=0.0, recurrent_rate=0.0, seed=None, **kwargs):
         super().__init__(cell, **kwargs)
-        self.rate = _checked_rate("rate", rate)
-        self.recurrent_rate = _checked_rate("recurrent_rate", recurrent_rate)
+        self.rate = checked_rate("rate", rate)
+        self.recurrent_rate = checked_rate("recurrent_rate", recurrent_rate)
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 
@@ -105,7 +105,7 @@ class Dropout(Paired):
         lead = (1,) if len(shape) == 3 else ()  # time first: one mask for all steps
         batch = shape[-2]
         if training and self.rate:
-            x = _drop(x, self._mask((*lead, batch, shape[-1]), self.rate), self.rate)
+            x = dropped(x, self._mask((*lead, batch, shape[-1]), self.rate), self.rate)
         kept = None
         if training and self.recurrent_rate:
             size = tree.flatten(self.state_size)[0]
@@ -118,12 +118,12 @@ class Dropout(Paired):
     def step(self, z, state, linear, *constants):
         z, kept = z
 
-        def dropped(h, weight, columns=None, blocks=1):
+        def product(h, weight, columns=None, blocks=1):
             # Only the state is dropped, not gates that a cell feeds back beside it.
             mask = kept if kept is not None and h.shape[-1] == kept.shape[-1] else None
-            return linear(_drop(h, mask, self.recurrent_rate), weight, columns, blocks)
+            return linear(dropped(h, mask, self.recurrent_rate), weight, columns, blocks)
 
-        return self.cell.step(z, state, dropped, *constants)
+        return self.cell.step(z, state, product, *constants)
 
     def get_config(self):
         config = {"rate": self.rate, "recurrent_rate": self.recurrent_rate, "seed": self.seed}
@@ -156,7 +156,7 @@ class Zoneout(Paired):
                 f"rate: expected one probability or {len(sizes)}, one for each state, received "
                 f"{rate!r}; state_size is {cell.state_size}."
             )
-        self.rate = tuple(_checked_rate("rate", r) for r in rates)
+        self.rate = tuple(checked_rate("rate", r) for r in rates)
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 

@@ -22,13 +22,18 @@ CONDITIONINGS = {
     "once": None,  # the initial state alone (Sutskever et al. 2014)
     "every_step": None,  # the summary is an input of every step (Cho et al. 2014)
     "first_input": None,  # the summary is read like a word, before the first (Vinyals et al. 2014)
-    "attention": lambda *made: BahdanauCell(*made),
+    "attention": BahdanauCell,
     "luong": lambda *made: LuongCell(*made, input_feeding=False),
-    "input_feeding": lambda *made: LuongCell(*made),
+    "input_feeding": LuongCell,
     # Xu et al. 2015, soft and hard
-    "gated": lambda cell, attention, size: BahdanauCell(cell, GatedAttention(attention), size),
-    "hard": lambda cell, attention, size: HardCell(cell, GatedAttention(attention), size),
+    "gated": lambda cell, attention, *made, **options: BahdanauCell(
+        cell, GatedAttention(attention), *made, **options
+    ),
+    "hard": lambda cell, attention, *made, **options: HardCell(
+        cell, GatedAttention(attention), *made, **options
+    ),
 }
+FED = ("attention", "gated", "hard")  # conditionings whose cell is fed what it looks at
 READOUTS = ("plain", "maxout", "deep", "tied", "maxout_tied")
 
 
@@ -68,6 +73,10 @@ class Decoder(keras.layers.Layer):
         attention: a name in `kerasrnn.attention.ATTENTIONS`, where the conditioning is one.
         readout: one of `READOUTS`.
         dropout: share dropped of the embedding, between layers and before the readout.
+        context_dropout: `dropout` of `BahdanauCell`, where the conditioning is one of `FED`.
+
+    Raises:
+        ValueError: on a context dropout where no context is fed.
     """
 
     # --- layers ---
@@ -83,6 +92,7 @@ class Decoder(keras.layers.Layer):
         attention: str = "additive",
         readout: str = "maxout",
         dropout: float = 0.0,
+        context_dropout: float = 0.0,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -96,7 +106,13 @@ class Decoder(keras.layers.Layer):
             "attention": attention,
             "readout": readout,
             "dropout": dropout,
+            "context_dropout": context_dropout,
         }
+        if context_dropout and conditioning not in FED:
+            raise ValueError(
+                f"context_dropout: expected 0 with conditioning={conditioning}, received "
+                f"{context_dropout}; it is of {', '.join(FED)}."
+            )
         self.embedding = keras.layers.Embedding(size, embedding, name="embedding")
         self.dropout = keras.layers.Dropout(dropout)
 
@@ -114,8 +130,9 @@ class Decoder(keras.layers.Layer):
         self.context_size = values_size if self.attends else every_step
         cells = [CELLS[o["cell"]](H, name=f"cell_{i}") for i in range(o["layers"])]
         if self.attends:
-            wrap = CONDITIONINGS[o["conditioning"]]
-            cells[0] = wrap(cells[0], ATTENTIONS[o["attention"]](H), values_size)
+            wrap, drop = CONDITIONINGS[o["conditioning"]], o["context_dropout"]
+            options = {"dropout": drop} if drop else {}
+            cells[0] = wrap(cells[0], ATTENTIONS[o["attention"]](H), values_size, **options)
         self.stack = [
             Recurrent(c, return_sequences=True, return_state=True, name=f"recurrent_{i}")
             for i, c in enumerate(cells)

@@ -8,7 +8,7 @@ from kerasrnn.attention import ATTENTIONS
 from kerasrnn.beam import BeamRules
 from kerasrnn.cells import CELLS
 from kerasrnn.errors import InputError
-from kerasrnn.layers.decoder import CONDITIONINGS, READOUTS, Decoder
+from kerasrnn.layers.decoder import CONDITIONINGS, FED, READOUTS, Decoder
 from kerasrnn.layers.images import SMALL, ImageEncoder
 from kerasrnn.models.captioner import Captioner
 from kerasrnn.tasks.training import CommonSettings, check_choices, check_common, compiled
@@ -20,12 +20,12 @@ class Settings(CommonSettings):
     """Every hyperparameter of a captioner's training, those of `CommonSettings` among them.
 
     `network`, `size` and `trained` as in `ImageEncoder`, with `trained=0` features are computed
-    once and kept; `lowercase` whether captions are; `balance`, `reward` and `curiosity` as in
-    `Captioner`; `longest` the most tokens of a caption; `flip` whether half of the images are
-    mirrored in training, `crop` the least share of a side kept, `colour` the most change of
-    brightness, contrast and saturation; `batch_size` counts captions; `multiple` is that of padded
-    lengths, each of which is compiled for; `best_by` the figure that chooses the best model;
-    `beam` and `length_penalty` those of evaluation and export.
+    once and kept; `context_dropout` as in `Decoder`; `lowercase` whether captions are; `balance`,
+    `reward` and `curiosity` as in `Captioner`; `longest` the most tokens of a caption; `flip`
+    whether half of the images are mirrored in training, `crop` the least share of a side kept,
+    `colour` the most change of brightness, contrast and saturation; `batch_size` counts captions;
+    `multiple` is that of padded lengths, each of which is compiled for; `best_by` the figure that
+    chooses the best model; `beam` and `length_penalty` those of evaluation and export.
     """
 
     network: str = SMALL
@@ -43,6 +43,7 @@ class Settings(CommonSettings):
     reward: float = 1.0
     curiosity: float = 0.01
     dropout: float = 0.3
+    context_dropout: float = 0.0
     label_smoothing: float = 0.0
     longest: int = 40
     flip: bool = False
@@ -57,9 +58,10 @@ class Settings(CommonSettings):
 PRESETS = {
     "tiny": Settings(
         size=64,
-        units=96,
+        units=64,
         embedding=64,
         dropout=0.05,
+        context_dropout=0.5,
         balance=0.0,
         batch_size=32,
         epochs=4,
@@ -75,11 +77,12 @@ PRESETS = {
 def make_model(s: Settings, tokenizer: Tokenizer, encoder: ImageEncoder, steps: int) -> Captioner:
     """A new compiled model; see `compiled`."""
     names = ("embedding", "cell", "units", "layers", "conditioning", "attention", "readout")
+    names += ("dropout", "context_dropout")
     options = {name: getattr(s, name) for name in names}
     attention = {name: getattr(s, name) for name in ("balance", "reward", "curiosity")}
 
     def make():
-        decoder = Decoder(tokenizer.size, dropout=s.dropout, **options)
+        decoder = Decoder(tokenizer.size, **options)
         return Captioner(tokenizer, encoder, decoder, **attention)
 
     return compiled(make, s, steps)
@@ -104,9 +107,12 @@ def check(s: Settings, seed: int) -> None:
     for name in ("units", "embedding", "layers", "longest", "multiple", "size"):
         if getattr(s, name) < 1:
             raise InputError(name, "1 or more", getattr(s, name), "raise it")
-    for name in ("dropout", "colour"):
+    for name in ("dropout", "context_dropout", "colour"):
         if not 0 <= getattr(s, name) < 1:
             raise InputError(name, "a share from 0 to below 1", getattr(s, name), "change it")
+    if s.context_dropout and s.conditioning not in FED:
+        expected = f"0 with conditioning={s.conditioning}, whose cell is fed no context"
+        raise InputError("context_dropout", expected, s.context_dropout, "set it to 0")
     if not 0 < s.crop <= 1:
         raise InputError("crop", "a share above 0, at most 1", s.crop, "use 0.8")
     for name in ("balance", "reward", "curiosity"):

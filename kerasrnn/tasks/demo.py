@@ -22,7 +22,7 @@ from kerasrnn.tasks.translate import open_translator, plot
 
 PROMPT = "The import statement "
 DATES = ["Samstag, 21. November 2026", "21/11/2026", "le 1 avril 1999"]
-SCENES = 3000  # pictures to train on
+SCENES = 4000  # pictures to train on
 MARK = "kerasrnn-demo"
 
 
