@@ -27,7 +27,7 @@ TRAIN, UNSEEN = 4000, 500
 KINDS = {
     "Show and Tell": ["conditioning=first_input", "readout=plain", "context_dropout=0"],
     "soft attention": ["conditioning=gated"],
-    "hard attention": ["conditioning=hard"],
+    "hard attention": ["conditioning=hard", "context_dropout=0"],
 }
 SEEN = 200  # images on which the three runtimes are compared
 

@@ -7,6 +7,7 @@ _PLACES = {
     "VerificationError": "kerasrnn.export.verify",
     "export": "kerasrnn.export.artifact",
     "load": "kerasrnn.export.runner",
+    "onnx": "kerasrnn.export.keras_model",
 }
 __all__ = list(_PLACES)
 __getattr__ = loader(__name__, _PLACES)

@@ -14,7 +14,7 @@ import tensorflow as tf
 from keras import tree
 
 from kerasrnn import cells
-from kerasrnn.recurrence import Problem
+from kerasrnn.recurrence import Problem, at_least_one_step
 from kerasrnn.steps import time_major
 
 ACTIVATIONS = {  # of Keras: ONNX's name, alpha, beta; None where there is none
@@ -182,14 +182,20 @@ class Lowering:
 
     def __init__(self):
         self.marked = {}  # by the marker's token: the operator, and names of the marker's inputs
+        self.handlers = {"PyFuncStateless": (self.handle, [])}
 
     def __call__(self, problem: Problem):
         """(output, states) of a recurrence, or None where no operator can express it."""
         if isinstance(problem.cell, cells.Dropout) and not problem.training:
             return self(replace(problem, cell=problem.cell.cell))
         operator = operator_of(problem.cell)
-        if operator is None or problem.x.shape.rank != 3:
+        if operator is None or problem.x.shape.rank != 3 or problem.x.shape[1] == 0:
             return None
+        if problem.x.shape[1] is None:
+            return at_least_one_step(problem, lambda problem: self._lowered(problem, operator))
+        return self._lowered(problem, operator)
+
+    def _lowered(self, problem: Problem, operator: Operator):
         x, mask = tf.convert_to_tensor(problem.x), problem.mask
         inputs = {"X": time_major(x if mask is None else _to_the_front(x, mask))}
         if mask is not None:
@@ -216,7 +222,7 @@ class Lowering:
 
         marker = tf.numpy_function(nobody, [*inputs.values()], [tf.float32] * (1 + count), False)
         self.marked[marker[0].op.get_attr("token").decode()] = operator, tuple(inputs)
-        T, B = tf.unstack(tf.shape(inputs["X"])[:2])
+        T, B, _ = keras.ops.shape(inputs["X"])  # numbers where they are known
         H = operator.recurrent_kernel.shape[1]
         return [tf.reshape(marker[0], [T, B, H]), *(tf.reshape(m, [B, H]) for m in marker[1:])]
 

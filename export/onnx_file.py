@@ -9,9 +9,11 @@ import onnx
 import tensorflow as tf
 from onnx import compose, helper
 
-from kerasrnn.export.onnx_loops import read_from_outside
+from kerasrnn.export.lowering import Lowering
+from kerasrnn.export.onnx_loops import nodes, read_from_outside
 from kerasrnn.export.onnx_text import OPSET
 from kerasrnn.export.tf2onnx_patch import HANDLERS, load_tf2onnx
+from kerasrnn.recurrence import exporting
 
 TF2ONNX_OPSET = 18  # the newest that tf2onnx writes; ONNX's own converter goes on from there
 IR_VERSION = 9
@@ -20,14 +22,22 @@ IR_VERSION = 9
 def convert(
     function: Callable, signature: Sequence[tf.TensorSpec], outputs: Sequence[str]
 ) -> onnx.ModelProto:
-    """A function of tensors, traced for `signature`, as ONNX with the given output names."""
-    traced = tf.function(function, input_signature=signature)
-    model, _ = load_tf2onnx().convert.from_function(
-        traced,
-        input_signature=signature,
-        opset=TF2ONNX_OPSET,
-        custom_op_handlers=dict(HANDLERS),
-    )
+    """A function of tensors, traced for `signature`, as ONNX with the given output names.
+
+    Raises:
+        NotImplementedError: naming the operators that ONNX has not.
+    """
+    traced, lowering = tf.function(function, input_signature=signature), Lowering()
+    with exporting(lowering):
+        model, _ = load_tf2onnx().convert.from_function(
+            traced,
+            input_signature=signature,
+            opset=TF2ONNX_OPSET,
+            custom_op_handlers={**HANDLERS, **lowering.handlers},
+        )
+    unknown = {n.op_type for n in nodes(model.graph) if not onnx.defs.has(n.op_type, n.domain)}
+    if unknown:
+        raise NotImplementedError(f"TensorFlow's {', '.join(sorted(unknown))}")
     model = onnx.version_converter.convert_version(model, OPSET)
     model.ir_version = IR_VERSION
     read_from_outside(model.graph)

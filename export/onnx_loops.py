@@ -21,6 +21,14 @@ def read_from_outside(graph: onnx.GraphProto) -> None:
             _release(graph, node)
 
 
+def nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """All nodes, those of the bodies of loops and branches too."""
+    for node in graph.node:
+        yield node
+        for body in _bodies(node):
+            yield from nodes(body)
+
+
 def _release(graph: onnx.GraphProto, loop: onnx.NodeProto) -> None:
     (body,) = _bodies(loop)
     own = {i.name for i in body.input} | {o for n in body.node for o in n.output}

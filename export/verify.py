@@ -15,6 +15,8 @@ from kerasrnn.export import runner
 Case = dict[str, np.ndarray]
 TOLERANCE = 1e-4  # of scores, which are sums of float32 log-probabilities
 
+SHOWN = 100  # numbers or strings of an input, at most
+
 
 class VerificationError(RuntimeError):
     """The artifact does not do what the model does; it was not written."""
@@ -59,7 +61,8 @@ def differences(expected: Case, got: Case) -> list[str]:
             found.append(f"{name} has shape {list(b.shape)}, not {list(a.shape)}")
         elif a.dtype.kind == "f":
             with np.errstate(invalid="ignore"):  # -inf, where there is no translation, is -inf
-                off = np.where(a == b, 0.0, np.abs(a - b) / np.maximum(1.0, np.abs(a)))
+                same = (a == b) | (np.isnan(a) & np.isnan(b))
+                off = np.where(same, 0.0, np.abs(a - b) / np.maximum(1.0, np.abs(a)))
             worst = float(np.max(off, initial=0.0))
             if not worst <= TOLERANCE:
                 found.append(f"{name} is off by {worst:.2g}")
@@ -78,5 +81,9 @@ def verify(artifact: Path, cases: list[Case], expected: list[Case]) -> None:
     for case, right, got in zip(cases, expected, run_fresh(artifact, cases), strict=True):
         found = differences(right, got)
         if found:
-            shown = {name: value.tolist() for name, value in case.items()}
+            shown = {name: _shown(value) for name, value in case.items()}
             raise VerificationError(f"{artifact.name}: {'; '.join(found)}; the inputs were {shown}")
+
+
+def _shown(value: np.ndarray):
+    return value.tolist() if value.size <= SHOWN else f"{value.dtype} {list(value.shape)}"

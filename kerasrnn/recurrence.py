@@ -14,7 +14,7 @@ from keras import ops, tree
 
 from kerasrnn.steps import AutocastScope, Problem, Steps, project, scan, time_major
 
-__all__ = ["RUNNERS", "Plan", "Problem", "exporting", "plan", "run"]
+__all__ = ["RUNNERS", "Plan", "Problem", "at_least_one_step", "exporting", "plan", "run"]
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ def _run(problem, runner):
     chosen = plan(problem.cell, masked, problem.training, runner=runner)
     compute = RUNNERS[chosen.runner]
     if problem.x.shape[1] is None and chosen.runner in ("loop", "replay"):
-        output, states = _at_least_one_step(problem, compute)
+        output, states = at_least_one_step(problem, compute)
     else:
         output, states = compute(problem)
     if problem.x.shape[1] == 0:
@@ -173,8 +173,8 @@ def _run(problem, runner):
     return output, states
 
 
-def _at_least_one_step(problem, compute):
-    """compute(problem) where T may turn out to be 0, which XLA cannot loop over.
+def at_least_one_step(problem, compute):
+    """compute(problem) where T may turn out to be 0, which XLA and ONNX Runtime cannot loop over.
 
     Then one step of zeros is computed, and nothing of it is used.
     """

@@ -34,6 +34,8 @@ CASES = {
     "full recurrence": lambda: BahdanauCell(cells.FullGateRecurrenceLSTM(H), Bilinear(), H),
     "gated": lambda: BahdanauCell(cells.LSTM(H), GatedAttention(Additive(5)), H),
     "hard": lambda: HardCell(cells.LSTM(H), GatedAttention(Additive(5)), H),
+    "context dropped": lambda: BahdanauCell(cells.GRU(H), Additive(5), H, dropout=0.4),
+    "hard, context dropped": lambda: HardCell(cells.LSTM(H), GatedAttention(Dot()), H, dropout=0.4),
     "luong": lambda: LuongCell(cells.GRU(H), Dot(), H, input_feeding=False),
     "input feeding": lambda: LuongCell(cells.LSTM(H), Additive(5), H),
     "feeding residual": lambda: LuongCell(cells.Residual(cells.GRU(H)), Bilinear(), H),
@@ -83,6 +85,22 @@ def test_replay_is_the_loop(name, kind):
         assert min(np.abs(g).max() for g in found["loop"]) > 1e-3, "something learns nothing"
 
 
+def test_a_dropped_context_is_not_fed_but_given():
+    layer = prepared(lambda: BahdanauCell(cells.GRU(H), Additive(5), H, dropout=0.5, seed=1))
+    given = values(40, 1, H), values(40, S, H, seed=1), np.ones((40, S), bool)
+    found, context, _, _ = attend(layer, *given, training=True)
+    kernel = layer.cell.context_kernel
+    fed = kernel.numpy()
+    np.testing.assert_allclose(context, attend(layer, *given)[1], atol=1e-6)
+    kernel.assign(0 * fed)
+    without = attend(layer, *given)[0]
+    kernel.assign(2 * fed)
+    doubled = attend(layer, *given)[0]
+    kept = np.abs(found - without).max(axis=(1, 2)) > 1e-4
+    assert 8 < kept.sum() < 32
+    np.testing.assert_allclose(found, np.where(kept[:, None, None], doubled, without), atol=1e-6)
+
+
 def paper(name, m, real):
     """The step of a paper for a case, and the sizes of its state."""
     score = attention_reference.additive
@@ -128,7 +146,7 @@ def test_padded_memory_is_memory_alone(name):
     for b, length in enumerate(REAL.sum(axis=1)):
         alone = attend(layer, x[b : b + 1], m[b : b + 1, :length], REAL[b : b + 1, :length])
         for i, (f, w) in enumerate(zip(together, alone, strict=True)):
-            places = i == 2 or (i == 3 and name == "hard")
+            places = i == 2 or (i == 3 and name.startswith("hard"))
             row = f[b, :, :length] if places else f[b]
             np.testing.assert_allclose(row, w[0], atol=2e-6)
 

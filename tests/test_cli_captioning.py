@@ -122,6 +122,11 @@ def test_evaluate(folder, scenes, capsys):
         (["--set", "network=VGG17"], "network: expected one of small"),
         (["--set", "trained=0", "flip=true"], "trained: expected flip=false, crop=1"),
         (["--set", "crop=0"], "crop: expected a share above 0, at most 1, got 0"),
+        (["--set", "context_dropout=1"], "context_dropout: expected a share from 0 to below 1"),
+        (
+            ["--set", "conditioning=once", "context_dropout=0.5"],
+            "context_dropout: expected 0 with conditioning=once, whose cell is fed no context",
+        ),
         (["--set", "conditioning=none"], "conditioning: expected one of once, every_step"),
         (["--cnn-weights", "none.h5"], "--cnn-weights: expected a file, imagenet or none"),
         (["--set", "size=50"], "size: expected 16, 32, 64"),

@@ -182,6 +182,17 @@ def test_the_dot_needs_equal_sizes():
         decoder.build((None, None), ((None, None, 6), (None, None), (None, C)))
 
 
+def test_a_context_is_dropped_only_where_it_is_fed():
+    message = (
+        "context_dropout: expected 0 with conditioning=luong, received 0.3; it is of attention"
+    )
+    with pytest.raises(ValueError, match=message):
+        Decoder(9, conditioning="luong", context_dropout=0.3)
+    decoder = Decoder(9, units=4, conditioning="hard", context_dropout=0.3)
+    decoder.build((None, None), ((None, None, 6), (None, None), (None, C)))
+    assert decoder.stack[0].cell.dropout == 0.3
+
+
 @pytest.mark.parametrize("name", catalog.DECODERS)
 def test_saved_and_loaded(name, tmp_path):
     decoder, ids = catalog.DECODERS[name](), keras.Input([None], dtype="int32")

@@ -290,7 +290,7 @@ def test_the_files_hold_the_scenes(tmp_path):
             for number in numbers
             for caption in scene(2, number).captions
         ]
-        assert rows(table) == expected and len(expected) == 5 * len(numbers)
+        assert rows(table) == expected and len(expected) == 4 * len(numbers)
     for number, name in enumerate(names):
         with Image.open(files.images / name) as picture:
             assert picture.mode == "RGB" and picture.size == (64, 64)

@@ -65,7 +65,7 @@ def adopt(model):
 
 
 def _check(model):
-    if not isinstance(model, keras.Model) or not _is_graph(model):
+    if not isinstance(model, keras.Model) or not is_graph(model):
         raise ValueError(
             f"model: expected a Sequential or functional keras.Model, received {model!r}; in a "
             "subclassed model write Recurrent(LSTM(units)) in place of LSTM(units)."
@@ -77,7 +77,7 @@ def _check(model):
         )
 
 
-def _is_graph(model):
+def is_graph(model):
     """Whether the model's layers and calls can be walked."""
     return isinstance(model, keras.Sequential) or hasattr(model, "_operations_by_depth")
 
@@ -106,7 +106,7 @@ def _call(layer, *args, **kwargs):
 
 def _successor(layer, adoption, successors):
     """What stands in a layer's place: a layer of ours with its weights, or the layer itself."""
-    if isinstance(layer, keras.Model) and _is_graph(layer):
+    if isinstance(layer, keras.Model) and is_graph(layer):
         return _rebuilt(layer, adoption, successors)
     if not isinstance(layer, (keras.layers.RNN, keras.layers.Bidirectional)):
         inner = getattr(layer, "layer", None)

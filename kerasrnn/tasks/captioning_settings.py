@@ -40,7 +40,7 @@ class Settings(CommonSettings):
     attention: str = "additive"
     readout: str = "deep"
     balance: float = 1.0
-    reward: float = 1.0
+    reward: float = 0.05
     curiosity: float = 0.01
     dropout: float = 0.3
     context_dropout: float = 0.0

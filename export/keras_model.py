@@ -1,0 +1,112 @@
+"""Any Keras model -> one ONNX file, its recurrent layers as ONNX's own operators, checked."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import tree
+from keras.src.export.export_utils import get_input_signature
+
+from kerasrnn.errors import InputError
+from kerasrnn.export import onnx_file
+from kerasrnn.export.onnx_text import OPSET
+from kerasrnn.export.verify import Case, verify
+from kerasrnn.files import staging
+from kerasrnn.layers.adoption import Adoption, adopt, is_graph
+
+SIZES = ((3, 24), (1, 16))  # of the batch and of every other open dimension, where it is tried
+
+
+def onnx(model: keras.Model, path: str | Path, cases: list[Case] | None = None) -> Adoption:
+    """Write a built Keras model as ONNX: `LSTM`, `GRU` and `RNN` nodes instead of loops.
+
+    Stock recurrent layers are moved onto the engine first (`kerasrnn.adopt`); the model given
+    stays as it is. Inputs and outputs have the model's own names; what is None in their shapes,
+    the batch among them, stays open. The file is run in a fresh process before it appears.
+
+    Args:
+        model: a Sequential, functional or subclassed model; the last has to have been called.
+        path: the file to write; one that is there is replaced.
+        cases: what it is tried on, by the inputs' names; by default random numbers of two sizes,
+            zeros and ones for integers, with zeros at the end of a sequence.
+
+    Returns:
+        Which layers were moved, and which were left and why.
+
+    Raises:
+        InputError: when the model is no built Keras model, or ONNX cannot express a part of it.
+        VerificationError: when the file does not do what the model does.
+
+    >>> import tempfile
+    >>> model = keras.Sequential([keras.Input((None, 3)), keras.layers.LSTM(4, name="reader")])
+    >>> print(onnx(model, Path(tempfile.mkdtemp(), "m.onnx")))
+    replaced reader: LSTM by Recurrent(LSTM)
+    """
+    path, given = Path(path), _signature(model)
+    traced = adopt(model) if is_graph(model) else model
+    specs = [
+        tf.TensorSpec(spec.shape, spec.dtype, spec.name or f"input_{i}")
+        for i, spec in enumerate(tree.flatten(given))
+    ]
+
+    def answer(model, inputs):
+        arguments = tree.pack_sequence_as(given, list(inputs))
+        return tuple(tree.flatten(model(*arguments, training=False)))
+
+    cases = cases or [_case(specs, *sizes) for sizes in SIZES]
+    found = [answer(model, [tf.constant(case[s.name]) for s in specs]) for case in cases]
+    names = _output_names(model, len(found[0]), [spec.name for spec in specs])
+    try:
+        proto = onnx_file.convert(lambda *inputs: answer(traced, inputs), specs, names)
+    except (ValueError, NotImplementedError) as error:
+        received = str(error).strip().splitlines()[0]
+        raise InputError("model", "parts that ONNX has", received, "leave them outside") from error
+    metadata = {"task": "keras", "opset": str(OPSET), "keras": keras.__version__}
+    with staging(path) as folder:
+        onnx_file.write(proto, folder / path.name, metadata)
+        expected = [dict(zip(names, map(np.asarray, f), strict=True)) for f in found]
+        verify(folder / path.name, cases, expected)
+        os.replace(folder / path.name, path)
+    return getattr(traced, "adoption", Adoption())
+
+
+def _signature(model):
+    """The model's arguments, an `InputSpec` in the place of each tensor."""
+    try:
+        return get_input_signature(model)
+    except (TypeError, ValueError) as error:
+        received = f"{type(model).__name__}, not built or never called"
+        raise InputError("model", "a built keras.Model", received, "call it once") from error
+
+
+def _output_names(model, count: int, taken: list[str]) -> list[str]:
+    """Keras's names of the outputs, each once."""
+    names = getattr(model, "output_names", None) or [f"output_{i}" for i in range(count)]
+    found = []
+    for name in names:
+        number, free = 1, name
+        while free in (*taken, *found):
+            number, free = number + 1, f"{name}_{number}"
+        found.append(free)
+    return found
+
+
+def _case(specs, batch: int, other: int) -> Case:
+    """Random numbers; the last sequence of a batch ends in zeros, which are what masks hide."""
+    random, case = np.random.default_rng(batch), {}
+    for spec in specs:
+        shape = [batch, *(size or other for size in spec.shape[1:])]
+        if spec.dtype == tf.string:
+            value = random.choice(["a", "b"], shape).astype(object)
+        elif spec.dtype.is_floating:
+            value = random.normal(size=shape)
+        else:
+            value = random.integers(0, 2, shape)
+        if len(shape) > 1 and spec.dtype != tf.string:
+            value[-1, shape[1] // 2 :] = 0
+        case[spec.name] = value.astype(spec.dtype.as_numpy_dtype)
+    return case

@@ -1,0 +1,131 @@
+"""Any Keras model as ONNX: recurrent layers as operators, names, open sizes, refusals."""
+
+import keras
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from keras import layers
+
+import kerasrnn.export as exports
+from kerasrnn import cells
+from kerasrnn.errors import InputError
+from kerasrnn.export import keras_model
+from kerasrnn.export.onnx_loops import nodes
+from kerasrnn.layers import Recurrent
+from tests.recurrent_cases import scatter
+
+
+def reader():
+    """Ids with a mask, both directions, a stack."""
+    model = keras.Sequential(
+        [
+            keras.Input([None], dtype="int32", name="ids"),
+            layers.Embedding(9, 4, mask_zero=True),
+            layers.Bidirectional(layers.LSTM(5, return_sequences=True)),
+            layers.GRU(6, reset_after=False, return_sequences=True, go_backwards=True),
+            layers.SimpleRNN(4, activation="relu"),
+            layers.Dense(3, name="answer"),
+        ]
+    )
+    return model, {"LSTM": 2, "GRU": 1, "RNN": 1}
+
+
+def masked_states():
+    """Two inputs, `Masking`, states out, a nested model, `TimeDistributed`."""
+    x = keras.Input([6, 4], name="x")
+    first = keras.Input([5], name="first")
+    inner = keras.Sequential([keras.Input([6, 4]), layers.GRU(4, return_sequences=True)])
+    y, h, c = layers.LSTM(5, return_sequences=True, return_state=True, name="lstm")(
+        layers.Masking()(inner(x)), initial_state=[first, first]
+    )
+    y = layers.TimeDistributed(layers.Dense(2), name="every")(y)
+    return keras.Model({"x": x, "first": first}, [y, h, c]), {"LSTM": 1, "GRU": 1}
+
+
+def no_recurrence():
+    image = keras.Input([16, 16, 3], name="image")
+    x = layers.Conv2D(4, 3, strides=2, activation="relu")(image)
+    x = layers.LayerNormalization()(x)
+    return keras.Model(image, layers.GlobalAveragePooling2D(name="pooled")(x)), {}
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Tagger(keras.Model):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.read = Recurrent(cells.PeepholeLSTM(4), return_sequences=True)
+        self.tag = layers.Dense(3)
+
+    def call(self, x):
+        return self.tag(self.read(x))
+
+
+def subclassed():
+    model = Tagger()
+    model(np.zeros([2, 5, 3], "float32"))
+    return model, {"LSTM": 1}
+
+
+MODELS = {f.__name__: f for f in (reader, masked_states, no_recurrence, subclassed)}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_keras_and_onnx_say_the_same(name, tmp_path):
+    model, wanted = MODELS[name]()
+    scatter(model)
+    path = tmp_path / "m.onnx"
+    adoption = keras_model.onnx(model, path)
+    assert not adoption.left and [p.name for p in tmp_path.iterdir()] == ["m.onnx"]
+    file = onnx.load(path)
+    found = [node.op_type for node in nodes(file.graph)]
+    assert "Loop" not in found and "Scan" not in found
+    assert {kind: found.count(kind) for kind in wanted} == wanted
+    metadata = {entry.key: entry.value for entry in file.metadata_props}
+    assert metadata["task"] == "keras" and metadata["keras"] == keras.__version__
+    session = onnxruntime.InferenceSession(path)
+    random = np.random.default_rng(5)
+    for batch in (1, 4):
+        given = {}
+        for one in session.get_inputs():
+            shape = [batch, *(s if isinstance(s, int) else 11 for s in one.shape[1:])]
+            ids = one.type == "tensor(int32)"
+            given[one.name] = random.integers(0, 9, shape) if ids else random.normal(size=shape)
+            given[one.name] = given[one.name].astype("int32" if ids else "float32")
+        called = given if len(given) > 1 else next(iter(given.values()))
+        right = keras.tree.flatten(model(called))
+        for f, w in zip(session.run(None, given), right, strict=True):
+            np.testing.assert_allclose(f, w, atol=1e-5)
+
+
+def test_names_are_the_models_own_and_each_once(tmp_path):
+    model, _ = masked_states()
+    keras_model.onnx(model, tmp_path / "m.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "m.onnx")
+    assert {one.name for one in session.get_inputs()} == {"x", "first"}
+    assert [one.name for one in session.get_outputs()] == ["every", "lstm", "lstm_1"]
+
+
+def test_what_is_left_is_said_and_still_right(tmp_path):
+    inputs = keras.Input([None, 3])
+    x = layers.LSTM(4, kernel_regularizer="l2", name="odd")(inputs)
+    adoption = exports.onnx(keras.Model(inputs, x), tmp_path / "m.onnx")
+    assert adoption.left == [("odd", "it has kernel_regularizer")]
+
+
+def test_what_it_refuses(tmp_path):
+    text = keras.Sequential(
+        [keras.Input([1], dtype="string"), layers.TextVectorization(vocabulary=["a", "b"])]
+    )
+    for model, message in (
+        (
+            keras.Sequential([layers.Dense(2)]),
+            "model: expected a built keras.Model, got Sequential",
+        ),
+        ("text", "model: expected a built keras.Model, got str"),
+        (text, "model: expected parts that ONNX has, got TensorFlow's Lookup"),
+    ):
+        with pytest.raises(InputError) as error:
+            keras_model.onnx(model, tmp_path / "m.onnx")
+        assert str(error.value).startswith(message)
+    assert list(tmp_path.iterdir()) == []
