@@ -15,6 +15,7 @@ from kerasrnn.arguments import EVALUATED, make_parser
 from kerasrnn.errors import InputError
 from kerasrnn.export.verify import VerificationError
 
+PLOTS = (".png", ".pdf", ".svg")
 FAILED = 1  # the disk, or an export that does not do what the model does
 STOPPED = 130  # the shell's code for Ctrl-C
 TERMINATED = 143  # and for SIGTERM, outside training
@@ -133,15 +134,14 @@ def _translate(args) -> None:
 
     if Path(args.model).is_dir():
         load_tensorflow()
-    rows = 1 if args.file is None and sys.stdin.isatty() else task.ROWS
+    rows, plot = 1 if args.file is None and sys.stdin.isatty() else task.ROWS, _plot(args)
     with contextlib.redirect_stdout(sys.stderr):
         translate = task.open_translator(args.model, args.beam, args.n_best, args.max_length)
     found = task.translate_lines(translate, task.lines_of(args.file), rows)
     for number, row in enumerate(found, 1):
-        texts = row.texts[0] if args.n_best is None else row.texts
-        _print(args, {"text": texts, "score": row.scores}, "\t".join(row.texts))
-        if args.attention:
-            task.plot(row, _numbered(Path(args.attention), number))
+        _print(args, _best(args, row), "\t".join(row.texts))
+        if plot:
+            task.plot(row, _numbered(plot, number))
 
 
 def _caption(args) -> int | None:
@@ -149,7 +149,7 @@ def _caption(args) -> int | None:
 
     if Path(args.model).is_dir():
         load_tensorflow()
-    refused = []
+    refused, plot = [], _plot(args)
 
     def refuse(error):
         if args.strict:
@@ -162,14 +162,32 @@ def _caption(args) -> int | None:
     found = task.caption_files(caption, task.images_of(args.images), refuse)
     number = 0
     for number, (path, image, row) in enumerate(found, 1):
-        texts = row.texts[0] if args.n_best is None else row.texts
-        data = {"image": str(path), "text": texts, "score": row.scores}
+        data = {"image": str(path), **_best(args, row)}
         _print(args, data, "\t".join([str(path), *row.texts]))
-        if args.attention:
-            task.plot(image, row, _numbered(Path(args.attention), number))
+        if plot:
+            task.plot(image, row, _numbered(plot, number))
     if refused:
         say(f"kerasrnn: {len(refused)} of {len(refused) + number} images left out")
     return None if number else 2
+
+
+def _best(args, row) -> dict:
+    """Text and score of the best answer; lists of them where --n-best asks for several."""
+    if args.n_best is None:
+        return {"text": row.texts[0], "score": row.scores[0]}
+    return {"text": row.texts, "score": row.scores}
+
+
+def _plot(args) -> Path | None:
+    """Where --attention is drawn."""
+    if not args.attention:
+        return None
+    path = Path(args.attention)
+    if path.suffix.lower() not in PLOTS:
+        raise InputError("--attention", f"a name in {', '.join(PLOTS)}", path, "add .png")
+    if not path.absolute().parent.is_dir():
+        raise InputError("--attention", "a folder that exists", path.parent, "make it first")
+    return path
 
 
 def _numbered(path: Path, number: int) -> Path:

@@ -142,7 +142,7 @@ def _rows(source, target, faults: str, report: PairReport) -> Iterator[tuple[str
         elif faults == "drop":
             report.drop(fault, place)
         else:
-            next_step = 'mend it, or drop such pairs with faults="drop"'
+            next_step = 'mend it, or drop such pairs: --drop-faulty, faults="drop"'
             raise InputError(names[side], FAULTS[fault], f"{place} ({fault})", next_step)
     if not number:
         received = f"{source}, which is empty"

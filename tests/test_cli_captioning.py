@@ -106,6 +106,15 @@ def test_the_picture_of_where_it_looked(folder, scenes, tmp_path, capsys):
             assert picture.width > 400 and len(set(picture.convert("L").getdata())) > 50
 
 
+def test_a_picture_that_cannot_be_drawn_is_refused_first(folder, tmp_path, capsys):
+    for plot, message in (
+        (tmp_path / "none" / "a.png", f"a folder that exists, got {tmp_path / 'none'}; make it"),
+        (tmp_path / "a.gif", f"a name in .png, .pdf, .svg, got {tmp_path / 'a.gif'}; add .png"),
+    ):
+        said = refused(capsys, "caption", folder / "run", tmp_path, "--attention", plot)
+        assert said.startswith(f"kerasrnn: --attention: expected {message}")
+
+
 def test_evaluate(folder, scenes, capsys):
     _, out, _ = call(capsys, "evaluate", folder / "run", "--json")
     held, figures = json.loads(out), ("bleu_1", "bleu_4", "nats", "perplexity")

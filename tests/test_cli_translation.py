@@ -123,6 +123,7 @@ def test_n_best_and_json(folder, capsys):
     assert best == [row[0] for row in rows]
     alone = translated(capsys, folder / "run", folder / "lines.txt", "--json")
     assert isinstance(json.loads(alone[0])["text"], str)
+    assert isinstance(json.loads(alone[0])["score"], float)
     short = translated(capsys, folder / "run", folder / "lines.txt", "--max-length", 3)
     assert max(map(len, short)) == 3 < max(len(row[0]) for row in rows)
 

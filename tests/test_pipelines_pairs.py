@@ -14,7 +14,7 @@ from kerasrnn.pipelines import reading
 from kerasrnn.pipelines.pairs import Limits, PairReport, encode_pairs, read_pairs
 from kerasrnn.text import CharTokenizer, WordTokenizer
 
-MEND = 'mend it, or drop such pairs with faults="drop"'
+MEND = 'mend it, or drop such pairs: --drop-faulty, faults="drop"'
 LONG = b"x" * (reading.LONGEST + 1)
 # what is wrong -> (the line, the reason, what is expected instead)
 FAULTY = {
