@@ -185,6 +185,20 @@ def test_two_replicas_learn_what_one_learns(mirrored):
         np.testing.assert_allclose(one, two, atol=1e-6)
 
 
+def test_hard_attention_learns_on_two_replicas(mirrored):
+    (images, target_in), target_out = batch()
+    with mirrored.scope():
+        model = make("hard")
+        model.compile(keras.optimizers.SGD(0.01), TokenCrossEntropy(), [])
+    before = model.decoder.get_weights()
+    data = tf.data.Dataset.from_tensor_slices(((images, target_in), target_out)).batch(4)
+    loss = model.fit(data, epochs=2, verbose=0).history["loss"]
+    assert np.isfinite(loss).all() and model.baseline.numpy() < -0.1
+    for a, b in zip(before, model.decoder.get_weights(), strict=True):
+        assert np.isfinite(b).all() and a.shape == b.shape
+    assert any((a != b).any() for a, b in zip(before, model.decoder.get_weights(), strict=True))
+
+
 # --- captions ---
 
 

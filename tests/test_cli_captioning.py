@@ -103,7 +103,7 @@ def test_the_picture_of_where_it_looked(folder, scenes, tmp_path, capsys):
     call(capsys, "caption", folder / "run", first, second, "--attention", plot, "--max-length", "6")
     for path in (plot, tmp_path / "where-2.png"):
         with Image.open(path) as picture:
-            assert picture.width > 400 and len(set(picture.convert("L").getdata())) > 50
+            assert picture.width > 250 and len(set(picture.convert("L").getdata())) > 50
 
 
 def test_a_picture_that_cannot_be_drawn_is_refused_first(folder, tmp_path, capsys):
