@@ -131,10 +131,10 @@ def main() -> None:
     header = ["layers", "H", "B", "T", "ours, ms", *(f"{name} / ours" for name in names)]
     body = f"""
 Two layers, {D} features, rows of different lengths under a mask; medians of {args.rounds}
-interleaved rounds. "Keras" is `keras.Model.export(format="onnx")` of the same model, "SavedModel" its
-`export()`, "PyTorch" `torch.onnx.export` of two layers over packed sequences (with a bias more than
-Keras has); all but the SavedModel run in ONNX Runtime. Outputs differ from the SavedModel's by
-{worst:.1g} at most.
+interleaved rounds. "Keras" is `keras.Model.export(format="onnx")` of the same model, "SavedModel"
+its `export()`, "PyTorch" `torch.onnx.export` of two layers over packed sequences (with a bias more
+than Keras has); all but the SavedModel run in ONNX Runtime. Outputs differ from the SavedModel's
+by {worst:.1g} at most.
 
 {table(header, rows)}
 """
