@@ -8,6 +8,8 @@ _PLACES = {
     "export": "kerasrnn.export.artifact",
     "load": "kerasrnn.export.runner",
     "onnx": "kerasrnn.export.keras_model",
+    "read_metadata": "kerasrnn.export.metadata",
+    "verify_export": "kerasrnn.export.artifact",
 }
 __all__ = list(_PLACES)
 __getattr__ = loader(__name__, _PLACES)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from kerasrnn.errors import InputError
 from kerasrnn.export import captioner, language_model, onnx_file, saved_model, translator
-from kerasrnn.export.onnx_text import OPSET
+from kerasrnn.export.metadata import FILE, metadata_of, read_metadata, search_in
 from kerasrnn.export.verify import verify
 from kerasrnn.files import staging
 from kerasrnn.recurrence import exporting
@@ -23,16 +24,16 @@ TASKS = {
 FORMATS = ("onnx", "saved_model")
 
 
-def _onnx(served, path: Path) -> None:
+def _onnx(served, path: Path, metadata: dict[str, str]) -> None:
     core = onnx_file.convert(served.core, served.core_signature, served.core_outputs)
-    levels = [tokenizer.level for tokenizer in served.tokenizers]
-    metadata = {"task": served.task, "tokenizer": ", ".join(levels), "opset": str(OPSET)}
     onnx_file.write(served.with_text(core), path, metadata)
 
 
-def _saved_model(served, path: Path) -> None:
+def _saved_model(served, path: Path, metadata: dict[str, str]) -> None:
     captured = [served.model.variables, *served.tokenizers]
     saved_model.write(served.signatures, served.outputs, captured, path)
+    (path / FILE).parent.mkdir(exist_ok=True)
+    (path / FILE).write_text(json.dumps(metadata, indent=2), encoding="utf-8")
 
 
 def _names(signature) -> set[str]:
@@ -55,7 +56,22 @@ def _has_extensions() -> bool:
     return importlib.util.find_spec("onnxruntime_extensions") is not None
 
 
-def export(model, out: str | Path, formats: Sequence[str] = FORMATS, **options) -> list[Path]:
+def _kind(model) -> type:
+    kind = TASKS.get(type(model).__name__)
+    if kind is None:
+        raise InputError(
+            "model", f"one of {', '.join(TASKS)}", type(model).__name__, "give one of them"
+        )
+    return kind
+
+
+def export(
+    model,
+    out: str | Path,
+    formats: Sequence[str] = FORMATS,
+    metadata: dict[str, str] | None = None,
+    **options,
+) -> list[Path]:
     """Write `model` to the new folder `out` as `model.onnx` and `saved_model/`.
 
     Every artifact runs in a fresh process on the model's own examples and on awkward inputs
@@ -65,6 +81,7 @@ def export(model, out: str | Path, formats: Sequence[str] = FORMATS, **options) 
         model: a trained model of ours.
         out: a folder that does not exist yet.
         formats: some of "onnx" and "saved_model".
+        metadata: what the artifacts say of themselves beside task, tokenizer, search and versions.
         options: of the task: `rules` and `max_length` of a translator's or captioner's search.
 
     Returns:
@@ -74,12 +91,7 @@ def export(model, out: str | Path, formats: Sequence[str] = FORMATS, **options) 
         InputError: when `out` exists, or the model or a format is none of ours.
         VerificationError: when an artifact does not do what the model does.
     """
-    out = Path(out)
-    kind = TASKS.get(type(model).__name__)
-    if kind is None:
-        raise InputError(
-            "model", f"one of {', '.join(TASKS)}", type(model).__name__, "give one of them"
-        )
+    out, kind = Path(out), _kind(model)
     for name in formats:
         if name not in WRITERS:
             raise InputError("format", f"one of {', '.join(WRITERS)}", name, "choose one of them")
@@ -94,14 +106,42 @@ def export(model, out: str | Path, formats: Sequence[str] = FORMATS, **options) 
             "none installed",
             "pip install 'kerasrnn[sentencepiece-onnx]', or --format saved_model",
         )
+    said = metadata_of(served, metadata or {})
     with staging(out) as partial:
-        cases = served.cases()
-        expected = [served.answer(case) for case in cases]
         for name in formats:
-            file, write, takes = WRITERS[name]
+            file, write, _ = WRITERS[name]
             with exporting():
-                write(served, partial / file)
-            fits = [i for i, case in enumerate(cases) if takes(served) >= case.keys()]
-            verify(partial / file, [cases[i] for i in fits], [expected[i] for i in fits])
+                write(served, partial / file, said)
+        _verify(served, {name: partial / WRITERS[name][0] for name in formats})
         os.rename(partial, out)
     return [out / WRITERS[name][0] for name in formats]
+
+
+def _verify(served, artifacts: dict[str, Path]) -> None:
+    """Every case that an artifact of a format takes, against the model."""
+    cases = served.cases()
+    expected = [served.answer(case) for case in cases]
+    for name, path in artifacts.items():
+        takes = WRITERS[name][2](served)
+        fits = [i for i, case in enumerate(cases) if takes >= case.keys()]
+        verify(path, [cases[i] for i in fits], [expected[i] for i in fits])
+
+
+def verify_export(model, artifact: str | Path) -> None:
+    """Whether an artifact still does what the model does, its search as it was exported.
+
+    Args:
+        model: a trained model of ours.
+        artifact: an ONNX file or a SavedModel that `export` wrote.
+
+    Raises:
+        InputError: when it is neither, or of another task.
+        VerificationError: naming the first case that differs.
+    """
+    artifact, kind = Path(artifact), _kind(model)
+    said = read_metadata(artifact)
+    if said["task"] != kind.task:
+        received = f"{artifact}, a {said['task']}"
+        raise InputError("EXPORT", f"a {kind.task}", received, "give the run that it came from")
+    name = "saved_model" if artifact.is_dir() else "onnx"
+    _verify(kind(model, **search_in(said)), {name: artifact})

@@ -137,4 +137,9 @@ def make_parser() -> argparse.ArgumentParser:
     export.add_argument(
         "--out", required=True, metavar="DIR", help="a folder that does not exist yet"
     )
+    export.add_argument("--license", metavar="TEXT", help="of the model; the artifacts say it")
+
+    verify = _command(commands, "verify", "hold an export against its run")
+    verify.add_argument("run", metavar="RUN")
+    verify.add_argument("export", metavar="DIR|FILE.onnx|SAVED_MODEL")
     return parser

@@ -211,10 +211,20 @@ def _export(args) -> None:
     from kerasrnn.tasks.exporting import export_run
 
     formats = FORMATS if args.format == "all" else (args.format,)
-    search = {name: getattr(args, name) for name in ("beam", "n_best", "max_length")}
+    options = {name: getattr(args, name) for name in ("beam", "n_best", "max_length", "license")}
     with contextlib.redirect_stdout(sys.stderr):
-        written = export_run(args.run, args.out, formats, **search)
+        written = export_run(args.run, args.out, formats, **options)
     _print(args, {"written": [str(p) for p in written]}, "\n".join(str(p) for p in written))
+
+
+def _verify(args) -> None:
+    load_tensorflow()
+    from kerasrnn.tasks.exporting import verify_run
+
+    with contextlib.redirect_stdout(sys.stderr):
+        same = verify_run(args.run, args.export)
+    lines = "\n".join(f"{path}: does what {args.run} does" for path in same)
+    _print(args, {"same": [str(path) for path in same]}, lines)
 
 
 def _demo(args) -> None:
@@ -236,6 +246,7 @@ COMMANDS = {
     "caption": _caption,
     "evaluate": _evaluate,
     "export": _export,
+    "verify": _verify,
 }
 
 

@@ -81,6 +81,18 @@ def test_three_runtimes_say_the_same(folder, scenes, capsys):
     assert found[0] == found[1] == found[2]
 
 
+def test_an_export_is_verified_later(folder, scenes, capsys):
+    run, exported = folder / "run", folder / "export"
+    artifacts = [exported / "model.onnx", exported / "saved_model"]
+    code, out, _ = call(capsys, "verify", run, exported)
+    assert out.splitlines() == [f"{path}: does what {run} does" for path in artifacts] and not code
+    for given, message in (
+        (folder / "none", f"an export, got {folder / 'none'}, which is not there; check the path"),
+        (scenes.images, f"what `kerasrnn export` wrote, got {scenes.images}; export it again"),
+    ):
+        assert refused(capsys, "verify", run, given) == f"kerasrnn: EXPORT: expected {message}"
+
+
 def test_folders_stdin_and_faulty_images(folder, scenes, tmp_path, capsys, monkeypatch):
     good = tmp_path / "photos" / "a.JPG"
     good.parent.mkdir()

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import venv
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 
 import kerasrnn.export.artifact as artifact
 from kerasrnn.errors import InputError
-from kerasrnn.export import export, language_model, load, runner
+from kerasrnn.export import export, language_model, load, read_metadata, runner, verify_export
 from kerasrnn.export.verify import VerificationError, differences, run_fresh, verify
 from kerasrnn.models import LanguageModel
 from kerasrnn.text import CharTokenizer, SentencePieceTokenizer, WordTokenizer
@@ -47,7 +48,7 @@ def exported(tmp_path_factory):
     """A character model and the folder it was exported to."""
     model = make("char")
     out = tmp_path_factory.mktemp("export") / "lm"
-    export(model, out)
+    export(model, out, metadata={"license": "CC0"})
     return model, out
 
 
@@ -102,9 +103,34 @@ def test_the_signature(exported):
 def test_the_file_says_what_it_is(exported):
     model = onnx.load(exported[1] / "model.onnx")
     metadata = {entry.key: entry.value for entry in model.metadata_props}
-    assert metadata == {"task": "language model", "tokenizer": "char", "opset": "20"}
+    assert metadata == {
+        "task": "language model",
+        "tokenizer": "char",
+        "search": "{}",
+        "opset": "20",
+        "license": "CC0",
+        **{name: version(name) for name in ("kerasrnn", "keras", "tensorflow")},
+    }
+    for name in ("model.onnx", "saved_model"):
+        assert read_metadata(exported[1] / name) == metadata
     domains = {opset.domain for opset in model.opset_import}
     assert domains <= {"", "ai.onnx.ml", "com.microsoft"}, "stock ONNX Runtime has no others"
+
+
+def test_an_export_is_held_against_its_model_later(exported, tmp_path):
+    model, out = exported
+    other = make("char")
+    for path in (out / "model.onnx", out / "saved_model"):
+        verify_export(model, path)
+        with pytest.raises(VerificationError, match=rf"^{path.name}: .*the inputs were"):
+            verify_export(other, path)
+    (tmp_path / "m.onnx").write_bytes(b"")
+    for path in (tmp_path, tmp_path / "m.onnx"):
+        with pytest.raises(InputError) as error:
+            verify_export(model, path)
+        assert str(error.value) == (
+            f"EXPORT: expected what `kerasrnn export` wrote, got {path}; export it again"
+        )
 
 
 def bare_environment(folder: Path, keep) -> Path:
@@ -174,7 +200,7 @@ def test_an_artifact_that_differs_is_not_written(tmp_path, monkeypatch):
 
 
 def test_a_broken_writer_leaves_nothing(tmp_path, monkeypatch):
-    def fail(served, path):
+    def fail(served, path, metadata):
         path.write_text("half")
         raise KeyboardInterrupt
 

@@ -1,0 +1,59 @@
+"""What an artifact says of itself: readable by `onnx` alone, or as JSON beside a SavedModel."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+from pathlib import Path
+
+import onnx
+
+from kerasrnn.beam import BeamRules
+from kerasrnn.errors import InputError
+from kerasrnn.export.onnx_text import OPSET
+
+FILE = Path("assets.extra") / "kerasrnn.json"
+PACKAGES = ("kerasrnn", "keras", "tensorflow")
+
+
+def metadata_of(served, more: dict[str, str]) -> dict[str, str]:
+    """Task, tokenizers, search, opset, versions, and what the caller adds."""
+    search = {}
+    if hasattr(served, "rules"):
+        search = {"rules": dataclasses.asdict(served.rules), "max_length": served.max_length}
+    return {
+        "task": served.task,
+        "tokenizer": ", ".join(tokenizer.level for tokenizer in served.tokenizers),
+        "search": json.dumps(search),
+        "opset": str(OPSET),
+        **{name: importlib.metadata.version(name) for name in PACKAGES},
+        **more,
+    }
+
+
+def search_in(metadata: dict[str, str]) -> dict:
+    """`rules` and `max_length` as an artifact has them; nothing for a language model."""
+    search = json.loads(metadata.get("search", "{}"))
+    if "rules" in search:
+        rules = search["rules"]
+        search["rules"] = BeamRules(**{**rules, "banned": tuple(rules["banned"])})
+    return search
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """What an ONNX file or a SavedModel says of itself.
+
+    Raises:
+        InputError: when it says nothing, or is neither.
+    """
+    path = Path(path)
+    found = {}
+    if path.is_file() and path.suffix == ".onnx":
+        model = onnx.load(path, load_external_data=False)
+        found = {entry.key: entry.value for entry in model.metadata_props}
+    elif (path / FILE).is_file():
+        found = json.loads((path / FILE).read_text(encoding="utf-8"))
+    if "task" not in found:
+        raise InputError("EXPORT", "what `kerasrnn export` wrote", path, "export it again")
+    return found
