@@ -39,7 +39,7 @@ class Settings(CommonSettings):
     conditioning: str = "gated"
     attention: str = "additive"
     readout: str = "deep"
-    balance: float = 1.0
+    balance: float = 0.0
     reward: float = 0.05
     curiosity: float = 0.01
     dropout: float = 0.3
@@ -62,14 +62,21 @@ PRESETS = {
         embedding=64,
         dropout=0.05,
         context_dropout=0.5,
-        balance=0.0,
         batch_size=32,
         epochs=4,
         learning_rate=4e-3,
     ),
     "small": Settings(),
     "flickr8k": Settings(
-        vocabulary=2000, dropout=0.5, flip=True, crop=0.8, colour=0.3, label_smoothing=0.1
+        vocabulary=2000,
+        dropout=0.4,
+        label_smoothing=0.1,
+        flip=True,
+        crop=0.8,
+        colour=0.3,
+        batch_size=32,
+        epochs=24,
+        learning_rate=2e-3,
     ),
 }
 
