@@ -75,7 +75,7 @@ PRESETS = {
         crop=0.8,
         colour=0.3,
         batch_size=32,
-        epochs=24,
+        epochs=14,
         learning_rate=2e-3,
     ),
 }
