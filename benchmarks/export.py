@@ -24,6 +24,7 @@ from results import table, write
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 D, LEAST = 128, 0.05  # features; seconds that a timing takes at least
+PAUSE = 0.05  # seconds in which the threads of the peer before, which spin, come to rest
 KINDS = ("LSTM", "GRU", "SimpleRNN", "bidirectional LSTM")
 WIDTHS, SIZES = (128, 512), ((1, 20), (4, 50), (32, 200))  # H; B, T
 PEERS = ("ours", "Keras", "SavedModel", "PyTorch")
@@ -102,6 +103,8 @@ def interleaved(peers: dict, x: np.ndarray, rounds: int) -> dict[str, float]:
         calls[name] = max(1, math.ceil(LEAST / (time.perf_counter() - begun)))
     for _ in range(rounds):
         for name, peer in peers.items():
+            time.sleep(PAUSE)
+            peer(x)
             begun = time.perf_counter()
             for _ in range(calls[name]):
                 peer(x)

@@ -197,7 +197,7 @@ class Lowering:
 
     def _lowered(self, problem: Problem, operator: Operator):
         x, mask = tf.convert_to_tensor(problem.x), problem.mask
-        inputs = {"X": time_major(x if mask is None else _to_the_front(x, mask))}
+        inputs = {"X": time_major(x) if mask is None else _to_the_front(x, mask)}
         if mask is not None:
             lengths = tf.reduce_sum(tf.cast(mask, tf.int32), axis=1)
             inputs["sequence_lens"] = lengths
@@ -211,7 +211,7 @@ class Lowering:
             states = [tf.where(none, h, new) for h, new in zip(first, states, strict=True)]
         output = states[0]
         if problem.sequences:
-            output = time_major(Y) if mask is None else _spread(time_major(Y), mask)
+            output = time_major(Y) if mask is None else _spread(Y, mask)
         return output, tree.pack_sequence_as(problem.states, states)
 
     def _marker(self, operator: Operator, inputs: dict, count: int):
@@ -271,16 +271,19 @@ def _activations(operator: Operator) -> dict:
 
 
 def _to_the_front(x, mask):
-    """x [B, T, D] with the real steps of each row first, in their order, whatever the mask."""
-    T = tf.shape(mask)[1]
+    """x [B, T, D] -> [T, B, D], the real steps of each row first, in their order, whatever the
+    mask: one gather, in the place of a transposition."""
+    B, T, D = keras.ops.shape(x)
     rank = tf.range(T, 0, -1) + tf.where(mask, T, 0)  # real steps above others, early above late
-    places = tf.math.top_k(rank, T).indices
-    return tf.gather(x, places, batch_dims=1)
+    places = tf.math.top_k(rank, T).indices + T * tf.range(B)[:, None]
+    return tf.gather(tf.reshape(x, [B * T, D]), tf.transpose(places))
 
 
-def _spread(y, mask):
-    """Outputs y [B, T, H] of real steps, those first, back to their places; where the mask is
-    False the one before is repeated, zeros before the first."""
+def _spread(Y, mask):
+    """Outputs Y [T, B, H] of real steps, those first -> [B, T, H], back in their places; where the
+    mask is False the one before is repeated, zeros before the first."""
+    T, B, H = keras.ops.shape(Y)
     place = tf.cumsum(tf.cast(mask, tf.int32), axis=1) - 1
-    spread = tf.gather(y, tf.maximum(place, 0), batch_dims=1)
-    return tf.where(place[:, :, None] >= 0, spread, 0.0)
+    # A row that begins late has fewer steps than T, and the operator's zeros behind them.
+    place = tf.where(place < 0, T - 1, place)
+    return tf.gather(tf.reshape(Y, [T * B, H]), place * B + tf.range(B)[:, None])
