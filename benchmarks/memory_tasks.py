@@ -113,7 +113,8 @@ def main(argv=None):
     parser.add_argument("--rate", type=float, default=0.002, help="of Adam")
     parser.add_argument("--dry-run", action="store_true", help="print, leave RESULTS.md alone")
     args = parser.parse_args(argv)
-    body = f"{UNITS} units, batches of {B}, Adam at {args.rate}, gradients clipped to norm 1, gates spread (chrono), at "
+    body = f"{UNITS} units, batches of {B}, Adam at {args.rate}, gradients clipped to norm 1, "
+    body += "gates that remember from one step to all of them to begin with (chrono), at "
     body += f"most {args.minutes:g} minutes a cell; loss on 500 sequences of their own.\n"
     for task in args.tasks:
         T = args.steps or {"adding": 600, "copy": 50}[task]
