@@ -14,10 +14,11 @@ from keras.src.export.export_utils import get_input_signature
 from kerasrnn.errors import InputError
 from kerasrnn.export import onnx_file
 from kerasrnn.export.onnx_text import OPSET
-from kerasrnn.export.verify import Case, verify
+from kerasrnn.export.verify import TOLERANCE, Case, verify
 from kerasrnn.files import staging
 from kerasrnn.layers.adoption import Adoption, adopt, is_graph
 
+HALF = 1e-2  # of outputs in float16, relative where they are above 1
 SIZES = ((3, 24), (1, 16))  # of the batch and of every other open dimension, where it is tried
 
 
@@ -29,7 +30,8 @@ def onnx(model: keras.Model, path: str | Path, cases: list[Case] | None = None) 
     the batch among them, stays open. The file is run in a fresh process before it appears.
 
     Args:
-        model: a Sequential, functional or subclassed model; the last has to have been called.
+        model: a Sequential, functional or subclassed model; the last has to have been called, and
+            takes float32 of the sizes it was called with, but for the batch.
         path: the file to write; one that is there is replaced.
         cases: what it is tried on, by the inputs' names; by default random numbers of two sizes,
             zeros and ones for integers, with zeros at the end of a sequence.
@@ -38,7 +40,8 @@ def onnx(model: keras.Model, path: str | Path, cases: list[Case] | None = None) 
         Which layers were moved, and which were left and why.
 
     Raises:
-        InputError: when the model is no built Keras model, or ONNX cannot express a part of it.
+        InputError: when the model is no built Keras model or keeps a state between calls, when
+            ONNX cannot express a part of it, or when `path` cannot be written.
         VerificationError: when the file does not do what the model does.
 
     >>> import tempfile
@@ -47,7 +50,9 @@ def onnx(model: keras.Model, path: str | Path, cases: list[Case] | None = None) 
     replaced reader: LSTM by Recurrent(LSTM)
     """
     path, given = Path(path), _signature(model)
-    traced = adopt(model) if is_graph(model) else model
+    if path.is_dir():
+        raise InputError("path", "a file to write", f"{path}, a folder", "add m.onnx to it")
+    traced, adoption = _moved(model)
     specs = [
         tf.TensorSpec(spec.shape, spec.dtype, spec.name or f"input_{i}")
         for i, spec in enumerate(tree.flatten(given))
@@ -65,27 +70,51 @@ def onnx(model: keras.Model, path: str | Path, cases: list[Case] | None = None) 
     except (ValueError, NotImplementedError) as error:
         received = str(error).strip().splitlines()[0]
         raise InputError("model", "parts that ONNX has", received, "leave them outside") from error
-    metadata = {"task": "keras", "opset": str(OPSET), "keras": keras.__version__}
-    with staging(path) as folder:
+    metadata = {"task": "keras model", "opset": str(OPSET), "keras": keras.__version__}
+    with staging(path, "path") as folder:
         onnx_file.write(proto, folder / path.name, metadata)
         expected = [dict(zip(names, map(np.asarray, f), strict=True)) for f in found]
-        verify(folder / path.name, cases, expected)
+        verify(folder / path.name, cases, expected, _tolerance(model))
         os.replace(folder / path.name, path)
-    return getattr(traced, "adoption", Adoption())
+    return adoption
 
 
 def _signature(model):
     """The model's arguments, an `InputSpec` in the place of each tensor."""
+    name = type(model).__name__
+    if not isinstance(model, keras.Model):
+        raise InputError("model", "a keras.Model", name, "put layers into a Sequential")
+    stateful = [one.name for one in model._flatten_layers() if getattr(one, "stateful", False)]
+    if stateful:
+        received = f"{', '.join(stateful)} with stateful=True"
+        raise InputError("model", "no state kept between calls", received, "set stateful=False")
     try:
         return get_input_signature(model)
-    except (TypeError, ValueError) as error:
-        received = f"{type(model).__name__}, not built or never called"
+    except ValueError as error:
+        received = f"{name}, not built or never called"
         raise InputError("model", "a built keras.Model", received, "call it once") from error
+
+
+def _moved(model) -> tuple[keras.Model, Adoption]:
+    """The model on the engine where its layers can be walked, and what became of them."""
+    if is_graph(model):
+        moved = adopt(model)
+        return moved, moved.adoption
+    stock = (keras.layers.RNN, keras.layers.Bidirectional)
+    inside = [one.name for one in model._flatten_layers() if isinstance(one, stock)]
+    return model, Adoption(left=[(name, "inside a subclassed model") for name in inside])
+
+
+def _tolerance(model) -> float:
+    """Of the outputs: more where layers compute in half precision."""
+    kinds = {one.compute_dtype for one in model._flatten_layers()}
+    return HALF if kinds & {"float16", "bfloat16"} else TOLERANCE
 
 
 def _output_names(model, count: int, taken: list[str]) -> list[str]:
     """Keras's names of the outputs, each once."""
-    names = getattr(model, "output_names", None) or [f"output_{i}" for i in range(count)]
+    functional = getattr(model, "_functional", None) or model  # of a Sequential
+    names = getattr(functional, "output_names", [f"output_{i}" for i in range(count)])
     found = []
     for name in names:
         number, free = 1, name

@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 import onnx
+from google.protobuf.message import DecodeError
 
 from kerasrnn.beam import BeamRules
 from kerasrnn.errors import InputError
@@ -50,7 +51,11 @@ def read_metadata(path: str | Path) -> dict[str, str]:
     path = Path(path)
     found = {}
     if path.is_file() and path.suffix == ".onnx":
-        model = onnx.load(path, load_external_data=False)
+        try:
+            model = onnx.load(path, load_external_data=False)
+        except DecodeError as error:
+            received = f"{path} ({error})"
+            raise InputError("EXPORT", "a whole ONNX file", received, "export it again") from error
         found = {entry.key: entry.value for entry in model.metadata_props}
     elif (path / FILE).is_file():
         found = json.loads((path / FILE).read_text(encoding="utf-8"))

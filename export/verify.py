@@ -52,7 +52,7 @@ def run_fresh(artifact: Path, cases: list[Case], timeout: float = 600) -> list[C
         return answers
 
 
-def differences(expected: Case, got: Case) -> list[str]:
+def differences(expected: Case, got: Case, tolerance: float = TOLERANCE) -> list[str]:
     """What differs between two answers, in words; nothing when they are the same."""
     found = [f"output {name} is missing" for name in expected if name not in got]
     for name in expected.keys() & got.keys():
@@ -64,7 +64,7 @@ def differences(expected: Case, got: Case) -> list[str]:
                 same = (a == b) | (np.isnan(a) & np.isnan(b))
                 off = np.where(same, 0.0, np.abs(a - b) / np.maximum(1.0, np.abs(a)))
             worst = float(np.max(off, initial=0.0))
-            if not worst <= TOLERANCE:
+            if not worst <= tolerance:
                 found.append(f"{name} is off by {worst:.2g}")
         elif not np.array_equal(a, b):
             at = tuple(np.argwhere(a != b)[0].tolist())
@@ -72,14 +72,16 @@ def differences(expected: Case, got: Case) -> list[str]:
     return found
 
 
-def verify(artifact: Path, cases: list[Case], expected: list[Case]) -> None:
+def verify(
+    artifact: Path, cases: list[Case], expected: list[Case], tolerance: float = TOLERANCE
+) -> None:
     """Compare the artifact's answers with the model's.
 
     Raises:
         VerificationError: naming the first case that differs, with its inputs.
     """
     for case, right, got in zip(cases, expected, run_fresh(artifact, cases), strict=True):
-        found = differences(right, got)
+        found = differences(right, got, tolerance)
         if found:
             shown = {name: _shown(value) for name, value in case.items()}
             raise VerificationError(f"{artifact.name}: {'; '.join(found)}; the inputs were {shown}")

@@ -166,6 +166,8 @@ def _caption(args) -> int | None:
         _print(args, data, "\t".join([str(path), *row.texts]))
         if plot:
             task.plot(image, row, _numbered(plot, number))
+    if not refused and not number:
+        raise InputError("IMAGE", "image files, or paths on stdin", "none", "give some")
     if refused:
         say(f"kerasrnn: {len(refused)} of {len(refused) + number} images left out")
     return None if number else 2

@@ -57,8 +57,9 @@ def _names(path: Path) -> tuple[Path, Path]:
 
 
 @contextlib.contextmanager
-def staging(path: str | Path) -> Iterator[Path]:
-    """An empty folder on the disk where `path` will be; removed at the end."""
+def staging(path: str | Path, argument: str = "--out") -> Iterator[Path]:
+    """An empty folder on the disk where `path`, which is what `argument` says, will be; removed at
+    the end."""
     folder = Path(path).absolute().with_name(f".staging.{Path(path).name}")
     try:
         if folder.exists():  # a kill left it
@@ -66,7 +67,7 @@ def staging(path: str | Path) -> Iterator[Path]:
         folder.mkdir(parents=True)
     except OSError as error:
         raise InputError(
-            "--out", "a place that can be written", f"{path} ({error.strerror})", "give another"
+            argument, "a place that can be written", f"{path} ({error.strerror})", "give another"
         ) from error
     try:
         yield folder

@@ -106,6 +106,9 @@ def test_folders_stdin_and_faulty_images(folder, scenes, tmp_path, capsys, monke
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{good}\n\n{scenes.images / '00000.png'}\n"))
     _, out, _ = call(capsys, "caption", folder / "run", "--max-length", "5")
     assert out.startswith(f"{good}\t") and len(out.splitlines()) == 2
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
+    nothing = "IMAGE: expected image files, or paths on stdin, got none; give some"
+    assert refused(capsys, "caption", folder / "run") == f"kerasrnn: {nothing}"
     code, _, err = call(capsys, "caption", folder / "run", good.parent, "--strict")
     assert code == 2 and err.count("\n") == 1 and "b.png (zero bytes)" in err
 

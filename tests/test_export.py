@@ -124,6 +124,9 @@ def test_an_export_is_held_against_its_model_later(exported, tmp_path):
         verify_export(model, path)
         with pytest.raises(VerificationError, match=rf"^{path.name}: .*the inputs were"):
             verify_export(other, path)
+    (tmp_path / "half.onnx").write_bytes((out / "model.onnx").read_bytes()[:1000])
+    with pytest.raises(InputError, match=r"^EXPORT: expected a whole ONNX file, got .*half\.onnx"):
+        verify_export(model, tmp_path / "half.onnx")
     (tmp_path / "m.onnx").write_bytes(b"")
     for path in (tmp_path, tmp_path / "m.onnx"):
         with pytest.raises(InputError) as error:

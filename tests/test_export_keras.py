@@ -82,7 +82,7 @@ def test_keras_and_onnx_say_the_same(name, tmp_path):
     assert "Loop" not in found and "Scan" not in found
     assert {kind: found.count(kind) for kind in wanted} == wanted
     metadata = {entry.key: entry.value for entry in file.metadata_props}
-    assert metadata["task"] == "keras" and metadata["keras"] == keras.__version__
+    assert metadata["task"] == "keras model" and metadata["keras"] == keras.__version__
     session = onnxruntime.InferenceSession(path)
     random = np.random.default_rng(5)
     for batch in (1, 4):
@@ -106,6 +106,42 @@ def test_names_are_the_models_own_and_each_once(tmp_path):
     assert [one.name for one in session.get_outputs()] == ["every", "lstm", "lstm_1"]
 
 
+def test_a_sequential_model_has_its_last_layers_name(tmp_path):
+    keras_model.onnx(reader()[0], tmp_path / "m.onnx")
+    [answer] = onnxruntime.InferenceSession(tmp_path / "m.onnx").get_outputs()
+    assert answer.name == "answer"
+
+
+def test_half_precision_is_compared_as_such(tmp_path):
+    x = keras.Input([None, 4], name="x")
+    half = layers.LSTM(6, dtype="mixed_float16")(x)
+    keras_model.onnx(keras.Model(x, layers.Dense(2, dtype="float32")(half)), tmp_path / "m.onnx")
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Stock(Tagger):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.read = layers.LSTM(4, name="stock")
+
+
+def test_what_a_subclassed_model_has_inside_is_said(tmp_path):
+    model = Stock()
+    model(np.zeros([2, 5, 3], "float32"))
+    adoption = keras_model.onnx(model, tmp_path / "m.onnx")
+    assert adoption.left == [("stock", "inside a subclassed model")]
+    assert str(keras_model.onnx(no_recurrence()[0], tmp_path / "n.onnx")) == "no recurrent layers"
+
+
+def test_where_it_cannot_write(tmp_path):
+    model, _ = no_recurrence()
+    with pytest.raises(InputError, match=f"^path: expected a file to write, got {tmp_path}, a fol"):
+        keras_model.onnx(model, tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"^path: expected a place that can be written, got "):
+        keras_model.onnx(model, tmp_path / "file" / "m.onnx")
+
+
 def test_what_is_left_is_said_and_still_right(tmp_path):
     inputs = keras.Input([None, 3])
     x = layers.LSTM(4, kernel_regularizer="l2", name="odd")(inputs)
@@ -117,12 +153,13 @@ def test_what_it_refuses(tmp_path):
     text = keras.Sequential(
         [keras.Input([1], dtype="string"), layers.TextVectorization(vocabulary=["a", "b"])]
     )
+    keeper = layers.LSTM(4, stateful=True, name="keeper")
+    stateful = keras.Sequential([keras.Input(batch_shape=[2, 5, 3]), keeper])
+    unbuilt = keras.Sequential([layers.Dense(2)])
     for model, message in (
-        (
-            keras.Sequential([layers.Dense(2)]),
-            "model: expected a built keras.Model, got Sequential",
-        ),
-        ("text", "model: expected a built keras.Model, got str"),
+        (unbuilt, "model: expected a built keras.Model, got Sequential, not built or never called"),
+        ("text", "model: expected a keras.Model, got str; put layers into a Sequential"),
+        (stateful, "model: expected no state kept between calls, got keeper with stateful=True"),
         (text, "model: expected parts that ONNX has, got TensorFlow's Lookup"),
     ):
         with pytest.raises(InputError) as error:

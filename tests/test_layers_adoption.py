@@ -119,3 +119,14 @@ def test_what_cannot_be_adopted_is_named():
         adopt(Own())
     with pytest.raises(ValueError, match="expected a built model, received 'empty'"):
         adopt(keras.Sequential([layers.LSTM(3)], name="empty"))
+
+
+def test_a_stateful_layer_goes_on_where_it_stood():
+    x = np.random.default_rng(0).normal(size=(2, 3, 4)).astype("float32")
+    both = layers.Bidirectional(layers.GRU(3, stateful=True, return_sequences=True))
+    stack = [both, layers.LSTM(5, stateful=True)]
+    model = keras.Sequential([keras.Input(batch_shape=[2, 3, 4]), *stack])
+    model(x)
+    adopted = adopt(model)
+    for _ in range(2):
+        np.testing.assert_allclose(adopted(x), model(x), atol=1e-6)

@@ -30,7 +30,8 @@ class Adoption:
 
     def __str__(self):
         lines = [f"replaced {name}: {what}" for name, what in self.replaced]
-        return "\n".join(lines + [f"left {name}: {why}" for name, why in self.left])
+        lines += [f"left {name}: {why}" for name, why in self.left]
+        return "\n".join(lines) or "no recurrent layers"
 
 
 def adopt(model):
@@ -120,12 +121,23 @@ def _successor(layer, adoption, successors):
     ours = _translated(layer)
     built = layer.get_build_config()
     ours.build(tuple(built.get("input_shape") or built["shapes_dict"]["sequences_shape"]))
-    ours.set_weights(layer.get_weights())
+    _copy_weights(layer, ours)
     ours.built = True
     ours.trainable = layer.trainable
     what = f"{type(layer).__name__} by {_described(ours)}"
     adoption.replaced.append((layer.name, what))
     return ours
+
+
+def _copy_weights(layer, ours):
+    """Weights, and what a stateful layer has kept, which is a weight here and none there."""
+    pairs = [(layer, ours)]
+    if isinstance(ours, Bidirectional):
+        pairs = [(getattr(layer, n), getattr(ours, n)) for n in ("forward_layer", "backward_layer")]
+    for stock, own in pairs:
+        own.cell.set_weights(stock.cell.get_weights())
+        for state, kept in zip(stock.states or [], own.kept_states or [], strict=False):
+            kept.assign(state)
 
 
 def _described(layer):
