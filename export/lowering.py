@@ -78,7 +78,9 @@ def _value(weight) -> np.ndarray:
 
 
 def _name(activation) -> str:
-    return getattr(activation, "__name__", "")
+    """Keras's name of an activation of Keras's; "" of any other function."""
+    name = getattr(activation, "__name__", "")
+    return name if getattr(keras.activations, name, None) is activation else ""
 
 
 def _both(bias: list[np.ndarray]) -> np.ndarray:
