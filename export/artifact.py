@@ -13,7 +13,6 @@ from kerasrnn.export import captioner, language_model, onnx_file, saved_model, t
 from kerasrnn.export.metadata import FILE, metadata_of, read_metadata, search_in
 from kerasrnn.export.verify import verify
 from kerasrnn.files import staging
-from kerasrnn.recurrence import exporting
 
 TASKS = {
     "Captioner": captioner.Served,
@@ -110,8 +109,7 @@ def export(
     with staging(out) as partial:
         for name in formats:
             file, write, _ = WRITERS[name]
-            with exporting():
-                write(served, partial / file, said)
+            write(served, partial / file, said)
         _verify(served, {name: partial / WRITERS[name][0] for name in formats})
         os.rename(partial, out)
     return [out / WRITERS[name][0] for name in formats]

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from kerasrnn.recurrence import exporting
+
 NEEDS_TEXT = Path("assets.extra") / "needs_tensorflow_text"
 
 
@@ -41,7 +43,7 @@ def write(
 
     once = {given: named(*given) for given in signatures.values()}  # two names, one graph
     made = {name: once[given] for name, given in signatures.items()}
-    with tf.device("CPU"):
+    with exporting(), tf.device("CPU"):
         module = _Served(made, *captured)
         tf.saved_model.save(module, str(path), signatures=made)
     if any(_uses_text(serve.get_concrete_function()) for serve in made.values()):

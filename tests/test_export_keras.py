@@ -115,7 +115,11 @@ def test_a_sequential_model_has_its_last_layers_name(tmp_path):
 def test_half_precision_is_compared_as_such(tmp_path):
     x = keras.Input([None, 4], name="x")
     half = layers.LSTM(6, dtype="mixed_float16")(x)
-    keras_model.onnx(keras.Model(x, layers.Dense(2, dtype="float32")(half)), tmp_path / "m.onnx")
+    model = keras.Model(x, layers.Dense(2, dtype="float32")(half))
+    keras_model.onnx(model, tmp_path / "m.onnx")
+    given = np.random.default_rng(1).normal(size=(2, 5, 4)).astype("float32")
+    [found] = onnxruntime.InferenceSession(tmp_path / "m.onnx").run(None, {"x": given})
+    np.testing.assert_allclose(found, model(given), atol=1e-2)
 
 
 @keras.saving.register_keras_serializable(package="tests")

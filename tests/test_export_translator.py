@@ -14,7 +14,6 @@ from kerasrnn.export.verify import differences, run_fresh
 from kerasrnn.layers.decoder import Decoder
 from kerasrnn.layers.encoders import BidirectionalEncoder, StackedEncoder
 from kerasrnn.models.translator import Translator
-from kerasrnn.recurrence import exporting
 from kerasrnn.text import UNKNOWN
 from tests.catalog import TOKENIZERS
 from tests.recurrent_cases import scatter
@@ -76,8 +75,7 @@ def exported(request, tmp_path_factory):
     options = {"rules": BeamRules(**SEARCH, banned=model.never), "max_length": LONGEST}
     [file] = export(model, folder / "out", ["onnx"], **options)
     served, saved = Served(model, **options), folder / "saved_model"
-    with exporting():
-        artifact.WRITERS["saved_model"][1](served, saved, {})
+    artifact.WRITERS["saved_model"][1](served, saved, {})
     return kind, served, file, saved
 
 

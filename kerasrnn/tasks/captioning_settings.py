@@ -11,7 +11,14 @@ from kerasrnn.errors import InputError
 from kerasrnn.layers.decoder import CONDITIONINGS, FED, READOUTS, Decoder
 from kerasrnn.layers.images import SMALL, ImageEncoder
 from kerasrnn.models.captioner import Captioner
-from kerasrnn.tasks.training import CommonSettings, check_choices, check_common, compiled
+from kerasrnn.tasks.training import (
+    CommonSettings,
+    check_choices,
+    check_common,
+    check_counts,
+    check_shares,
+    compiled,
+)
 from kerasrnn.text import Tokenizer
 
 
@@ -111,12 +118,8 @@ def check(s: Settings, seed: int) -> None:
         readout=READOUTS,
         best_by=("nats", "bleu_4"),
     )
-    for name in ("units", "embedding", "layers", "longest", "multiple", "size"):
-        if getattr(s, name) < 1:
-            raise InputError(name, "1 or more", getattr(s, name), "raise it")
-    for name in ("dropout", "context_dropout", "colour"):
-        if not 0 <= getattr(s, name) < 1:
-            raise InputError(name, "a share from 0 to below 1", getattr(s, name), "change it")
+    check_counts(s, "units", "embedding", "layers", "longest", "multiple", "size")
+    check_shares(s, "dropout", "context_dropout", "colour")
     if s.context_dropout and s.conditioning not in FED:
         expected = f"0 with conditioning={s.conditioning}, whose cell is fed no context"
         raise InputError("context_dropout", expected, s.context_dropout, "set it to 0")

@@ -158,11 +158,24 @@ def check_choices(settings, **known: Iterable[str]) -> None:
             raise InputError(name, f"one of {', '.join(names)}", value, "choose one of them")
 
 
-def check_common(settings, seed: int) -> None:
-    """Refuse what no task can train with (InputError)."""
-    for name in ("batch_size", "epochs"):
+def check_counts(settings, *names: str) -> None:
+    """Refuse a setting of these names that is below 1 (InputError)."""
+    for name in names:
         if getattr(settings, name) < 1:
             raise InputError(name, "1 or more", getattr(settings, name), "raise it")
+
+
+def check_shares(settings, *names: str) -> None:
+    """Refuse a setting of these names that is no share from 0 to below 1 (InputError)."""
+    for name in names:
+        value = getattr(settings, name)
+        if not 0 <= value < 1:
+            raise InputError(name, "a share from 0 to below 1", value, "change it")
+
+
+def check_common(settings, seed: int) -> None:
+    """Refuse what no task can train with (InputError)."""
+    check_counts(settings, "batch_size", "epochs")
     if not 0 < settings.valid_share < 1:
         raise InputError("valid_share", "a share between 0 and 1", settings.valid_share, "use 0.1")
     if not 0 <= settings.warmup < 1:

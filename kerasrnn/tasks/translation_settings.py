@@ -11,7 +11,14 @@ from kerasrnn.errors import InputError
 from kerasrnn.layers.decoder import CONDITIONINGS, READOUTS, Decoder
 from kerasrnn.layers.encoders import ENCODERS
 from kerasrnn.models.translator import Translator
-from kerasrnn.tasks.training import CommonSettings, check_choices, check_common, compiled
+from kerasrnn.tasks.training import (
+    CommonSettings,
+    check_choices,
+    check_common,
+    check_counts,
+    check_shares,
+    compiled,
+)
 from kerasrnn.text import Tokenizer
 
 
@@ -108,12 +115,9 @@ def check(s: Settings, seed: int) -> None:
         batch_by=("tokens", "sentences"),
         best_by=("bleu", "chrf", "exact"),
     )
-    for name in ("units", "embedding", "encoder_layers", "decoder_layers", "longest", "multiple"):
-        if getattr(s, name) < 1:
-            raise InputError(name, "1 or more", getattr(s, name), "raise it")
-    for name in ("dropout", "sampling"):
-        if not 0 <= getattr(s, name) < 1:
-            raise InputError(name, "a share from 0 to below 1", getattr(s, name), "change it")
+    counts = ("units", "embedding", "encoder_layers", "decoder_layers", "longest", "multiple")
+    check_counts(s, *counts)
+    check_shares(s, "dropout", "sampling")
     BeamRules(beam=s.beam, length_penalty=s.length_penalty)
     if s.shared_embedding and not s.joint:
         raise InputError("shared_embedding", "joint=true beside it", "joint=false", "add it")
