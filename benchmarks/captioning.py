@@ -34,7 +34,7 @@ SEEN = 200  # images on which the three runtimes are compared
 
 def run_of(command: list[str], out: Path) -> list[dict]:
     """Train into `out`, unless it is finished there: the rows of its history."""
-    from kerasrnn.runs import read_progress
+    from kerasrnn.checkpoints import read_progress
 
     progress = read_progress(out)
     if progress is None or not progress.finished:

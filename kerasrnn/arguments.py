@@ -7,6 +7,7 @@ from importlib.metadata import version
 
 ABOUT = "Train, use, measure and export recurrent sequence models."
 LEVELS = ("char", "word", "subword")
+STRATEGIES = ("auto", "mirrored", "multi-worker", "one-device")
 EVALUATED = {
     "source": "translator",
     "target": "translator",
@@ -78,6 +79,9 @@ def _training_options(parser, level: str, presets: str) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--set", nargs="+", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--overwrite", action="store_true", help="begin anew where a run stands")
+    text = "auto: the workers that TF_CONFIG names, or all GPUs (auto)"
+    parser.add_argument("--strategy", choices=STRATEGIES, default="auto", help=text)
+    parser.add_argument("--keep", type=int, default=2, metavar="N", help="checkpoints (2)")
 
 
 def _search_options(parser, beam_help: str) -> None:

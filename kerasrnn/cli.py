@@ -49,7 +49,7 @@ def _train_lm(args) -> int | None:
     from kerasrnn.tasks import language_model as task
 
     settings = _settings(args, task)
-    job = task.Job(args.text, args.level, settings, args.seed, args.out, args.overwrite)
+    job = task.Job(args.text, args.level, settings, args.seed, args.out, **_common(args))
     return _train(args, task, job)
 
 
@@ -57,8 +57,8 @@ def _train_translator(args) -> int | None:
     load_tensorflow()
     from kerasrnn.tasks import translation as task
 
-    names = ("source", "target", "level", "seed", "out", "overwrite")
-    options = {name: getattr(args, name) for name in (*names, "valid_source", "valid_target")}
+    names = ("source", "target", "level", "seed", "out", "valid_source", "valid_target")
+    options = {name: getattr(args, name) for name in names} | _common(args)
     faults = "drop" if args.drop_faulty else "refuse"
     job = task.Job(settings=_settings(args, task), faults=faults, **options)
     return _train(args, task, job)
@@ -68,11 +68,16 @@ def _train_captioner(args) -> int | None:
     load_tensorflow()
     from kerasrnn.tasks import captioning as task
 
-    names = ("images", "captions", "valid_captions", "cache", "strict")
-    options = {name: getattr(args, name) for name in (*names, "level", "seed", "out", "overwrite")}
+    names = ("images", "captions", "valid_captions", "cache", "strict", "level", "seed", "out")
+    options = {name: getattr(args, name) for name in names} | _common(args)
     weights = None if args.cnn_weights == "none" else args.cnn_weights
     job = task.Job(settings=_settings(args, task), cnn_weights=weights, **options)
     return _train(args, task, job)
+
+
+def _common(args) -> dict:
+    """How any job is run."""
+    return {name: getattr(args, name) for name in ("overwrite", "strategy", "keep")}
 
 
 def _settings(args, task):
@@ -90,7 +95,7 @@ def _settings(args, task):
 
 
 def _train(args, task, job) -> int | None:
-    from kerasrnn.runs import Interrupted
+    from kerasrnn.interruption import Interrupted
 
     with contextlib.redirect_stdout(sys.stderr):
         try:

@@ -9,6 +9,7 @@ import keras
 
 from kerasrnn.decoding import repeated
 from kerasrnn.metrics import Nats, Perplexity
+from kerasrnn.multi_worker import FitsOnManyWorkers
 from kerasrnn.training import TokenCrossEntropy
 
 # model -> {key: its function for this search}
@@ -23,7 +24,7 @@ def compiled_for(model, key: Hashable, make: Callable[[], Callable]) -> Callable
     return functions[key]
 
 
-class Writer(keras.Model):
+class Writer(FitsOnManyWorkers, keras.Model):
     """A model with an `encoder` (anything -> `kerasrnn.layers.Encoded`) and a `decoder`.
 
     A subclass names its constructor's arguments, each an attribute too: `parts`, those that

@@ -24,6 +24,7 @@ FORBIDDEN = {
     "kerasrnn/models": ["kerasrnn.pipelines", "kerasrnn.export"],
     "kerasrnn/training.py": ["kerasrnn.models"],
     "kerasrnn/distribution.py": ["kerasrnn.models"],
+    "kerasrnn/multi_worker.py": ["kerasrnn.models", "kerasrnn.layers", "kerasrnn.pipelines"],
     "pipelines": ["kerasrnn.models", "kerasrnn.export"],
     "export": ["kerasrnn.pipelines"],
     "": ["kerasrnn.cli"],

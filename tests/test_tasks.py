@@ -2,14 +2,14 @@
 
 import dataclasses
 import json
-import os
 import shutil
 
 import keras
 import numpy as np
 import pytest
 
-from kerasrnn import runs
+from kerasrnn import interruption, runs
+from kerasrnn.checkpoints import newest, read_progress
 from kerasrnn.errors import InputError
 from kerasrnn.tasks import language_model as lm
 from kerasrnn.tasks.generation import generate
@@ -37,7 +37,7 @@ def say(text):
 
 
 def weights(run) -> list[np.ndarray]:
-    return keras.saving.load_model(run / "checkpoint" / "model.keras").get_weights()
+    return keras.saving.load_model(newest(run).folder / "model.keras").get_weights()
 
 
 def rows_without_speed(run) -> list[list[str]]:
@@ -63,15 +63,15 @@ def stop_after(batches: int):
 
 
 def train_and_stop(monkeypatch, a_job, batches: int, train=lm.train) -> None:
-    fit = runs.fit
+    fit = interruption.fit
 
     def stopping_fit(model, at, valid, progress, epochs, callbacks, verbose):
         stop = stop_after(batches)(callbacks[-1])
         fit(model, at, valid, progress, epochs, [*callbacks, stop], verbose)
 
     with monkeypatch.context() as patch:
-        patch.setattr(runs, "fit", stopping_fit)
-        with pytest.raises(runs.Interrupted):
+        patch.setattr(interruption, "fit", stopping_fit)
+        with pytest.raises(interruption.Interrupted):
             train(a_job, say, verbose=0)
 
 
@@ -81,7 +81,7 @@ def test_stopped_twice_equals_never_stopped(text, tmp_path, monkeypatch, carry_s
     best = lm.train(whole, say, verbose=0)
     parts = job(text, tmp_path / "parts", carry_state=carry_state)
     train_and_stop(monkeypatch, parts, 10)  # in the middle of an epoch
-    assert runs.read_progress(tmp_path / "parts").batch == 10
+    assert read_progress(tmp_path / "parts").batch == 10
     train_and_stop(monkeypatch, parts, 30)  # in the middle of another
     assert lm.train(parts, say, verbose=0)["val_nats"] == best["val_nats"]
     for a, b in zip(weights(tmp_path / "whole"), weights(tmp_path / "parts"), strict=True):
@@ -142,40 +142,66 @@ def test_another_command_does_not_go_on(text, tmp_path, monkeypatch):
         lm.train(job(text, run), say, verbose=0)
 
 
-def test_a_corrupt_run_is_refused_and_kept(text, tmp_path, monkeypatch):
+def checkpoint_folders(run) -> list:
+    return sorted((run / "checkpoint").iterdir())
+
+
+@pytest.mark.parametrize("name", ["model.keras", "0.state.npz", "progress.json", "digests.json"])
+def test_of_a_damaged_checkpoint_the_one_before_is_used(text, tmp_path, monkeypatch, name):
+    run, said = tmp_path / "run", []
+    train_and_stop(monkeypatch, job(text, run), 5)
+    train_and_stop(monkeypatch, job(text, run), 6)
+    before, last = checkpoint_folders(run)
+    assert [before.name, last.name] == ["000000-000000005", "000000-000000011"]
+    data = (last / name).read_bytes()
+    (last / name).write_bytes(data[: len(data) // 2])
+    with monkeypatch.context() as patch:
+        patch.setattr(interruption, "fit", lambda model, at, valid, progress, *_: None)
+        with pytest.raises(ValueError, match="empty"):  # nothing was trained
+            lm.train(job(text, run), said.append, verbose=0)
+    assert said[0].startswith(f"the checkpoint {last} is damaged (")
+    assert said[1] == "going on in epoch 1, batch 6"
+
+
+def test_without_a_whole_checkpoint_a_run_is_refused_and_kept(text, tmp_path, monkeypatch):
     run = tmp_path / "run"
     train_and_stop(monkeypatch, job(text, run), 5)
-    checkpoint = run / "checkpoint" / "model.keras"
-    whole = checkpoint.read_bytes()
-    checkpoint.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match=r"^RUN: expected a whole model, got .*begin anew$"):
+    [checkpoint] = checkpoint_folders(run)
+    whole = (checkpoint / "model.keras").read_bytes()
+    (checkpoint / "model.keras").write_bytes(whole[:-1])
+    with pytest.raises(InputError) as error:
         lm.train(job(text, run), say, verbose=0)
-    checkpoint.write_bytes(whole)
-    state = (run / "checkpoint" / "state.npz").read_bytes()
-    for damaged in (b"", state[: len(state) // 2]):
-        (run / "checkpoint" / "state.npz").write_bytes(damaged)
-        with pytest.raises(InputError, match=r"^RUN: expected a whole checkpoint, got .*anew$"):
-            lm.train(job(text, run), say, verbose=0)
-    (run / "checkpoint" / "progress.json").write_text('{"epoch": 1')
-    with pytest.raises(InputError, match=r"^RUN: expected a whole checkpoint, got .*begin anew$"):
-        lm.train(job(text, run), say, verbose=0)
+    assert str(error.value) == (
+        f"RUN: expected a whole checkpoint, got {run / 'checkpoint'} (model.keras is not what was "
+        "written); use --overwrite to begin anew"
+    )
+    assert (checkpoint / "model.keras").read_bytes() == whole[:-1]
     (run / "config.json").write_text("{")
     with pytest.raises(
         InputError, match=r"^RUN: expected a run folder with a readable config.json"
     ):
         lm.train(job(text, run), say, verbose=0)
-    assert checkpoint.read_bytes() == whole
 
 
-def test_a_kill_between_two_checkpoints_is_recovered(text, tmp_path, monkeypatch):
+def test_what_a_kill_while_writing_left_is_cleared(text, tmp_path, monkeypatch):
     run = tmp_path / "run"
     train_and_stop(monkeypatch, job(text, run), 5)
-    os.rename(run / "checkpoint", run / ".before.checkpoint")
-    shutil.copytree(run / ".before.checkpoint", run / ".partial.checkpoint")
-    (run / ".partial.checkpoint" / "model.keras").write_bytes(b"half")
+    [whole] = checkpoint_folders(run)
+    partial = run / "checkpoint" / ".partial.000000-000000009"
+    shutil.copytree(whole, partial)
+    (partial / "model.keras").write_bytes(b"half")
     lm.train(job(text, run), say, verbose=0)
-    assert runs.read_progress(run).finished
-    assert not [p for p in run.iterdir() if p.name.startswith(".")]
+    assert read_progress(run).finished
+    names = [path.name for path in checkpoint_folders(run)]
+    assert names == ["000002-000000000", "000003-000000000"]
+
+
+def test_as_many_checkpoints_stay_as_asked(text, tmp_path):
+    lm.train(dataclasses.replace(job(text, tmp_path / "run"), keep=3), say, verbose=0)
+    assert len(checkpoint_folders(tmp_path / "run")) == 3
+    with pytest.raises(InputError) as error:
+        lm.train(dataclasses.replace(job(text, tmp_path / "other"), keep=0), say, verbose=0)
+    assert str(error.value) == "--keep: expected 1 or more, got 0; raise it"
 
 
 def test_nothing_but_a_run_is_overwritten(text, tmp_path):

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from kerasrnn import runs
+from kerasrnn.checkpoints import read_progress
 from kerasrnn.errors import InputError
 from kerasrnn.pipelines.scenes import write_scenes
 from kerasrnn.recurrence import Plan
@@ -74,7 +74,7 @@ def test_stopped_and_gone_on_is_uninterrupted(scenes, tmp_path, monkeypatch):
     captioning.train(job(scenes, tmp_path / "whole"), say, verbose=0)
     parts = job(scenes, tmp_path / "parts")
     train_and_stop(monkeypatch, parts, 7, captioning.train)
-    assert runs.read_progress(tmp_path / "parts").batch == 2
+    assert read_progress(tmp_path / "parts").batch == 2
     captioning.train(parts, say, verbose=0)
     assert rows_without_speed(tmp_path / "whole") == rows_without_speed(tmp_path / "parts")
     for a, b in zip(weights(tmp_path / "whole"), weights(tmp_path / "parts"), strict=True):

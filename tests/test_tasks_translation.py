@@ -9,6 +9,7 @@ import pytest
 from kerasrnn import runs
 from kerasrnn.attention import ATTENTIONS
 from kerasrnn.cells import CELLS
+from kerasrnn.checkpoints import read_progress
 from kerasrnn.errors import InputError
 from kerasrnn.layers.decoder import CONDITIONINGS, READOUTS
 from kerasrnn.layers.encoders import ENCODERS
@@ -75,7 +76,7 @@ def test_stopped_equals_never_stopped(dates, tmp_path, monkeypatch):
     train_and_stop(
         monkeypatch, parts, 7, translation.train
     )  # in the middle of the second epoch of 5 batches
-    assert runs.read_progress(tmp_path / "parts").batch == 2
+    assert read_progress(tmp_path / "parts").batch == 2
     said = []
     found = translation.train(parts, said.append, verbose=0)
     assert "going on in epoch 2, batch 3" in said

@@ -17,6 +17,7 @@ from kerasrnn.decoding import Decoded, sample
 from kerasrnn.errors import InputError
 from kerasrnn.layers import Recurrent
 from kerasrnn.metrics import BitsPerCharacter, Nats, Perplexity
+from kerasrnn.multi_worker import FitsOnManyWorkers
 from kerasrnn.text import PAD, START, UNKNOWN, Tokenizer
 
 
@@ -39,7 +40,7 @@ class OneHot(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="kerasrnn")
-class LanguageModel(CarriesState, keras.Model):
+class LanguageModel(CarriesState, FitsOnManyWorkers, keras.Model):
     """Predicts each token from those before it; text in, text out.
 
     Called on ids int32 [B, T] it gives logits [B, T, V]. In `fit` and `evaluate` the recurrent

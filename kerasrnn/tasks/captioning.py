@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import keras
 import numpy as np
 import sacrebleu
 import tensorflow as tf
@@ -34,7 +33,15 @@ from kerasrnn.tasks.captioning_settings import (
     make_model,
 )
 from kerasrnn.tasks.search import rules_of
-from kerasrnn.tasks.training import Data, carry_on, tokenizer_of, versions
+from kerasrnn.tasks.training import (
+    CommonJob,
+    Data,
+    Start,
+    carry_on,
+    started,
+    tokenizer_of,
+    versions,
+)
 from kerasrnn.training import Scored
 
 __all__ = ["PRESETS", "Job", "Settings", "evaluate", "train"]
@@ -50,7 +57,7 @@ BLEU = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
+class Job(CommonJob):
     """One `train captioner` command: which images and captions, what settings, where to.
 
     Without `valid_captions` the file's own split or a part of the images validates.
@@ -66,7 +73,6 @@ class Job:
     cnn_weights: str | None = None
     cache: str | None = None
     strict: bool = False
-    overwrite: bool = False
 
     def files(self) -> list[str]:
         """Where its captions are."""
@@ -106,11 +112,11 @@ def used(name: str, captioned: list[Captioned], job: Job, say: Callable[[str], N
     return kept
 
 
-def store_of(model: Captioner, job: Job) -> Store:
+def store_of(model: Captioner, job: Job, run: Path) -> Store:
     """Where what the decoder or the network trains on is kept: a frozen network's features, or
     images brought to its size."""
     encoder, size = model.encoder, model.encoder.size
-    folder = Path(job.cache) if job.cache else Path(job.out) / IMAGES
+    folder = Path(job.cache) if job.cache else run / IMAGES
 
     def pixels(image):
         return tf.cast(resized(image[np.newaxis], size), tf.uint8)
@@ -147,15 +153,19 @@ def train(job: Job, say: Callable[[str], None], verbose: int = 1) -> dict:
 
     Raises:
         InputError: when captions, an image, a setting or the run folder cannot be used.
-        runs.Interrupted: when the user stopped it; the same job goes on.
+        Interrupted: when the user stopped it; the same job goes on.
     """
     check(job.settings, job.seed)
-    keras.utils.set_random_seed(job.seed)
-    config, s = job.config(), job.settings
-    found = None if job.overwrite else runs.find(job.out, config)
-    model, progress = runs.load_checkpoint(found) if found else (None, runs.Progress())
+    config = job.config()
+    with started(job, config, say) as start:
+        return _train(job, config, start, say, verbose)
+
+
+def _train(job: Job, config: dict, start: Start, say, verbose: int) -> dict:
+    s, model = job.settings, start.model
     # Everything that can be refused is, before the run folder is touched.
-    encoder = None if model else make_encoder(s, job.cnn_weights)
+    with start.strategy.scope():
+        encoder = None if model else make_encoder(s, job.cnn_weights)
     names = ("training", "validation")
     sides = [used(name, side, job, say) for name, side in zip(names, sides_of(job), strict=True)]
     words = (caption for one in sides[0] for caption in one.captions)
@@ -164,25 +174,25 @@ def train(job: Job, say: Callable[[str], None], verbose: int = 1) -> dict:
     valid, _ = encode_captions(sides[1], tokenizer)
     options = {"batch_size": s.batch_size, "multiple": s.multiple}
     count = len(plan(examples, seed=job.seed, **options))
-    model = model or make_model(s, tokenizer, encoder, count * s.epochs)
-    run = runs.open_run(job.out, config, job.overwrite)
+    if model is None:
+        with start.strategy.scope():
+            model = make_model(s, tokenizer, encoder, count * s.epochs)
+    run = runs.open_run(start.out, config, job.overwrite)
     say(f"{report}; {tokenizer.size} ids")
-    store = store_of(model, job)
+    store = store_of(model, job, run)
     store.fill(one.image for side in sides for one in side)
-    if progress.epoch or progress.batch:
-        say(f"going on in epoch {progress.epoch + 1}, batch {progress.batch + 1}")
     augment = augment_of(s, job.seed)
 
-    def at(position: Position):
-        seeds = {"seed": job.seed, "position": position}
-        return batches(examples, store, augment=augment, **seeds, **options)
+    def at(position: Position, shard: tuple[int, int]):
+        where = {"seed": job.seed, "position": position, "shard": shard}
+        return batches(examples, store, augment=augment, **where, **options)
 
     tokens = (int(examples.target_lengths.sum()) + len(examples)) / count
     return carry_on(
         model,
         run,
-        progress,
-        Data(at, batches(valid, store, **options), count, tokens),
+        start,
+        Data(at, lambda shard: batches(valid, store, shard=shard, **options), count, tokens),
         epochs=s.epochs,
         monitor=f"val_{s.best_by}",
         sample=lambda epoch: _sample(model, sides[1][:SHOWN], store, s),
@@ -274,7 +284,7 @@ def evaluate(
             raise InputError("RUN", "the captions it was trained on", received, "give --captions")
         _, rows = sides_of(job)
     captioned = used("validation", rows, job, say)
-    store = store_of(model, job)
+    store = store_of(model, job, Path(run))
     store.fill(one.image for one in captioned)
     examples, _ = encode_captions(captioned, model.tokenizer)
     data = batches(examples, store, batch_size=s.batch_size, multiple=s.multiple)

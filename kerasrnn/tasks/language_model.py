@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-import keras
 import tensorflow as tf
 
 from kerasrnn import runs
@@ -24,11 +23,14 @@ from kerasrnn.pipelines.text import (
     shuffled,
 )
 from kerasrnn.tasks.training import (
+    CommonJob,
     CommonSettings,
     Data,
+    Start,
     carry_on,
     check_common,
     optimizer_of,
+    started,
     tokenizer_of,
     versions,
 )
@@ -80,7 +82,7 @@ PRESETS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
+class Job(CommonJob):
     """One `train lm` command: which text, what settings, where to."""
 
     text: list[str]
@@ -88,7 +90,6 @@ class Job:
     settings: Settings
     seed: int
     out: str
-    overwrite: bool = False
 
     def config(self) -> dict:
         """What `config.json` holds."""
@@ -132,26 +133,25 @@ def make_model(
     return model
 
 
-def datasets(job: Job, ids: IdStream):
-    """(position -> training dataset, validation dataset)."""
+def datasets(job: Job, ids: IdStream, replicas: int = 1):
+    """(position and shard -> training dataset, shard -> validation dataset)."""
     s = job.settings
     train, valid = ids.split(1 - s.valid_share)
-    if len(valid) < s.window:
-        raise InputError(
-            "--text",
-            f"a text whose last {s.valid_share:.0%}, for validation, fills a window of {s.window}",
-            f"{len(ids):,} tokens in all",
-            "give more text, or --set window=…",
-        )
-    rows = max(1, min(s.batch_size, len(valid) // s.window))
-    held_out = contiguous(valid, rows, s.window, whole=True)
+    if len(valid) < s.window * replicas:
+        room = f"{s.valid_share:.0%}, for validation, fills a window of {s.window}"
+        room += f" for each of {replicas} replicas" if replicas > 1 else ""
+        received = f"{len(ids):,} tokens in all"
+        what = "give more text, or --set window=…"
+        raise InputError("--text", f"a text whose last {room}", received, what)
+    rows = min(s.batch_size, len(valid) // s.window) // replicas * replicas
 
-    def at(position: Position) -> tf.data.Dataset:
+    def at(position: Position, shard: tuple[int, int]) -> tf.data.Dataset:
+        where = {"position": position, "shard": shard}
         if s.carry_state:
-            return contiguous(train, s.batch_size, s.window, position=position)
-        return shuffled(train, s.batch_size, s.window, seed=job.seed, position=position)
+            return contiguous(train, s.batch_size, s.window, **where)
+        return shuffled(train, s.batch_size, s.window, seed=job.seed, **where)
 
-    return at, held_out
+    return at, lambda shard: contiguous(valid, rows, s.window, whole=True, shard=shard)
 
 
 def train(job: Job, say: Callable[[str], None], verbose: int = 1) -> dict:
@@ -162,28 +162,32 @@ def train(job: Job, say: Callable[[str], None], verbose: int = 1) -> dict:
 
     Raises:
         InputError: when the text, a setting or the run folder cannot be used.
-        runs.Interrupted: when the user stopped it; the same job goes on.
+        Interrupted: when the user stopped it; the same job goes on.
     """
     _check(job)
-    keras.utils.set_random_seed(job.seed)
-    config, s = job.config(), job.settings
-    found = None if job.overwrite else runs.find(job.out, config)
-    model, progress = runs.load_checkpoint(found) if found else (None, runs.Progress())
+    config = job.config()
+    with started(job, config, say) as start:
+        return _train(job, config, start, say, verbose)
+
+
+def _train(job: Job, config: dict, start: Start, say, verbose: int) -> dict:
+    s, model = job.settings, start.model
     tokenizer = model.tokenizer if model else make_tokenizer(job)
+    replicas = start.strategy.num_replicas_in_sync
     # Everything that can be refused is, before the run folder is touched.
-    with staging(job.out) as folder:
+    with staging(start.out) as folder:
         ids, report = encode(job.text, tokenizer, folder / IDS)
-        batches = len(datasets(job, ids)[0](Position()))
-        model = model or make_model(job, tokenizer, batches * s.epochs, say)
-        run = runs.open_run(job.out, config, job.overwrite)
+        batches = len(datasets(job, ids, replicas)[0](Position(), (0, replicas)))
+        if model is None:
+            with start.strategy.scope():
+                model = make_model(job, tokenizer, batches * s.epochs, say)
+        run = runs.open_run(start.out, config, job.overwrite)
         say(f"{report}; {tokenizer.size} ids")
-        at, held_out = datasets(job, ids.moved(run / IDS))
-    if progress.epoch or progress.batch:
-        say(f"going on in epoch {progress.epoch + 1}, batch {progress.batch + 1}")
+        at, held_out = datasets(job, ids.moved(run / IDS), replicas)
     return carry_on(
         model,
         run,
-        progress,
+        start,
         Data(at, held_out, batches, s.batch_size * s.window),
         epochs=s.epochs,
         monitor=MONITOR,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import keras
 import tensorflow as tf
 
-from kerasrnn import runs
+from kerasrnn import distribution, interruption, runs
+from kerasrnn.checkpoints import KEEP, Progress, State
 from kerasrnn.errors import InputError
 from kerasrnn.pipelines.dataset import Position
 from kerasrnn.text import TOKENIZERS, Tokenizer
@@ -24,6 +27,18 @@ from kerasrnn.training import (
     cost,
     make_optimizer,
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommonJob:
+    """How every job is run: what does not change what is trained.
+
+    `keep` is how many checkpoints stay.
+    """
+
+    overwrite: bool = False
+    strategy: str = "auto"
+    keep: int = KEEP
 
 
 @dataclass(frozen=True)
@@ -91,18 +106,78 @@ def compiled(make: Callable[[], keras.Model], settings, steps: int) -> keras.Mod
 
 
 @dataclass
+class Start:
+    """From where a job trains.
+
+    Attributes:
+        strategy: on what.
+        out: the run folder; a worker that is not the chief has one of its own, which goes again.
+        model: as the checkpoint has it; None at the very beginning.
+        progress: where training stands.
+        state: what this worker held beside the model.
+        keep: how many checkpoints stay.
+    """
+
+    strategy: tf.distribute.Strategy
+    out: Path
+    model: keras.Model | None = None
+    progress: Progress = field(default_factory=Progress)
+    state: State = field(default_factory=dict)
+    keep: int = KEEP
+
+
+@contextlib.contextmanager
+def started(job, config: dict, say: Callable[[str], None]) -> Iterator[Start]:
+    """The start of a job, or where it goes on: its strategy, seeds and checkpoint.
+
+    Args:
+        job: with the fields of `CommonJob`, `settings`, `seed` and `out`.
+        config: what `config.json` holds.
+
+    Raises:
+        InputError: when the run folder, the checkpoint or the strategy cannot be used.
+    """
+    if job.keep < 1:
+        raise InputError("--keep", "1 or more", job.keep, "raise it")
+    strategy = distribution.strategy(job.strategy)
+    keras.utils.set_random_seed(job.seed)
+    checkpoint = None if job.overwrite else runs.find(job.out, config, say)
+    with tempfile.TemporaryDirectory() as own:
+        chief = distribution.is_chief(strategy)
+        start = Start(strategy, Path(job.out) if chief else Path(own, "run"), keep=job.keep)
+        if checkpoint is not None:
+            start.progress = checkpoint.progress
+            _check_replicas(job, checkpoint, strategy)
+            with strategy.scope():
+                start.model = runs.load_model(checkpoint.folder)
+            worker = distribution.worker_index(strategy)
+            start.state = checkpoint.states[worker]
+            here = f"epoch {start.progress.epoch + 1}, batch {start.progress.batch + 1}"
+            say(f"going on in {here}")
+        yield start
+
+
+def _check_replicas(job, checkpoint, strategy) -> None:
+    """What a replica holds for itself in the middle of an epoch is of no use to another number."""
+    before, now = checkpoint.progress.replicas, strategy.num_replicas_in_sync
+    if before != now:
+        expected = f"the {before} replicas that {job.out} was trained on"
+        raise InputError("--strategy", expected, now, "use as many, or --overwrite")
+
+
+@dataclass
 class Data:
     """What a model is trained and validated on.
 
     Attributes:
-        at: position -> training dataset.
-        valid: validation dataset.
+        at: position and shard -> training dataset.
+        valid: shard -> validation dataset.
         batches: in an epoch.
         tokens_per_batch: target tokens, on average.
     """
 
-    at: Callable[[Position], tf.data.Dataset]
-    valid: tf.data.Dataset
+    at: Callable[[Position, tuple[int, int]], tf.data.Dataset]
+    valid: Callable[[tuple[int, int]], tf.data.Dataset]
     batches: int
     tokens_per_batch: float
 
@@ -110,7 +185,7 @@ class Data:
 def carry_on(
     model: keras.Model,
     run: Path,
-    progress: runs.Progress,
+    start: Start,
     data: Data,
     *,
     epochs: int,
@@ -120,22 +195,24 @@ def carry_on(
     carried=None,
     verbose: int = 1,
 ) -> dict:
-    """Train from where `progress` stands to the end of `epochs`, into the run folder.
+    """Train from where `start` stands to the end of `epochs`, into the run folder.
 
     Args:
         monitor: the column of `history.csv` that says which model is best.
         sample: epoch -> text to show after it.
         scored: callbacks that add columns.
         carried: the model's training state, if it carries one.
-        verbose: as Keras's.
+        verbose: as Keras's; a worker that is not the chief says nothing.
 
     Returns:
         The best row of `history.csv`.
 
     Raises:
-        runs.Interrupted: when the user stopped it.
+        interruption.Interrupted: when the user stopped it.
     """
-    checkpoints = runs.Checkpoints(run, progress, data.batches, epochs, carried)
+    progress, chief = start.progress, distribution.is_chief(start.strategy)
+    options = {"carried": carried, "pending": start.state, "keep": start.keep}
+    checkpoints = interruption.Checkpoints(run, progress, data.batches, epochs, **options)
     callbacks = [
         StopOnNaN(),
         Speed(data.tokens_per_batch),
@@ -145,8 +222,9 @@ def carry_on(
         Samples(run / "samples.txt", sample),
         checkpoints,
     ]
-    with runs.stopping(checkpoints.asked):
-        runs.fit(model, data.at, data.valid, progress, epochs, callbacks, verbose)
+    with interruption.stopping(checkpoints.asked):
+        shown = verbose if chief else 0
+        interruption.fit(model, data.at, data.valid, progress, epochs, callbacks, shown)
     return min(progress.rows, key=lambda row: cost(row, monitor))
 
 

@@ -8,7 +8,6 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-import keras
 import sacrebleu
 
 from kerasrnn import runs
@@ -21,7 +20,15 @@ from kerasrnn.pipelines.dataset import Position, is_held_out
 from kerasrnn.pipelines.pairs import Limits, PairReport, Pairs, encode_pairs, read_pairs
 from kerasrnn.pipelines.text import fingerprint
 from kerasrnn.tasks.search import rules_of
-from kerasrnn.tasks.training import Data, carry_on, tokenizer_of, versions
+from kerasrnn.tasks.training import (
+    CommonJob,
+    Data,
+    Start,
+    carry_on,
+    started,
+    tokenizer_of,
+    versions,
+)
 from kerasrnn.tasks.translation_settings import PRESETS, Settings, check, make_model
 from kerasrnn.text import Tokenizer
 from kerasrnn.training import Scored
@@ -40,7 +47,7 @@ METRICS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
+class Job(CommonJob):
     """One `train translator` command: which texts, what settings, where to.
 
     `source` alone is a TSV file; without `valid_source` a part of the pairs is held out.
@@ -55,7 +62,6 @@ class Job:
     valid_source: str | None = None
     valid_target: str | None = None
     faults: str = "refuse"
-    overwrite: bool = False
 
     def files(self) -> list[str]:
         """Where its texts are."""
@@ -132,11 +138,13 @@ class Texts:
         return cls(tuple(files[:2]), tuple(files[2:]))
 
 
-def dataset_of(job: Job, pairs: Pairs, position: Position | None = None):
+def dataset_of(
+    job: Job, pairs: Pairs, position: Position | None = None, shard: tuple[int, int] = (0, 1)
+):
     """Batches of sentences of similar length: of a position in training, else always the same."""
     s = job.settings
     options = {"batch_size": s.batch_size, "by": s.batch_by, "multiple": s.multiple}
-    return batches(pairs, seed=job.seed, position=position, **options)
+    return batches(pairs, seed=job.seed, position=position, shard=shard, **options)
 
 
 def train(job: Job, say: Callable[[str], None], verbose: int = 1) -> dict:
@@ -147,49 +155,61 @@ def train(job: Job, say: Callable[[str], None], verbose: int = 1) -> dict:
 
     Raises:
         InputError: when a text, a setting or the run folder cannot be used.
-        runs.Interrupted: when the user stopped it; the same job goes on.
+        Interrupted: when the user stopped it; the same job goes on.
     """
     check(job.settings, job.seed)
     if job.valid_target and not job.valid_source:
         raise InputError("--valid-target", "--valid-source beside it", "none", "give both")
     if job.target and job.valid_source and not job.valid_target:
         raise InputError("--valid-source", "--valid-target beside it", "none", "give both")
-    keras.utils.set_random_seed(job.seed)
-    config, s = job.config(), job.settings
-    found = None if job.overwrite else runs.find(job.out, config)
-    model, progress = runs.load_checkpoint(found) if found else (None, runs.Progress())
+    config = job.config()
+    with started(job, config, say) as start:
+        return _train(job, config, start, say, verbose)
+
+
+def _train(job: Job, config: dict, start: Start, say, verbose: int) -> dict:
+    s, model = job.settings, start.model
     # Everything that can be refused is, before the run folder is touched.
-    with staging(job.out) as folder:
+    with staging(start.out) as folder:
         texts = Texts.of(job, folder, say)
         tokenizers = model.tokenizers if model else make_tokenizers(job, *texts.train)
-        limits = Limits(maximum=s.longest, ratio=s.ratio)
-        options = {"limits": limits, "faults": job.faults}
-        pairs, report = encode_pairs(*texts.train, *tokenizers, folder / TRAIN, **options)
-        valid, lost = encode_pairs(*texts.valid, *tokenizers, folder / VALID, faults=job.faults)
-        if lost.dropped:
-            say(f"validation: {lost}")
+        pairs, valid, report = _encoded(job, texts, tokenizers, folder, say)
         shown = list(read_pairs(*texts.valid, faults=job.faults))
         count = len(dataset_of(job, pairs, Position()))
-        model = model or make_model(s, tokenizers, count * s.epochs, job.seed)
-        run = runs.open_run(job.out, config, job.overwrite)
+        if model is None:
+            with start.strategy.scope():
+                model = make_model(s, tokenizers, count * s.epochs, job.seed)
+        run = runs.open_run(start.out, config, job.overwrite)
         say(f"{report}; {tokenizers[0].size} and {tokenizers[1].size} ids")
         pairs, valid = pairs.moved(run / TRAIN), valid.moved(run / VALID)
-    if progress.epoch or progress.batch:
-        say(f"going on in epoch {progress.epoch + 1}, batch {progress.batch + 1}")
     tokens = (int(pairs.target_lengths.sum()) + len(pairs)) / count
-    data = Data(lambda at: dataset_of(job, pairs, at), dataset_of(job, valid), count, tokens)
-    scored = Scored(lambda: validation(model, shown, s))
     return carry_on(
         model,
         run,
-        progress,
-        data,
+        start,
+        Data(
+            lambda at, shard: dataset_of(job, pairs, at, shard),
+            lambda shard: dataset_of(job, valid, shard=shard),
+            count,
+            tokens,
+        ),
         epochs=s.epochs,
         monitor=f"val_{s.best_by}",
         sample=lambda epoch: _sample(model, shown[:SHOWN], s),
-        scored=[scored],
+        scored=[Scored(lambda: validation(model, shown, s))],
         verbose=verbose,
     )
+
+
+def _encoded(job: Job, texts: Texts, tokenizers, folder: Path, say):
+    """(training pairs, validation pairs, report of the first) as ids in files of `folder`."""
+    limits = Limits(maximum=job.settings.longest, ratio=job.settings.ratio)
+    options = {"limits": limits, "faults": job.faults}
+    pairs, report = encode_pairs(*texts.train, *tokenizers, folder / TRAIN, **options)
+    valid, lost = encode_pairs(*texts.valid, *tokenizers, folder / VALID, faults=job.faults)
+    if lost.dropped:
+        say(f"validation: {lost}")
+    return pairs, valid, report
 
 
 def translate_all(model: Translator, sources: list[str], rules: BeamRules, longest: int, rows=32):

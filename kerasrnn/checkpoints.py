@@ -1,0 +1,173 @@
+"""Where training stands, on disk: the last few checkpoints of a run, each whole or not at all.
+
+`RUN/checkpoint/EPOCH-BATCH/` holds `model.keras` with its optimizer, `state.npz`, `progress.json`
+and `digests.json`, by which a damaged one is known; then the one before it is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+import zipfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from kerasrnn.errors import InputError
+from kerasrnn.files import recover, replacing
+
+FOLDER, MODEL, STATE = "checkpoint", "model.keras", "state.npz"
+PROGRESS, DIGESTS = "progress.json", "digests.json"
+KEEP = 2  # how many, so that there is one before a damaged one
+
+State = dict[str, list[np.ndarray]]
+
+
+@dataclass
+class Progress:
+    """Where training stands.
+
+    Attributes:
+        epoch, batch: the next batch to train on.
+        rows: `history.csv` so far.
+        finished: nothing is left to train.
+        replicas: among which batches are dealt.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    rows: list[dict] = field(default_factory=list)
+    finished: bool = False
+    replicas: int = 1
+
+    @property
+    def name(self) -> str:
+        """Of its checkpoint; a later one sorts behind."""
+        return f"{self.epoch:06d}-{self.batch:09d}"
+
+
+@dataclass
+class Checkpoint:
+    """One checkpoint as it was read.
+
+    Attributes:
+        folder: with `model.keras` in it.
+        progress: where training stood.
+        states: of each worker, what it holds beside the model.
+    """
+
+    folder: Path
+    progress: Progress
+    states: list[State]
+
+
+def packed(state: State) -> bytes:
+    """Arrays by name as the bytes of an .npz file."""
+    arrays = {f"{name}/{i}": a for name, group in state.items() for i, a in enumerate(group)}
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def unpacked(data: bytes) -> State:
+    """What `packed` packed.
+
+    >>> unpacked(packed({"seed": [np.array([1, 2])]}))
+    {'seed': [array([1, 2])]}
+    """
+    state: State = {}
+    with np.load(io.BytesIO(data)) as arrays:
+        for name in arrays.files:  # in the order in which they were written
+            state.setdefault(name.split("/")[0], []).append(arrays[name])
+    return state
+
+
+def write(
+    run: Path,
+    progress: Progress,
+    save: Callable[[Path], None],
+    states: list[bytes],
+    keep: int = KEEP,
+) -> None:
+    """Write a checkpoint, then remove all but the last `keep`.
+
+    Args:
+        run: the run folder.
+        progress: where training stands.
+        save: writes the model to a path.
+        states: `packed`, of each worker.
+        keep: how many stay.
+    """
+    (run / FOLDER).mkdir(exist_ok=True)
+    with replacing(run / FOLDER / progress.name) as folder:
+        folder.mkdir()
+        save(folder / MODEL)
+        for worker, state in enumerate(states):
+            (folder / f"{worker}.{STATE}").write_bytes(state)
+        (folder / PROGRESS).write_text(json.dumps(asdict(progress)), encoding="utf-8")
+        digests = {path.name: _digest(path) for path in sorted(folder.iterdir())}
+        (folder / DIGESTS).write_text(json.dumps(digests), encoding="utf-8")
+    names = _names(run)
+    here = names.index(progress.name) + 1
+    for name in [*names[: max(here - keep, 0)], *names[here:]]:  # behind it: damaged, or undone
+        shutil.rmtree(run / FOLDER / name)
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _names(run: Path) -> list[str]:
+    """Of all checkpoints, the oldest first."""
+    folder = run / FOLDER
+    if not folder.is_dir():
+        return []
+    for path in folder.iterdir():
+        if path.name.startswith("."):  # a kill left it
+            recover(folder / path.name.split(".", 2)[2])
+    return sorted(path.name for path in folder.iterdir() if path.is_dir())
+
+
+def newest(run: Path, warn: Callable[[str], None] = lambda text: None) -> Checkpoint | None:
+    """The last checkpoint that is whole; None when there never was one.
+
+    Args:
+        run: the run folder.
+        warn: told of each that is damaged.
+
+    Raises:
+        InputError: when there are checkpoints and none is whole.
+    """
+    names = _names(run)
+    for name in reversed(names):
+        folder = run / FOLDER / name
+        try:
+            return _read(folder)
+        except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            reason = error
+            warn(f"the checkpoint {folder} is damaged ({reason}); the one before it is used")
+    if names:
+        received = f"{run / FOLDER} ({reason})"
+        raise InputError("RUN", "a whole checkpoint", received, "use --overwrite to begin anew")
+    return None
+
+
+def read_progress(run: Path) -> Progress | None:
+    """Where a run stands; None where it has no checkpoint."""
+    checkpoint = newest(run)
+    return None if checkpoint is None else checkpoint.progress
+
+
+def _read(folder: Path) -> Checkpoint:
+    digests = json.loads((folder / DIGESTS).read_text(encoding="utf-8"))
+    for name, digest in digests.items():
+        if _digest(folder / name) != digest:
+            raise ValueError(f"{name} is not what was written")
+    progress = Progress(**json.loads((folder / PROGRESS).read_text(encoding="utf-8")))
+    count = sum(name.endswith(STATE) for name in digests)
+    states = [unpacked((folder / f"{i}.{STATE}").read_bytes()) for i in range(count)]
+    return Checkpoint(folder, progress, states)

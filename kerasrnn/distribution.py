@@ -1,0 +1,138 @@
+"""Strategies by name, and what several replicas and workers need: shards, one voice, one sum."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kerasrnn import multi_worker
+from kerasrnn.cluster import HEARTBEAT_SECONDS, WAIT_SECONDS, Cluster, join
+from kerasrnn.errors import InputError
+from kerasrnn.multi_worker import WorkerLost, is_chief, is_multi_worker, worker_index
+
+__all__ = [
+    "STRATEGIES",
+    "WorkerLost",
+    "any_of",
+    "dealt",
+    "enable",
+    "gathered",
+    "is_chief",
+    "is_multi_worker",
+    "strategy",
+    "worker_index",
+]
+
+STRATEGIES = ("auto", "mirrored", "multi-worker", "one-device")
+
+
+def strategy(
+    name: str = "auto", *, wait: float = WAIT_SECONDS, heartbeat: float = HEARTBEAT_SECONDS
+) -> tf.distribute.Strategy:
+    """The `tf.distribute` strategy of a name.
+
+    Args:
+        name: "one-device" is TensorFlow's default; "mirrored" all GPUs of this machine;
+            "multi-worker" all machines that TF_CONFIG names; "auto" the last where TF_CONFIG
+            names several, else "mirrored" where there are several GPUs.
+        wait: seconds for all workers to come.
+        heartbeat: seconds without a sign of a worker after which the others stop.
+
+    Raises:
+        InputError: when the name or TF_CONFIG is wrong, or workers do not come.
+
+    >>> strategy("one-device").num_replicas_in_sync
+    1
+    """
+    if name not in STRATEGIES:
+        raise InputError(
+            "--strategy", f"one of {', '.join(STRATEGIES)}", name, "choose one of them"
+        )
+    cluster = Cluster.from_environment() if name in ("auto", "multi-worker") else None
+    several = cluster is not None and len(cluster.addresses) > 1
+    if name == "multi-worker" and not several:
+        expected = "TF_CONFIG with several workers"
+        raise InputError("--strategy multi-worker", expected, "none", "set it for each worker")
+    if several:
+        return join(cluster, wait, heartbeat)
+    if name == "mirrored" or (name == "auto" and len(tf.config.list_logical_devices("GPU")) > 1):
+        return tf.distribute.MirroredStrategy()
+    return tf.distribute.get_strategy()
+
+
+def enable(model: keras.Model) -> keras.Model:
+    """Let any Keras model `fit`, `evaluate` and `predict` on several workers; models of this
+    package do.
+
+    Args:
+        model: made inside the strategy's scope; compiled or not. It is saved as what it was.
+
+    Returns:
+        The model.
+
+    Raises:
+        InputError: when it is no Keras model.
+
+    >>> model = enable(keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]))
+    >>> type(model).__name__
+    'Sequential'
+    """
+    if not isinstance(model, keras.Model):
+        raise InputError("model", "a Keras model", type(model).__name__, "give one")
+    multi_worker.mix(model, multi_worker.FitsOnManyWorkers)
+    if model.compiled:
+        multi_worker.repair_optimizer(model)
+    return model
+
+
+def dealt(
+    make: Callable[[tuple[int, int]], tf.data.Dataset], strategy: tf.distribute.Strategy
+) -> tf.data.Dataset:
+    """What `fit` takes under a strategy: each replica its own part of every global batch.
+
+    Args:
+        make: (index, count) -> the dataset of replica `index` of `count`; all have as many
+            batches, and only those of this machine's replicas are made here.
+        strategy: that the model was made in.
+    """
+    count = strategy.num_replicas_in_sync
+    if count == 1:
+        return make((0, 1))
+
+    def of(context):
+        here = count // context.num_input_pipelines
+        first = context.input_pipeline_id * here
+        shards = [make((first + i, count)) for i in range(here)]
+        if here == 1:
+            return shards[0]
+        turns = tf.data.Dataset.range(here).repeat()
+        return tf.data.Dataset.choose_from_datasets(shards, turns)
+
+    return strategy.distribute_datasets_from_function(of)
+
+
+def any_of(flag: bool, strategy: tf.distribute.Strategy) -> bool:
+    """Whether the flag is set on any worker; all of them have to ask."""
+    if not is_multi_worker(strategy):
+        return flag
+    value = tf.constant(float(flag))
+    return float(strategy.reduce("SUM", strategy.run(lambda: value), axis=None)) > 0
+
+
+def gathered(data: bytes, strategy: tf.distribute.Strategy) -> list[bytes]:
+    """What each worker gives, in their order, on every one of them; all have to ask."""
+    if not is_multi_worker(strategy):
+        return [data]
+    mine = np.frombuffer(data, np.uint8).astype(np.int32)
+
+    def of(values):
+        per_replica = strategy.run(lambda: tf.constant(values))
+        return strategy.gather(per_replica, axis=0).numpy()
+
+    sizes = of(np.array([len(mine)], np.int32))
+    parts = np.split(of(mine), np.cumsum(sizes)[:-1])
+    here = len(strategy.extended.worker_devices)  # its replicas all give the same
+    return [part.astype(np.uint8).tobytes() for part in parts[::here]]

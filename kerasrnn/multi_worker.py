@@ -1,0 +1,163 @@
+"""Keras 3's `fit` on several workers and replicas: what Keras leaves out.
+
+Three repairs, for TensorFlow 2.21 and Keras 3.15 (keras issue 20585). Each can go when a Keras
+that we require does it itself; tests/test_multi_worker.py tells without them.
+
+1. `_maybe_symbolic_build` takes the mean of a batch over all workers, which
+   `MultiWorkerMirroredStrategy` refuses for integers and for batches of different shapes.
+2. `_make_function` takes the mean of what a step returns along axis 0; metrics are scalars.
+3. Optimizers clip each replica's own gradients, not their sum: the same global batch gave another
+   step on two replicas than on one. Keras 2 summed first, as everything here does.
+"""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+GONE = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+)
+WRITERS = (
+    keras.callbacks.CSVLogger,
+    keras.callbacks.ModelCheckpoint,
+    keras.callbacks.TensorBoard,
+)
+
+
+class WorkerLost(RuntimeError):
+    """Another worker of the cluster is gone; training cannot go on without it."""
+
+    def __init__(self, error: Exception):
+        reason = str(error).strip().splitlines()
+        reason = next((line for line in reason if "task:" in line or "peer" in line), reason[0])
+        super().__init__(
+            f"lost a worker: {reason[:200]}; start all workers again with the same command"
+        )
+
+
+def is_multi_worker(strategy: tf.distribute.Strategy) -> bool:
+    """Whether the strategy is one of several processes."""
+    several = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+    return several and strategy.extended._in_multi_worker_mode()
+
+
+def worker_index(strategy: tf.distribute.Strategy | None = None) -> int:
+    """Which of the workers this process is, the chief 0."""
+    strategy = strategy or tf.distribute.get_strategy()
+    if not is_multi_worker(strategy):
+        return 0
+    resolver = strategy.cluster_resolver
+    chiefs = len(resolver.cluster_spec().as_dict().get("chief", []))
+    return resolver.task_id + (0 if resolver.task_type == "chief" else chiefs)
+
+
+def is_chief(strategy: tf.distribute.Strategy | None = None) -> bool:
+    """Whether this process is the one that writes files: the first worker, or the only one."""
+    return worker_index(strategy) == 0
+
+
+class _OnlyReads(keras.callbacks.Callback):
+    """The part of `BackupAndRestore` that restores."""
+
+    def __init__(self, callback):
+        super().__init__()
+        self.callback = callback
+
+    def set_model(self, model):
+        self.callback.set_model(model)
+
+    def on_train_begin(self, logs=None):
+        self.callback.on_train_begin(logs)
+
+
+def without_writers(callbacks) -> list:
+    """Callbacks for a worker that is not the chief: Keras's own that write files are left out."""
+    found = []
+    for callback in keras.tree.flatten([] if callbacks is None else callbacks):
+        if isinstance(callback, keras.callbacks.BackupAndRestore):
+            found.append(_OnlyReads(callback))
+        elif not isinstance(callback, WRITERS):
+            found.append(callback)
+    return found
+
+
+class SumsBeforeClipping:
+    """An optimizer's mixin: gradients are summed over replicas, then clipped."""
+
+    def _clip_gradients(self, grads):
+        replica = tf.distribute.get_replica_context()
+        known = [g for g in grads if g is not None]
+        reduced = iter(replica.all_reduce(tf.distribute.ReduceOp.SUM, known))
+        return super()._clip_gradients([None if g is None else next(reduced) for g in grads])
+
+    def _all_reduce_sum_gradients(self, grads_and_vars):
+        return grads_and_vars
+
+
+class FitsOnManyWorkers:
+    """A model's mixin: `fit`, `evaluate` and `predict` work on several workers and replicas."""
+
+    def compile(self, *args, **kwargs):
+        super().compile(*args, **kwargs)
+        repair_optimizer(self)
+
+    def fit(self, *args, callbacks=None, **kwargs):
+        if not is_chief(self.distribute_strategy):
+            callbacks = without_writers(callbacks)
+        return self._or_lost(super().fit, *args, callbacks=callbacks, **kwargs)
+
+    def evaluate(self, *args, **kwargs):
+        return self._or_lost(super().evaluate, *args, **kwargs)
+
+    def predict(self, *args, **kwargs):
+        return self._or_lost(super().predict, *args, **kwargs)
+
+    def train_step(self, data):
+        return self._for_a_mean(super().train_step(data))
+
+    def test_step(self, data):
+        return self._for_a_mean(super().test_step(data))
+
+    def _for_a_mean(self, logs):
+        if not is_multi_worker(self.distribute_strategy):
+            return logs
+        return {name: tf.reshape(value, [1]) for name, value in logs.items()}
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        strategy = self.distribute_strategy
+        if iterator is not None and is_multi_worker(strategy):
+            _, _, batches = next(iter(iterator))
+            data_batch = keras.tree.map_structure(
+                lambda value: strategy.experimental_local_results(value)[0], next(batches)
+            )
+            iterator = None
+        super()._maybe_symbolic_build(iterator, data_batch)
+
+    def _or_lost(self, function, *args, **kwargs):
+        if not is_multi_worker(self.distribute_strategy):
+            return function(*args, **kwargs)
+        try:
+            return function(*args, **kwargs)
+        except GONE as error:
+            raise WorkerLost(error) from error
+
+
+def repair_optimizer(model) -> None:
+    """Let the optimizer of a compiled model sum before it clips, where there are replicas."""
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    limits = ("clipnorm", "clipvalue", "global_clipnorm")
+    clips = any(getattr(optimizer, name, None) is not None for name in limits)
+    if clips and model.distribute_strategy.num_replicas_in_sync > 1:
+        mix(optimizer, SumsBeforeClipping)
+
+
+def mix(instance, mixin: type) -> None:
+    """Put `mixin` before the class of one object; it is saved as what it was."""
+    kind = type(instance)
+    if not issubclass(kind, mixin):
+        names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__}
+        object.__setattr__(instance, "__class__", type(kind.__name__, (mixin, kind), names))

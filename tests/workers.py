@@ -1,0 +1,78 @@
+"""Real worker processes on loopback, each with its TF_CONFIG, none outliving its limit."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tests.conftest import ROOT
+
+
+def free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [
+            stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)
+        ]
+        return [s.getsockname()[1] for s in sockets]
+
+
+def tf_config(addresses: list[str], index: int, chief: bool = False) -> str:
+    """TF_CONFIG of worker `index`; with `chief` the first has that job."""
+    jobs = {"chief": addresses[:1], "worker": addresses[1:]} if chief else {"worker": addresses}
+    task = {"type": "worker", "index": index}
+    if chief:
+        task = {"type": "worker", "index": index - 1} if index else {"type": "chief", "index": 0}
+    return json.dumps({"cluster": jobs, "task": task})
+
+
+@dataclass
+class Done:
+    """How a process ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+def environment(**more: str) -> dict[str, str]:
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1", "PYTHONPATH": str(ROOT)}
+    return {**os.environ, **quiet, **more}
+
+
+@contextlib.contextmanager
+def started(commands: list[list[str]], chief: bool = False, **more: str) -> Iterator[list]:
+    """One process for each command, together a cluster; what still runs at the end is killed."""
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(len(commands))]
+    processes = []
+    try:
+        for index, command in enumerate(commands):
+            config = tf_config(addresses, index, chief)
+            env = environment(TF_CONFIG=config, **more)
+            pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+            processes.append(subprocess.Popen(command, env=env, **pipes))
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def finished(processes: list, seconds: float = 120) -> list[Done]:
+    """How each of them ends, within the limit."""
+    found = []
+    for process in processes:
+        out, err = process.communicate(timeout=seconds)
+        found.append(Done(process.returncode, out, err))
+    return found
+
+
+def run(source: str, count: int, seconds: float = 120, chief: bool = False) -> list[Done]:
+    """A Python program in `count` workers."""
+    with started([[sys.executable, "-c", source]] * count, chief) as processes:
+        return finished(processes, seconds)
