@@ -35,9 +35,10 @@ def strategy(
     """The `tf.distribute` strategy of a name.
 
     Args:
-        name: "one-device" is TensorFlow's default; "mirrored" all GPUs of this machine;
-            "multi-worker" all machines that TF_CONFIG names; "auto" the last where TF_CONFIG
-            names several, else "mirrored" where there are several GPUs.
+        name: "one-device" is TensorFlow's default; "mirrored" all GPUs of this machine,
+            or its logical CPU devices where it has none; "multi-worker" all machines that
+            TF_CONFIG names; "auto" the last where TF_CONFIG names several, else "mirrored" where
+            there are several GPUs.
         wait: seconds for all workers to come.
         heartbeat: seconds without a sign of a worker after which the others stop.
 
@@ -58,8 +59,11 @@ def strategy(
         raise InputError("--strategy multi-worker", expected, "none", "set it for each worker")
     if several:
         return join(cluster, wait, heartbeat)
-    if name == "mirrored" or (name == "auto" and len(tf.config.list_logical_devices("GPU")) > 1):
-        return tf.distribute.MirroredStrategy()
+    devices = [d.name for d in tf.config.list_logical_devices("GPU")]
+    if name == "mirrored":
+        devices = devices or [d.name for d in tf.config.list_logical_devices("CPU")]
+    if name == "mirrored" or (name == "auto" and len(devices) > 1):
+        return tf.distribute.MirroredStrategy(devices)
     return tf.distribute.get_strategy()
 
 
@@ -102,16 +106,21 @@ def dealt(
     if count == 1:
         return make((0, 1))
 
+    lengths = []
+
     def of(context):
         here = count // context.num_input_pipelines
         first = context.input_pipeline_id * here
         shards = [make((first + i, count)) for i in range(here)]
-        if here == 1:
-            return shards[0]
+        lengths.append(shards[0].cardinality().numpy())
         turns = tf.data.Dataset.range(here).repeat()
         return tf.data.Dataset.choose_from_datasets(shards, turns)
 
-    return strategy.distribute_datasets_from_function(of)
+    dataset = strategy.distribute_datasets_from_function(of)
+    # TensorFlow counts each replica's batches. Without a count Keras would ask for one step too
+    # many, of which what needs no data, as Adam's count of steps, may be done before it fails.
+    dataset._cardinality = lengths[0]
+    return dataset
 
 
 def any_of(flag: bool, strategy: tf.distribute.Strategy) -> bool:

@@ -50,7 +50,7 @@ def small_network(size: int) -> keras.Model:
 
 def _convolved(x, width: int, strides: int = 1):
     x = layers.Conv2D(width, 3, strides=strides, padding="same", use_bias=False)(x)
-    return layers.ReLU()(layers.BatchNormalization()(x))
+    return layers.ReLU()(layers.BatchNormalization(synchronized=True)(x))
 
 
 def application(name: str, size: int, weights: str | Path | None) -> keras.Model:

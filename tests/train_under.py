@@ -1,0 +1,76 @@
+"""A program: a small job of a task on so many replicas; prints its history as JSON.
+
+`python -m tests.train_under TASK OUT [--replicas N] [NAME=VALUE ...]`; under TF_CONFIG it is one
+of the workers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+
+import tensorflow as tf
+
+from kerasrnn.pipelines.dates import write_dates
+from kerasrnn.pipelines.scenes import write_scenes
+from kerasrnn.tasks import captioning, language_model, translation
+from kerasrnn.tasks.settings import changed
+
+TEXT = "the cat sat on the mat and the rat ran to the hat; a dog dug a den. " * 60
+CLOCK = ("seconds", "tokens_per_second")
+SAME = {"units": 16, "embedding": 8, "dropout": 0.0, "epochs": 5, "learning_rate": 1e-2}
+
+
+def lm(folder: Path, out: str, change):
+    text = folder / "text.txt"
+    text.write_text(TEXT)
+    settings = {"batch_size": 8, "window": 40, "layers": 1}
+    s = dataclasses.replace(language_model.Settings(), **SAME, **settings)
+    return language_model, language_model.Job([str(text)], "char", change(s), 5, out)
+
+
+def translator(folder: Path, out: str, change):
+    dates = write_dates(folder, train=165, valid=9)
+    settings = {"batch_size": 16, "longest": 36, "multiple": 36, "batch_by": "sentences"}
+    s = change(dataclasses.replace(translation.Settings(), **SAME, **settings))
+    files = ("train_source", "train_target", "valid_source", "valid_target")
+    a, b, c, d = (str(getattr(dates, name)) for name in files)
+    return translation, translation.Job(a, b, "char", s, 5, out, c, d)
+
+
+def captioner(folder: Path, out: str, change):
+    scenes = write_scenes(folder, train=41, valid=5)
+    settings = {"size": 16, "batch_size": 16, "longest": 30, "multiple": 32}
+    s = change(dataclasses.replace(captioning.Settings(), **SAME, **settings))
+    images, train, valid = map(str, (scenes.images, scenes.train, scenes.valid))
+    return captioning, captioning.Job(images, train, "word", s, 5, out, valid_captions=valid)
+
+
+TASKS = {"lm": lm, "translator": translator, "captioner": captioner}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("task", choices=TASKS)
+    parser.add_argument("out")
+    parser.add_argument("--replicas", type=int, default=1)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("changes", nargs="*")
+    args = parser.parse_args()
+    folder = args.data or Path(args.out).parent / "data"
+    folder.mkdir(exist_ok=True)
+    task, job = TASKS[args.task](folder, args.out, lambda s: changed(s, args.changes))
+    if args.replicas > 1:
+        [cpu] = tf.config.list_physical_devices("CPU")
+        devices = [tf.config.LogicalDeviceConfiguration()] * args.replicas
+        tf.config.set_logical_device_configuration(cpu, devices)
+        job = dataclasses.replace(job, strategy="mirrored")
+    task.train(job, lambda text: None, verbose=0)
+    lines = [line.split(",") for line in (Path(args.out) / "history.csv").read_text().splitlines()]
+    print(json.dumps([dict(zip(lines[0], line, strict=True)) for line in lines[1:]]))
+
+
+if __name__ == "__main__":
+    main()
