@@ -34,7 +34,8 @@ def load_tensorflow() -> None:
         try:
             import tensorflow as tf
 
-            tf.config.list_logical_devices()
+            if "TF_CONFIG" not in os.environ:  # workers meet before TensorFlow has devices
+                tf.config.list_logical_devices()
         except BaseException:
             said.seek(0)
             os.write(kept, said.read())
@@ -95,6 +96,7 @@ def _settings(args, task):
 
 
 def _train(args, task, job) -> int | None:
+    from kerasrnn.distribution import WorkerLost
     from kerasrnn.interruption import Interrupted
 
     with contextlib.redirect_stdout(sys.stderr):
@@ -104,6 +106,9 @@ def _train(args, task, job) -> int | None:
             without = " without --overwrite" if args.overwrite else ""
             say(f"kerasrnn: {stop}{without}")
             return stop.exit_code
+        except WorkerLost as lost:
+            say(f"kerasrnn: {lost}")
+            return FAILED
     _print(args, {"run": args.out, **best}, f"{args.out}: best {_figures(best)}")
 
 

@@ -15,6 +15,8 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
+from kerasrnn.cluster import Cluster
+
 GONE = (
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
@@ -46,13 +48,11 @@ def is_multi_worker(strategy: tf.distribute.Strategy) -> bool:
 
 
 def worker_index(strategy: tf.distribute.Strategy | None = None) -> int:
-    """Which of the workers this process is, the chief 0."""
-    strategy = strategy or tf.distribute.get_strategy()
-    if not is_multi_worker(strategy):
+    """Which of the workers this process is, the chief 0; by default as TF_CONFIG says."""
+    if strategy is not None and not is_multi_worker(strategy):
         return 0
-    resolver = strategy.cluster_resolver
-    chiefs = len(resolver.cluster_spec().as_dict().get("chief", []))
-    return resolver.task_id + (0 if resolver.task_type == "chief" else chiefs)
+    cluster = Cluster.from_environment()
+    return 0 if cluster is None else cluster.index
 
 
 def is_chief(strategy: tf.distribute.Strategy | None = None) -> bool:

@@ -9,10 +9,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import sys
 from pathlib import Path
 
 import tensorflow as tf
 
+from kerasrnn import distribution
+from kerasrnn.interruption import Interrupted
 from kerasrnn.pipelines.dates import write_dates
 from kerasrnn.pipelines.scenes import write_scenes
 from kerasrnn.tasks import captioning, language_model, translation
@@ -67,7 +70,15 @@ def main() -> None:
         devices = [tf.config.LogicalDeviceConfiguration()] * args.replicas
         tf.config.set_logical_device_configuration(cpu, devices)
         job = dataclasses.replace(job, strategy="mirrored")
-    task.train(job, lambda text: None, verbose=0)
+    try:
+        task.train(job, lambda text: print(text, file=sys.stderr), verbose=0)
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        sys.exit(stop.exit_code)
+    except distribution.WorkerLost as lost:
+        sys.exit(str(lost))
+    if not distribution.is_chief():
+        return
     lines = [line.split(",") for line in (Path(args.out) / "history.csv").read_text().splitlines()]
     print(json.dumps([dict(zip(lines[0], line, strict=True)) for line in lines[1:]]))
 

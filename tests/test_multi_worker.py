@@ -1,0 +1,169 @@
+"""Real workers on loopback: Keras's `fit`, ours, a worker that dies, one that never comes."""
+
+import json
+import os
+import signal
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from kerasrnn.checkpoints import newest
+from tests.workers import environment, finished, run, started
+
+PLAIN = """
+import json
+from kerasrnn import distribution
+strategy = distribution.strategy("auto", wait=60, heartbeat=10)
+import keras, numpy as np, tensorflow as tf
+
+random = np.random.default_rng(0)
+x = random.normal(size=(64, 3)).astype("float32")
+y = x @ random.normal(size=(3, 1)).astype("float32")
+with strategy.scope():
+    layers = [keras.Input((3,)), keras.layers.Dense(8, "tanh"), keras.layers.Dense(1)]
+    model = distribution.enable(keras.Sequential(layers))
+    model.compile(keras.optimizers.Adam(0.05, global_clipnorm=0.1), "mse", metrics=["mae"])
+model.set_weights([random.normal(size=v.shape) for v in model.weights])
+data = tf.data.Dataset.from_tensor_slices((x, y)).batch(16)
+folder = FOLDER
+write = keras.callbacks.ModelCheckpoint(folder + "/{epoch}.keras")
+log = keras.callbacks.CSVLogger(folder + "/log.csv")
+history = model.fit(data, validation_data=data, epochs=3, callbacks=[write, log], verbose=0).history
+measured = model.evaluate(data, verbose=0, return_dict=True)
+print(json.dumps({
+    "chief": distribution.is_chief(), "replicas": strategy.num_replicas_in_sync,
+    "history": history, "measured": measured, "predicted": model.predict(data, verbose=0).tolist(),
+    "gathered": [len(b) for b in distribution.gathered(
+        b"x" * (1 + 300 * distribution.worker_index(strategy)), strategy)],
+    "any": [distribution.any_of(flag, strategy) for flag in (False, distribution.is_chief())],
+    "weights": [w.tolist() for w in model.get_weights()],
+}))
+"""
+
+
+def answers(folder, count, **options) -> list[dict]:
+    folder.mkdir()
+    source = PLAIN.replace("FOLDER", repr(str(folder)))
+    done = run(source, count, **options)
+    assert [d.code for d in done] == [0] * count, done
+    return [json.loads(d.out.splitlines()[-1]) for d in done]
+
+
+def assert_same(a, b):
+    if isinstance(a, dict):
+        assert a.keys() == b.keys()
+        a, b = list(a.values()), list(b.values())
+    if isinstance(a, list) and a and isinstance(a[0], list | dict):
+        for one, other in zip(a, b, strict=True):
+            assert_same(one, other)
+    else:
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_two_workers_do_what_one_process_does(tmp_path):
+    chief, other = answers(tmp_path / "two", 2, chief=True)
+    [alone] = answers(tmp_path / "one", 1)
+    assert [chief["chief"], other["chief"]] == [True, False]
+    assert chief["replicas"] == other["replicas"] == 2
+    assert chief["gathered"] == other["gathered"] == [1, 301]
+    assert chief["any"] == other["any"] == [False, True]
+    for name in ("history", "measured", "predicted", "weights"):
+        assert_same(chief[name], alone[name])
+        assert chief[name] == other[name]
+    names = ["1.keras", "2.keras", "3.keras", "log.csv"]
+    assert sorted(p.name for p in (tmp_path / "two").iterdir()) == names
+    assert len((tmp_path / "two" / "log.csv").read_text().splitlines()) == 4
+
+
+def trained(task: str, out, *changes: str, replicas: int = 1) -> list[str]:
+    """A command that trains a small job of a task."""
+    data = out.parent / f"data-{task}"
+    options = ["--replicas", str(replicas), "--data", str(data)]
+    return [sys.executable, "-m", "tests.train_under", task, str(out), *options, *changes]
+
+
+def rows_of(done) -> list[dict]:
+    assert done.code == 0, done.err[-2000:]
+    clock = ("seconds", "tokens_per_second", "loss", "val_loss")
+    rows = json.loads(done.out.splitlines()[-1])
+    return [{n: float(v) for n, v in row.items() if n not in clock} for row in rows]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["lm", "translator", "captioner"])
+def test_the_same_curve_on_any_number_of_replicas_and_workers(tmp_path, task):
+    """50 steps of one global batch size; the last batches of the pairs are uneven."""
+    curves = {}
+    for replicas in (1, 2, 4):
+        command = trained(task, tmp_path / f"{replicas}", replicas=replicas)
+        with started([command]) as processes:
+            [done] = finished(processes, 600)
+        curves[f"{replicas} replicas"] = rows_of(done)
+    for count in (2, 3) if task != "lm" else (2,):  # 8 rows do not divide by 3
+        with started([trained(task, tmp_path / f"workers{count}")] * count) as processes:
+            done = finished(processes, 600)
+        curves[f"{count} workers"] = rows_of(done[0])
+    for curve in curves.values():
+        for row, wanted in zip(curve, curves["1 replicas"], strict=True):
+            assert row == pytest.approx(wanted, rel=1e-5)
+
+
+LONG = ("epochs=400",)
+
+
+def wait_for(condition, seconds: float = 90) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it did not happen in time"
+        time.sleep(0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_dead_worker_is_noticed_and_the_same_command_goes_on(tmp_path, victim):
+    out = tmp_path / "run"
+    with started([trained("lm", out, *LONG)] * 2) as processes:
+        wait_for(lambda: (out / "checkpoint").is_dir() and newest(out) is not None)
+        processes[victim].send_signal(signal.SIGKILL)
+        begin = time.monotonic()
+        _, said = processes[1 - victim].communicate(timeout=60)
+    assert time.monotonic() - begin < 50
+    assert processes[1 - victim].returncode == 1
+    assert "lost a worker: " in said and "start all workers again with the same command" in said
+    before = newest(out).progress
+    assert before.epoch > 0 and before.replicas == 2
+    with started([trained("lm", out, *LONG)] * 2) as processes:
+        wait_for(lambda: newest(out).progress.epoch > before.epoch)
+        processes[1].send_signal(signal.SIGTERM)  # any worker may be told
+        done = finished(processes, 60)
+    assert [d.code for d in done] == [0, 0], done
+    assert f"going on in epoch {before.epoch + 1}, batch {before.batch + 1}" in done[0].err
+    assert "the same command goes on" in done[0].err
+
+
+@pytest.mark.slow
+def test_stopped_workers_equal_workers_never_stopped(tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    with started([trained("lm", whole)] * 2) as processes:
+        wanted = rows_of(finished(processes, 300)[0])
+    with started([trained("lm", parts)] * 2) as processes:
+        wait_for(lambda: (parts / "checkpoint").is_dir() and newest(parts) is not None)
+        processes[0].send_signal(signal.SIGTERM)
+        finished(processes, 120)
+    assert not newest(parts).progress.finished
+    with started([trained("lm", parts)] * 2) as processes:
+        assert rows_of(finished(processes, 300)[0]) == wanted
+
+
+@pytest.mark.slow
+def test_a_worker_that_never_comes(tmp_path):
+    source = "from kerasrnn import distribution; distribution.strategy('auto', wait=5)"
+    with started([[sys.executable, "-c", source], ["sleep", "0"]]) as processes:
+        [done, _] = finished(processes, 60)
+    assert done.code == 1 and "no sign of worker 1 (127.0.0.1:" in done.err
+
+
+def test_the_environment_of_a_worker_is_quiet():
+    assert environment(A="1")["A"] == "1" and os.environ.get("A") is None
