@@ -152,12 +152,21 @@ def _sentencepiece(graph: _Graph, tokenizer: Tokenizer, name: str) -> str:
     return graph.add("Where", ["inside", "gathered", "zero"], "ids64")
 
 
-def detokenizer_graph(tokenizer: Tokenizer, name: str) -> onnx.ModelProto:
-    """`all_ids` int32 [B, N] -> strings `name` [B]: look the pieces up, join them in a loop."""
+def detokenizer_graph(tokenizer: Tokenizer, name: str, replaces: bool = False) -> onnx.ModelProto:
+    """`all_ids` int32 [B, N] -> strings `name` [B]: look the pieces up, join them in a loop.
+
+    Where `replaces`, unknown ids become the words of `source_tokens` string [B, S] at the places
+    `all_copied` int32 [B, N].
+    """
     graph, info = _Graph(), helper.make_tensor_value_info
-    _join(graph, _spaced_pieces(graph, tokenizer, "all_ids"), name, ["B"])
-    ids_info = info("all_ids", TensorProto.INT32, ["B", "N"])
-    return graph.model([ids_info], [info(name, TensorProto.STRING, ["B"])], DOMAINS)
+    inputs = [info("all_ids", TensorProto.INT32, ["B", "N"])]
+    pieces = _spaced_pieces(graph, tokenizer, "all_ids")
+    if replaces:
+        inputs.append(info("source_tokens", TensorProto.STRING, ["B", "S"]))
+        inputs.append(info("all_copied", TensorProto.INT32, ["B", "N"]))
+        pieces, _ = _replaced(graph, pieces, "all_ids", "all_copied")
+    _join(graph, pieces, name, ["B"])
+    return graph.model(inputs, [info(name, TensorProto.STRING, ["B"])], DOMAINS)
 
 
 def target_graph(tokenizer: Tokenizer, replaces: bool) -> onnx.ModelProto:
@@ -174,13 +183,8 @@ def target_graph(tokenizer: Tokenizer, replaces: bool) -> onnx.ModelProto:
     if replaces:
         inputs.append(info("source_tokens", TensorProto.STRING, ["B", "S"]))
         inputs.append(info("copied", TensorProto.INT32, ["B", "N", "T"]))
-        words = _copied_words(graph)
-        graph.add("Equal", ["tokens", graph.constant("unknown", np.int32(UNKNOWN))], "is_unknown")
+        spaced, words = _replaced(graph, spaced, "tokens", "copied")
         plain = graph.add("Where", ["is_unknown", words, plain], "plain_replaced")
-        graph.add("StringConcat", [graph.constant("space", " "), words], "words_apart")
-        # `joined` is that of `_spaced`: there are unknown words where tokens are words.
-        graph.add("Where", ["joined", words, "words_apart"], "spaced_words")
-        spaced = graph.add("Where", ["is_unknown", "spaced_words", spaced], "spaced_replaced")
     ends = [graph.constant(name, np.array([n], np.int64)) for name, n in (("zero", 0), ("one", 1))]
     graph.add("Slice", [plain, *ends, "one"], "best")
     graph.add("Squeeze", ["best", "one"], "target_tokens")
@@ -190,10 +194,20 @@ def target_graph(tokenizer: Tokenizer, replaces: bool) -> onnx.ModelProto:
     return graph.model(inputs, outputs, DOMAINS)
 
 
-def _copied_words(graph: _Graph) -> str:
-    """`source_tokens` [B, S] at `copied` [B, N, T]."""
-    graph.add("Cast", ["copied"], "copied64", to=TensorProto.INT64)
-    graph.add("Shape", ["copied"], "copied_shape")
+def _replaced(graph: _Graph, spaced: str, ids: str, copied: str) -> tuple[str, str]:
+    """The texts `spaced` of `ids`, unknown ones replaced; and the words that do so."""
+    words = _copied_words(graph, copied)
+    graph.add("Equal", [ids, graph.constant("unknown", np.int32(UNKNOWN))], "is_unknown")
+    graph.add("StringConcat", [graph.constant("space", " "), words], "words_apart")
+    # `joined` is that of `_spaced`: there are unknown words where tokens are words.
+    graph.add("Where", ["joined", words, "words_apart"], "spaced_words")
+    return graph.add("Where", ["is_unknown", "spaced_words", spaced], "spaced_replaced"), words
+
+
+def _copied_words(graph: _Graph, copied: str) -> str:
+    """`source_tokens` [B, S] at `copied` [B, ...]."""
+    graph.add("Cast", [copied], "copied64", to=TensorProto.INT64)
+    graph.add("Shape", [copied], "copied_shape")
     graph.constant("flat_shape", np.array([0, -1], np.int64))
     graph.add("Reshape", ["copied64", "flat_shape"], "copied_flat")
     graph.add("GatherElements", ["source_tokens", "copied_flat"], "words_flat", axis=1)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kerasrnn import runs
 from kerasrnn.errors import InputError
-from kerasrnn.export import export, verify_export
+from kerasrnn.export import FORMATS, export, verify_export
 from kerasrnn.tasks.search import search_of
 
 
@@ -48,6 +48,22 @@ def export_run(
     return export(model, out, formats, said)
 
 
+def formats_of(format: str, streaming: bool) -> tuple[str, ...]:
+    """What `export` is to write: "all" is ONNX and SavedModel, `streaming` adds to ONNX.
+
+    Raises:
+        InputError: when streaming is asked for without ONNX.
+
+    >>> formats_of("onnx", True)
+    ('onnx', 'streaming')
+    """
+    formats = FORMATS if format == "all" else (format,)
+    if streaming and "onnx" not in formats:
+        step = "a page has these files anyway" if format == "web" else "use --format onnx"
+        raise InputError("--streaming", "--format onnx or all beside it", format, step)
+    return (*formats, "streaming") if streaming else formats
+
+
 def verify_run(run: str | Path, exported: str | Path) -> list[Path]:
     """Hold what was exported against the best model of its run; the artifacts that are the same.
 
@@ -60,7 +76,7 @@ def verify_run(run: str | Path, exported: str | Path) -> list[Path]:
         VerificationError: when an artifact does not do what the model does.
     """
     exported = Path(exported)
-    inside = [exported / name for name in ("model.onnx", "saved_model")]
+    inside = [exported / name for name in ("model.onnx", "encode.onnx", "saved_model")]
     artifacts = [path for path in inside if path.exists()] or [exported]
     if not artifacts[0].exists():
         raise InputError("EXPORT", "an export", f"{exported}, which is not there", "check the path")
