@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kerasrnn.errors import InputError
-from kerasrnn.export import captioner, language_model, onnx_file, saved_model, streaming, translator
+from kerasrnn.export import (
+    captioner,
+    language_model,
+    onnx_file,
+    saved_model,
+    streaming,
+    translator,
+    web,
+)
 from kerasrnn.export.metadata import FILE, metadata_of, read_metadata, search_in
 from kerasrnn.export.runner import STREAMING
 from kerasrnn.export.verify import verify
@@ -66,6 +74,7 @@ WRITERS = {
     "onnx": Format("model.onnx", _onnx, _names),
     "saved_model": Format("saved_model", _saved_model, _signature_names),
     "streaming": Format(streaming.ENCODE, streaming.write, _names, streaming.stream_of),
+    "web": Format(streaming.ENCODE, streaming.write, _names, web.form),
 }
 
 
@@ -88,6 +97,7 @@ def export(
     out: str | Path,
     formats: Sequence[str] = FORMATS,
     metadata: dict[str, str] | None = None,
+    onnxruntime_web: str | Path | None = None,
     **options,
 ) -> list[Path]:
     """Write `model` to the new folder `out` as `model.onnx` and `saved_model/`.
@@ -99,15 +109,19 @@ def export(
         model: a trained model of ours.
         out: a folder that does not exist yet.
         formats: some of "onnx", "saved_model" and "streaming", which writes `encode.onnx` and
-            `step.onnx` for use token by token (see `kerasrnn.export.streaming`).
+            `step.onnx` for use token by token (see `kerasrnn.export.streaming`), and "web", which
+            writes these and a page that runs them, for any static server.
         metadata: what the artifacts say of themselves beside task, tokenizer, search and versions.
+        onnxruntime_web: what the page runs on: the folder of the npm package, which is copied, or
+            the address of its `dist`; by default that of a version on a public server.
         options: of the task: `rules` and `max_length` of a translator's or captioner's search.
 
     Returns:
         The paths written.
 
     Raises:
-        InputError: when `out` exists, or the model or a format is none of ours.
+        InputError: when `out` exists, the model or a format is none of ours, or there is no
+            runtime at `onnxruntime_web`.
         VerificationError: when an artifact does not do what the model does.
     """
     out, kind = Path(out), _kind(model)
@@ -116,6 +130,7 @@ def export(
             raise InputError("format", f"one of {', '.join(WRITERS)}", name, "choose one of them")
     if out.exists():
         raise InputError("--out", "a folder that does not exist yet", out, "give another name")
+    _check_runtime(onnxruntime_web, formats)
     served = kind(model, **options)
     _check_subwords(served, formats)
     forms = {name: WRITERS[name].form(served) for name in formats}
@@ -124,8 +139,19 @@ def export(
             said = metadata_of(form, metadata or {})
             WRITERS[name].write(form, partial / WRITERS[name].file, said)
         _verify(forms, {name: partial / WRITERS[name].file for name in formats})
+        if "web" in formats:
+            web.write(partial, onnxruntime_web)
         os.rename(partial, out)
-    return [out / WRITERS[name].file for name in formats]
+    page = [out / web.INDEX] if "web" in formats else []
+    return [*dict.fromkeys(out / WRITERS[name].file for name in formats), *page]
+
+
+def _check_runtime(given: str | Path | None, formats: Sequence[str]) -> None:
+    """Refuse a runtime that is none, or that no page asks for (InputError)."""
+    if given is not None and "web" not in formats:
+        received = ", ".join(formats)
+        raise InputError("--onnxruntime-web", "--format web beside it", received, "leave it out")
+    web.check_runtime(given)
 
 
 def _check_subwords(served, formats: Sequence[str]) -> None:

@@ -223,7 +223,8 @@ def test_what_export_refuses(tmp_path, exported):
         ),
         (
             (model, tmp_path / "x", ["onx"]),
-            "format: expected one of onnx, saved_model, streaming, got onx; choose one of them",
+            "format: expected one of onnx, saved_model, streaming, web, got onx; choose one of "
+            "them",
         ),
         (
             (3, tmp_path / "x"),

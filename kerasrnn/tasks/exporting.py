@@ -14,13 +14,18 @@ from kerasrnn.tasks.search import search_of
 
 
 def export_run(
-    run: str | Path, out: str | Path, formats: Sequence[str], license: str | None = None, **search
+    run: str | Path,
+    out: str | Path,
+    formats: Sequence[str],
+    license: str | None = None,
+    onnxruntime_web: str | None = None,
+    **search,
 ) -> list[Path]:
     """Export the best model of a run; the paths written.
 
     Args:
         run: the run folder.
-        out, formats: as in `export`.
+        out, formats, onnxruntime_web: as in `export`.
         license: of the model, in a word or a line; the artifacts say it.
         search: `beam`, `n_best` and `max_length` of what searches, None for the run's own.
 
@@ -39,13 +44,13 @@ def export_run(
     task = config.get("task")
     if task in searching:
         search = search_of(run, model, searching[task], **search)
-        return export(model, out, formats, said, **search)
+        return export(model, out, formats, said, onnxruntime_web, **search)
     asked = [name for name, value in search.items() if value is not None]
     if asked:
         name = asked[0].replace("_", "-")
         expected = "a translator's or captioner's run beside it"
         raise InputError(f"--{name}", expected, run, "leave it out")
-    return export(model, out, formats, said)
+    return export(model, out, formats, said, onnxruntime_web)
 
 
 def formats_of(format: str, streaming: bool) -> tuple[str, ...]:
