@@ -150,39 +150,26 @@ def test_fifteen_lines_drive_it_where_there_is_only_onnxruntime(words, tmp_path)
 
 def test_any_of_the_files_is_held_against_the_model_later(words):
     model, out = words
-    for name in ("encode.onnx", "step.onnx"):
-        verify_export(model, out / name)
+    verify_export(model, out / "step.onnx")
     other = translators.make("word")
     scatter(other, seed=3, scale=0.8)
     with pytest.raises(VerificationError, match=r"^encode.onnx: .*the inputs were"):
         verify_export(other, out / "encode.onnx")
 
 
-def test_an_artifact_that_differs_is_not_written(tmp_path, monkeypatch):
-    model = translators.make("word")
-    right = Served.answer
-
-    def wrong(served, case):
-        answer = right(served, case)
-        return {**answer, "attention": answer["attention"] + 0.01}
-
-    monkeypatch.setattr(Served, "answer", wrong)
-    with pytest.raises(VerificationError, match=r"^encode.onnx: attention is off by 0.01"):
-        export(model, tmp_path / "out", ["streaming"], max_length=3)
-    assert list(tmp_path.iterdir()) == []
-
-
 @pytest.mark.parametrize(
     "make",
     [
         pytest.param(lambda: translators.make("char"), id="translator-without-attention"),
-        pytest.param(lambda: translators.make("subword"), id="translator-subword"),
+        pytest.param(
+            lambda: translators.make("subword"), id="translator-subword", marks=pytest.mark.slow
+        ),
         pytest.param(lambda: captioner("gated"), id="captioner"),
         pytest.param(
             lambda: captioner("first_input"), id="captioner-first", marks=pytest.mark.slow
         ),
         pytest.param(lambda: captioner("hard"), id="captioner-hard", marks=pytest.mark.slow),
-        pytest.param(lambda: lm.make("word", "gru"), id="lm-word"),
+        pytest.param(lambda: lm.make("word", "gru"), id="lm-word", marks=pytest.mark.slow),
         pytest.param(lambda: lm.make("char"), id="lm-char", marks=pytest.mark.slow),
         pytest.param(lambda: lm.make("subword"), id="lm-subword", marks=pytest.mark.slow),
     ],
@@ -200,7 +187,7 @@ def test_every_kind(tmp_path, make):
 
 def test_words_after_prompts_of_any_length_stand_apart():
     """A row's continuation touches its prompt, whatever the others' lengths."""
-    model = lm.make("word")
+    model = lm.make("word", layers=1)
     prompts = ["The quick brown fox", "", "go"]
     together = model.generate(prompts, 6, temperature=0.0)
     assert together == [model.generate([p], 6, temperature=0.0)[0] for p in prompts]

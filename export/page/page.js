@@ -62,7 +62,8 @@ async function begin() {
 function given() {
   if (task === "captioner") return picture;
   const text = (task === "translator" ? $("source") : $("prompt")).value;
-  return new ort.Tensor("string", [text], [1]);
+  // The runtime ends a string at a NUL; a tokenizer takes it for an unknown character.
+  return new ort.Tensor("string", [text.replaceAll("\0", "\ufffd")], [1]);
 }
 
 function scalars() {
