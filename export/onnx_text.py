@@ -224,15 +224,20 @@ def _spaced_pieces(graph: _Graph, tokenizer: Tokenizer, name: str) -> str:
 
 
 def _join(graph: _Graph, pieces: str, name: str, shape: list[str]) -> None:
-    """Strings [*shape, N] -> strings `name` [*shape]."""
+    """Strings [*shape, N] -> strings `name` [*shape]: neighbours join until one is left, so that
+    the steps are log N."""
+    graph.constant("one_column", np.array([1], np.int64))
+    graph.constant("last", np.array([-1], np.int64))
     graph.add("Shape", [pieces], "rows_shape", end=-1)
-    graph.add("Shape", [pieces], "columns_1d", start=-1)
-    graph.constant("scalar", np.array([], np.int64))
-    graph.add("Reshape", ["columns_1d", "scalar"], "columns")
-    graph.constant("empty", np.array([""], dtype=object))
-    graph.add("Expand", ["empty", "rows_shape"], "begin")
+    graph.add("Concat", ["rows_shape", "one_column"], "column_shape", axis=0)
+    graph.add(
+        "Expand", [graph.constant("empty", np.array([""], object)), "column_shape"], "nothing"
+    )
+    graph.add("Concat", [pieces, "nothing"], "parts", axis=-1)
     graph.constant("go", np.array(True))
-    graph.add("Loop", ["columns", "go", "begin"], name, body=_join_body(pieces, shape))
+    graph.constant("most", np.array(64, np.int64))  # of steps; 2**64 is no number of pieces
+    graph.add("Loop", ["most", "go", "parts"], "whole", body=_join_body(shape))
+    graph.add("Squeeze", ["whole", "last"], name)
 
 
 def _spaced(graph: _Graph, tokenizer: Tokenizer, ids: str) -> str:
@@ -256,18 +261,28 @@ def _spaced(graph: _Graph, tokenizer: Tokenizer, ids: str) -> str:
     return graph.add("Where", ["joined", ids, "moved"], "spaced_ids")
 
 
-def _join_body(pieces: str, shape: list[str]) -> onnx.GraphProto:
-    """so_far [*shape] -> so_far with column i of `pieces` [*shape, N] behind it."""
+def _join_body(shape: list[str]) -> onnx.GraphProto:
+    """parts [*shape, M], M at least 1 -> half as many, the first two one string and so on."""
+    node = helper.make_node
     nodes = [
-        helper.make_node("Gather", [pieces, "i"], ["piece"], axis=-1),
-        helper.make_node("StringConcat", ["so_far", "piece"], ["longer"]),
-        helper.make_node("Identity", ["go_in"], ["go_out"]),
+        node("Slice", ["parts_in", "first", "stop", "last_axis", "every_other"], ["left"]),
+        node("Concat", ["parts_in", "nothing"], ["even"], axis=-1),
+        node("Slice", ["even", "second", "stop", "last_axis", "every_other"], ["right"]),
+        node("StringConcat", ["left", "right"], ["parts_out"]),
+        node("Shape", ["parts_out"], ["count"], start=-1),
+        node("Greater", ["count", "second"], ["several"]),
+        node("Squeeze", ["several"], ["go_out"]),
     ]
+    numbers = {"first": 0, "second": 1, "every_other": 2, "last_axis": -1}
+    numbers["stop"] = np.iinfo(np.int64).max
+    arrays = {name: np.array([number], np.int64) for name, number in numbers.items()}
+    constants = [onnx.numpy_helper.from_array(array, name) for name, array in arrays.items()]
     info = helper.make_tensor_value_info
     inputs = [
         info("i", TensorProto.INT64, []),
         info("go_in", TensorProto.BOOL, []),
-        info("so_far", TensorProto.STRING, shape),
+        info("parts_in", TensorProto.STRING, [*shape, "M"]),
     ]
-    outputs = [info("go_out", TensorProto.BOOL, []), info("longer", TensorProto.STRING, shape)]
-    return helper.make_graph(nodes, "join", inputs, outputs)
+    outputs = [info("go_out", TensorProto.BOOL, [])]
+    outputs.append(info("parts_out", TensorProto.STRING, [*shape, "halved"]))
+    return helper.make_graph(nodes, "join", inputs, outputs, constants)

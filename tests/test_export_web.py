@@ -22,6 +22,7 @@ from tests import test_export as lm
 from tests import test_export_translator as translators
 from tests.test_export_captioner import photos
 from tests.test_export_streaming import captioner
+from tests.test_readme import README
 
 HERE = Path(__file__).parent
 PACKAGES = {
@@ -71,6 +72,7 @@ def test_the_folder_is_whole(tmp_path, package):
 def test_a_runtime_at_an_address(tmp_path, given):
     base = (given or web.CDN).rstrip("/")
     assert f"onnxruntime-web@{web.VERSION}/" in web.CDN
+    assert f"jsDelivr (version {web.VERSION})" in README
     assert web._runtime(tmp_path, given or web.CDN) == {
         "module": f"{base}/{web.MODULE}",
         "wasm": f"{base}/{web.WASM}",

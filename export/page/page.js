@@ -38,7 +38,7 @@ async function runtime({ module, wasm }) {
     found.env.wasm.wasmBinary = await bytes(wasm);
     return found;
   } catch (error) {
-    throw new Error(`onnxruntime-web could not be loaded: ${error.message} ${advice}`);
+    throw new Error(`onnxruntime-web could not be loaded: ${error.message} — ${advice}`);
   }
 }
 
@@ -134,7 +134,7 @@ function made(kind, text = "", attributes = {}) {
 /** A table: a column for each token of the source, a row for each token written. */
 function matrix() {
   const table = made("table"), body = made("tbody");
-  $("attention").replaceChildren(table);
+  $("attention").replaceChildren(made("p", "Where it looked for each token: the stronger the colour, the more"), table);
   $("attention").hidden = true;
   return (piece, attention, sourceTokens) => {
     if (!body.isConnected) {
@@ -142,7 +142,7 @@ function matrix() {
       head.append(made("td"), ...Array.from(sourceTokens, (token) => made("th", visible(token), { scope: "col" })));
       const top = made("thead");
       top.append(head);
-      table.append(made("caption", "Where it looked for each token: the stronger the colour, the more"), top, body);
+      table.append(top, body);
       $("attention").hidden = false;
     }
     const row = made("tr");
@@ -182,7 +182,7 @@ function darken(veil, { data, dims }) {
   [veil.height, veil.width] = dims.slice(1);
   const context = veil.getContext("2d"), shade = context.createImageData(veil.width, veil.height);
   const most = Math.max(...data, 1e-9);
-  data.forEach((weight, i) => { shade.data[4 * i + 3] = 200 * (1 - weight / most); });
+  data.forEach((weight, i) => { shade.data[4 * i + 3] = 170 * (1 - weight / most); });
   context.putImageData(shade, 0, 0);
 }
 
