@@ -265,10 +265,10 @@ def _join_body(shape: list[str]) -> onnx.GraphProto:
     """parts [*shape, M], M at least 1 -> half as many, the first two one string and so on."""
     node = helper.make_node
     nodes = [
-        node("Slice", ["parts_in", "first", "stop", "last_axis", "every_other"], ["left"]),
+        node("Slice", ["parts_in", "first", "stop", "last_axis", "every_other"], ["parts_left"]),
         node("Concat", ["parts_in", "nothing"], ["even"], axis=-1),
-        node("Slice", ["even", "second", "stop", "last_axis", "every_other"], ["right"]),
-        node("StringConcat", ["left", "right"], ["parts_out"]),
+        node("Slice", ["even", "second", "stop", "last_axis", "every_other"], ["parts_right"]),
+        node("StringConcat", ["parts_left", "parts_right"], ["parts_out"]),
         node("Shape", ["parts_out"], ["count"], start=-1),
         node("Greater", ["count", "second"], ["several"]),
         node("Squeeze", ["several"], ["go_out"]),
