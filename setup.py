@@ -27,6 +27,7 @@ setup(
     python_requires=">=3.10,<3.14",
     package_dir=FOLDERS,
     packages=packages(),
+    package_data={"kerasrnn.export": ["page/*"]},
     install_requires=[
         "tensorflow>=2.20,<2.22",
         "keras>=3.12,<3.17",

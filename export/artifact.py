@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from kerasrnn.errors import InputError
-from kerasrnn.export import captioner, language_model, onnx_file, saved_model, translator
+from kerasrnn.export import (
+    captioner,
+    language_model,
+    onnx_file,
+    saved_model,
+    streaming,
+    translator,
+    web,
+)
 from kerasrnn.export.metadata import FILE, metadata_of, read_metadata, search_in
+from kerasrnn.export.runner import STREAMING
 from kerasrnn.export.verify import verify
 from kerasrnn.files import staging
 
@@ -35,18 +46,35 @@ def _saved_model(served, path: Path, metadata: dict[str, str]) -> None:
     (path / FILE).write_text(json.dumps(metadata, indent=2), encoding="utf-8")
 
 
-def _names(signature) -> set[str]:
-    return {spec.name for spec in signature}
+class Format(NamedTuple):
+    """How an artifact is written and checked.
+
+    Attributes:
+        file: its name; what stands for it, where it is several.
+        write: (served, path, metadata) -> None.
+        takes: served -> the names of its inputs.
+        form: what is exported -> as this format serves it.
+    """
+
+    file: str
+    write: Callable
+    takes: Callable
+    form: Callable = lambda served: served
 
 
-# format -> its file, what writes it, and served -> the inputs that it takes
+def _names(served) -> set[str]:
+    return {spec.name for spec in served.signature}
+
+
+def _signature_names(served) -> set[str]:
+    return {spec.name for _, signature in served.signatures.values() for spec in signature}
+
+
 WRITERS = {
-    "onnx": ("model.onnx", _onnx, lambda served: _names(served.signature)),
-    "saved_model": (
-        "saved_model",
-        _saved_model,
-        lambda served: set().union(*(_names(s) for _, s in served.signatures.values())),
-    ),
+    "onnx": Format("model.onnx", _onnx, _names),
+    "saved_model": Format("saved_model", _saved_model, _signature_names),
+    "streaming": Format(streaming.ENCODE, streaming.write, _names, streaming.stream_of),
+    "web": Format(streaming.ENCODE, streaming.write, _names, web.form),
 }
 
 
@@ -69,6 +97,7 @@ def export(
     out: str | Path,
     formats: Sequence[str] = FORMATS,
     metadata: dict[str, str] | None = None,
+    onnxruntime_web: str | Path | None = None,
     **options,
 ) -> list[Path]:
     """Write `model` to the new folder `out` as `model.onnx` and `saved_model/`.
@@ -79,15 +108,20 @@ def export(
     Args:
         model: a trained model of ours.
         out: a folder that does not exist yet.
-        formats: some of "onnx" and "saved_model".
+        formats: some of "onnx", "saved_model" and "streaming", which writes `encode.onnx` and
+            `step.onnx` for use token by token (see `kerasrnn.export.streaming`), and "web", which
+            writes these and a page that runs them, for any static server.
         metadata: what the artifacts say of themselves beside task, tokenizer, search and versions.
+        onnxruntime_web: what the page runs on: the folder of the npm package, which is copied, or
+            the address of its `dist`; by default that of a version on a public server.
         options: of the task: `rules` and `max_length` of a translator's or captioner's search.
 
     Returns:
         The paths written.
 
     Raises:
-        InputError: when `out` exists, or the model or a format is none of ours.
+        InputError: when `out` exists, the model or a format is none of ours, or there is no
+            runtime at `onnxruntime_web`.
         VerificationError: when an artifact does not do what the model does.
     """
     out, kind = Path(out), _kind(model)
@@ -96,33 +130,54 @@ def export(
             raise InputError("format", f"one of {', '.join(WRITERS)}", name, "choose one of them")
     if out.exists():
         raise InputError("--out", "a folder that does not exist yet", out, "give another name")
+    _check_runtime(onnxruntime_web, formats)
     served = kind(model, **options)
-    subwords = any(tokenizer.level == "subword" for tokenizer in served.tokenizers)
-    if "onnx" in formats and subwords and not _has_extensions():
+    _check_subwords(served, formats)
+    forms = {name: WRITERS[name].form(served) for name in formats}
+    with staging(out) as partial:
+        for name, form in forms.items():
+            said = metadata_of(form, metadata or {})
+            WRITERS[name].write(form, partial / WRITERS[name].file, said)
+        _verify(forms, {name: partial / WRITERS[name].file for name in formats})
+        if "web" in formats:
+            web.write(partial, onnxruntime_web)
+        os.rename(partial, out)
+    page = [out / web.INDEX] if "web" in formats else []
+    return [*dict.fromkeys(out / WRITERS[name].file for name in formats), *page]
+
+
+def _check_runtime(given: str | Path | None, formats: Sequence[str]) -> None:
+    """Refuse a runtime that is none, or that no page asks for (InputError)."""
+    if given is not None and "web" not in formats:
+        received = ", ".join(formats)
+        raise InputError("--onnxruntime-web", "--format web beside it", received, "leave it out")
+    web.check_runtime(given)
+
+
+def _check_subwords(served, formats: Sequence[str]) -> None:
+    """Refuse subwords in ONNX where nothing can run them (InputError)."""
+    if not any(tokenizer.level == "subword" for tokenizer in served.tokenizers):
+        return
+    if set(formats) - {"saved_model"} and not _has_extensions():
         raise InputError(
             "format",
             "onnxruntime-extensions, which ONNX subwords need",
             "none installed",
             "pip install 'kerasrnn[sentencepiece-onnx]', or --format saved_model",
         )
-    said = metadata_of(served, metadata or {})
-    with staging(out) as partial:
-        for name in formats:
-            file, write, _ = WRITERS[name]
-            write(served, partial / file, said)
-        _verify(served, {name: partial / WRITERS[name][0] for name in formats})
-        os.rename(partial, out)
-    return [out / WRITERS[name][0] for name in formats]
 
 
-def _verify(served, artifacts: dict[str, Path]) -> None:
-    """Every case that an artifact of a format takes, against the model."""
-    cases = served.cases()
-    expected = [served.answer(case) for case in cases]
+def _verify(forms: dict[str, object], artifacts: dict[str, Path]) -> None:
+    """Every case that an artifact of a format takes, against the model in the same form."""
+
+    @functools.cache
+    def asked(form) -> list[tuple[dict, dict]]:
+        return [(case, form.answer(case)) for case in form.cases()]
+
     for name, path in artifacts.items():
-        takes = WRITERS[name][2](served)
-        fits = [i for i, case in enumerate(cases) if takes >= case.keys()]
-        verify(path, [cases[i] for i in fits], [expected[i] for i in fits])
+        takes = WRITERS[name].takes(forms[name])
+        fits = [pair for pair in asked(forms[name]) if takes >= pair[0].keys()]
+        verify(path, *map(list, zip(*fits, strict=True)))
 
 
 def verify_export(model, artifact: str | Path) -> None:
@@ -130,7 +185,8 @@ def verify_export(model, artifact: str | Path) -> None:
 
     Args:
         model: a trained model of ours.
-        artifact: an ONNX file or a SavedModel that `export` wrote.
+        artifact: an ONNX file or a SavedModel that `export` wrote; of a model token by token any
+            of its files stands for all.
 
     Raises:
         InputError: when it is neither, or of another task.
@@ -141,5 +197,7 @@ def verify_export(model, artifact: str | Path) -> None:
     if said["task"] != kind.task:
         received = f"{artifact}, a {said['task']}"
         raise InputError("EXPORT", f"a {kind.task}", received, "give the run that it came from")
-    name = "saved_model" if artifact.is_dir() else "onnx"
-    _verify(kind(model, **search_in(said)), {name: artifact})
+    name = "streaming" if STREAMING in said else "onnx"
+    name = "saved_model" if artifact.is_dir() else name
+    form = WRITERS[name].form(kind(model, **search_in(said)))
+    _verify({name: form}, {name: artifact})

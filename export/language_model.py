@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from kerasrnn.export.onnx_file import joined
 from kerasrnn.export.onnx_text import detokenizer_graph, tokenizer_graph
+from kerasrnn.models.language_model import right_aligned
 from kerasrnn.text import PAD, RESERVED
 
 SCALARS = [
@@ -41,7 +42,7 @@ class Served:
     def core(self, ids, *scalars):
         """Ids in, ids out: what ONNX takes from TensorFlow's graph."""
         decoded = self.model.continue_ids(ids, *scalars)
-        return tf.concat([ids, decoded.ids], axis=1), decoded.ids, decoded.scores
+        return tf.concat([right_aligned(ids), decoded.ids], axis=1), decoded.ids, decoded.scores
 
     def serve(self, prompt, *scalars):
         """Strings in, strings out: (text [B], tokens [B, T], score [B])."""

@@ -152,12 +152,21 @@ def _sentencepiece(graph: _Graph, tokenizer: Tokenizer, name: str) -> str:
     return graph.add("Where", ["inside", "gathered", "zero"], "ids64")
 
 
-def detokenizer_graph(tokenizer: Tokenizer, name: str) -> onnx.ModelProto:
-    """`all_ids` int32 [B, N] -> strings `name` [B]: look the pieces up, join them in a loop."""
+def detokenizer_graph(tokenizer: Tokenizer, name: str, replaces: bool = False) -> onnx.ModelProto:
+    """`all_ids` int32 [B, N] -> strings `name` [B]: look the pieces up, join them in a loop.
+
+    Where `replaces`, unknown ids become the words of `source_tokens` string [B, S] at the places
+    `all_copied` int32 [B, N].
+    """
     graph, info = _Graph(), helper.make_tensor_value_info
-    _join(graph, _spaced_pieces(graph, tokenizer, "all_ids"), name, ["B"])
-    ids_info = info("all_ids", TensorProto.INT32, ["B", "N"])
-    return graph.model([ids_info], [info(name, TensorProto.STRING, ["B"])], DOMAINS)
+    inputs = [info("all_ids", TensorProto.INT32, ["B", "N"])]
+    pieces = _spaced_pieces(graph, tokenizer, "all_ids")
+    if replaces:
+        inputs.append(info("source_tokens", TensorProto.STRING, ["B", "S"]))
+        inputs.append(info("all_copied", TensorProto.INT32, ["B", "N"]))
+        pieces, _ = _replaced(graph, pieces, "all_ids", "all_copied")
+    _join(graph, pieces, name, ["B"])
+    return graph.model(inputs, [info(name, TensorProto.STRING, ["B"])], DOMAINS)
 
 
 def target_graph(tokenizer: Tokenizer, replaces: bool) -> onnx.ModelProto:
@@ -174,13 +183,8 @@ def target_graph(tokenizer: Tokenizer, replaces: bool) -> onnx.ModelProto:
     if replaces:
         inputs.append(info("source_tokens", TensorProto.STRING, ["B", "S"]))
         inputs.append(info("copied", TensorProto.INT32, ["B", "N", "T"]))
-        words = _copied_words(graph)
-        graph.add("Equal", ["tokens", graph.constant("unknown", np.int32(UNKNOWN))], "is_unknown")
+        spaced, words = _replaced(graph, spaced, "tokens", "copied")
         plain = graph.add("Where", ["is_unknown", words, plain], "plain_replaced")
-        graph.add("StringConcat", [graph.constant("space", " "), words], "words_apart")
-        # `joined` is that of `_spaced`: there are unknown words where tokens are words.
-        graph.add("Where", ["joined", words, "words_apart"], "spaced_words")
-        spaced = graph.add("Where", ["is_unknown", "spaced_words", spaced], "spaced_replaced")
     ends = [graph.constant(name, np.array([n], np.int64)) for name, n in (("zero", 0), ("one", 1))]
     graph.add("Slice", [plain, *ends, "one"], "best")
     graph.add("Squeeze", ["best", "one"], "target_tokens")
@@ -190,10 +194,20 @@ def target_graph(tokenizer: Tokenizer, replaces: bool) -> onnx.ModelProto:
     return graph.model(inputs, outputs, DOMAINS)
 
 
-def _copied_words(graph: _Graph) -> str:
-    """`source_tokens` [B, S] at `copied` [B, N, T]."""
-    graph.add("Cast", ["copied"], "copied64", to=TensorProto.INT64)
-    graph.add("Shape", ["copied"], "copied_shape")
+def _replaced(graph: _Graph, spaced: str, ids: str, copied: str) -> tuple[str, str]:
+    """The texts `spaced` of `ids`, unknown ones replaced; and the words that do so."""
+    words = _copied_words(graph, copied)
+    graph.add("Equal", [ids, graph.constant("unknown", np.int32(UNKNOWN))], "is_unknown")
+    graph.add("StringConcat", [graph.constant("space", " "), words], "words_apart")
+    # `joined` is that of `_spaced`: there are unknown words where tokens are words.
+    graph.add("Where", ["joined", words, "words_apart"], "spaced_words")
+    return graph.add("Where", ["is_unknown", "spaced_words", spaced], "spaced_replaced"), words
+
+
+def _copied_words(graph: _Graph, copied: str) -> str:
+    """`source_tokens` [B, S] at `copied` [B, ...]."""
+    graph.add("Cast", [copied], "copied64", to=TensorProto.INT64)
+    graph.add("Shape", [copied], "copied_shape")
     graph.constant("flat_shape", np.array([0, -1], np.int64))
     graph.add("Reshape", ["copied64", "flat_shape"], "copied_flat")
     graph.add("GatherElements", ["source_tokens", "copied_flat"], "words_flat", axis=1)
@@ -210,15 +224,20 @@ def _spaced_pieces(graph: _Graph, tokenizer: Tokenizer, name: str) -> str:
 
 
 def _join(graph: _Graph, pieces: str, name: str, shape: list[str]) -> None:
-    """Strings [*shape, N] -> strings `name` [*shape]."""
+    """Strings [*shape, N] -> strings `name` [*shape]: neighbours join until one is left, so that
+    the steps are log N."""
+    graph.constant("one_column", np.array([1], np.int64))
+    graph.constant("last", np.array([-1], np.int64))
     graph.add("Shape", [pieces], "rows_shape", end=-1)
-    graph.add("Shape", [pieces], "columns_1d", start=-1)
-    graph.constant("scalar", np.array([], np.int64))
-    graph.add("Reshape", ["columns_1d", "scalar"], "columns")
-    graph.constant("empty", np.array([""], dtype=object))
-    graph.add("Expand", ["empty", "rows_shape"], "begin")
+    graph.add("Concat", ["rows_shape", "one_column"], "column_shape", axis=0)
+    graph.add(
+        "Expand", [graph.constant("empty", np.array([""], object)), "column_shape"], "nothing"
+    )
+    graph.add("Concat", [pieces, "nothing"], "parts", axis=-1)
     graph.constant("go", np.array(True))
-    graph.add("Loop", ["columns", "go", "begin"], name, body=_join_body(pieces, shape))
+    graph.constant("most", np.array(64, np.int64))  # of steps; 2**64 is no number of pieces
+    graph.add("Loop", ["most", "go", "parts"], "whole", body=_join_body(shape))
+    graph.add("Squeeze", ["whole", "last"], name)
 
 
 def _spaced(graph: _Graph, tokenizer: Tokenizer, ids: str) -> str:
@@ -242,18 +261,28 @@ def _spaced(graph: _Graph, tokenizer: Tokenizer, ids: str) -> str:
     return graph.add("Where", ["joined", ids, "moved"], "spaced_ids")
 
 
-def _join_body(pieces: str, shape: list[str]) -> onnx.GraphProto:
-    """so_far [*shape] -> so_far with column i of `pieces` [*shape, N] behind it."""
+def _join_body(shape: list[str]) -> onnx.GraphProto:
+    """parts [*shape, M], M at least 1 -> half as many, the first two one string and so on."""
+    node = helper.make_node
     nodes = [
-        helper.make_node("Gather", [pieces, "i"], ["piece"], axis=-1),
-        helper.make_node("StringConcat", ["so_far", "piece"], ["longer"]),
-        helper.make_node("Identity", ["go_in"], ["go_out"]),
+        node("Slice", ["parts_in", "first", "stop", "last_axis", "every_other"], ["parts_left"]),
+        node("Concat", ["parts_in", "nothing"], ["even"], axis=-1),
+        node("Slice", ["even", "second", "stop", "last_axis", "every_other"], ["parts_right"]),
+        node("StringConcat", ["parts_left", "parts_right"], ["parts_out"]),
+        node("Shape", ["parts_out"], ["count"], start=-1),
+        node("Greater", ["count", "second"], ["several"]),
+        node("Squeeze", ["several"], ["go_out"]),
     ]
+    numbers = {"first": 0, "second": 1, "every_other": 2, "last_axis": -1}
+    numbers["stop"] = np.iinfo(np.int64).max
+    arrays = {name: np.array([number], np.int64) for name, number in numbers.items()}
+    constants = [onnx.numpy_helper.from_array(array, name) for name, array in arrays.items()]
     info = helper.make_tensor_value_info
     inputs = [
         info("i", TensorProto.INT64, []),
         info("go_in", TensorProto.BOOL, []),
-        info("so_far", TensorProto.STRING, shape),
+        info("parts_in", TensorProto.STRING, [*shape, "M"]),
     ]
-    outputs = [info("go_out", TensorProto.BOOL, []), info("longer", TensorProto.STRING, shape)]
-    return helper.make_graph(nodes, "join", inputs, outputs)
+    outputs = [info("go_out", TensorProto.BOOL, [])]
+    outputs.append(info("parts_out", TensorProto.STRING, [*shape, "halved"]))
+    return helper.make_graph(nodes, "join", inputs, outputs, constants)

@@ -6,6 +6,7 @@ process: keys are "CASE/NAME".
 
 from __future__ import annotations
 
+import json
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -13,18 +14,28 @@ from pathlib import Path
 import numpy as np
 
 CONTRIB = "ai.onnx.contrib"
+STREAMING = "streaming"  # what the files of a model token by token say under this name
 
 
 def load(path: str | Path):
     """The artifact as a function: a dict of input arrays -> a dict of output arrays.
 
     Its attribute `inputs` has their names; a SavedModel takes the inputs of any of its signatures.
+    Any file of a model token by token stands for all of them, driven until each row has ended.
     """
     path = Path(path)
     return _saved_model(path) if path.is_dir() else _onnx(path)
 
 
 def _onnx(path: Path):
+    session = _session(path)
+    said = session.get_modelmeta().custom_metadata_map
+    if STREAMING in said:
+        return _stream(path, json.loads(said[STREAMING]))
+    return _function(session)
+
+
+def _session(path: Path):
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -33,7 +44,10 @@ def _onnx(path: Path):
         from onnxruntime_extensions import get_library_path
 
         options.register_custom_ops_library(get_library_path())
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def _function(session):
     names = [output.name for output in session.get_outputs()]
 
     def run(inputs: dict) -> dict:
@@ -41,6 +55,59 @@ def _onnx(path: Path):
 
     run.inputs = [given.name for given in session.get_inputs()]
     return run
+
+
+def _stream(path: Path, said: dict):
+    """Encode, then a step for each token: the likeliest, or as `choose.onnx` draws."""
+    encode, step, *choose = (_function(_session(path.with_name(name))) for name in said["files"])
+
+    def run(inputs: dict) -> dict:
+        feed = encode({name: inputs[name] for name in encode.inputs})
+        limit, begun = int(inputs.get("max_length", said["max_length"])), feed["tokens"].shape[1]
+        score, looked, ended = np.zeros(len(feed["tokens"]), np.float32), [], False
+        while not ended:
+            given = step({name: feed[name] for name in step.inputs})
+            if len(looked) == limit:
+                break
+            ids = given["logits"].argmax(-1)
+            if choose:
+                feed |= {**inputs, "logits": given["logits"], "t": np.array(len(looked), np.int32)}
+                ids = choose[0]({name: feed[name] for name in choose[0].inputs})["ids"]
+            score += _log_probability(given["logits"], ids)
+            looked.append(given.get("attention"))
+            feed |= {name: given[output] for output, name in said["next"].items()}
+            feed["tokens"] = np.append(feed["tokens"], ids[:, np.newaxis].astype(np.int32), axis=1)
+            ended = np.isin(ids, [said["pad"], said["end"]]).all()
+        tokens = feed["tokens"][:, begun:]
+        found = {"text": given["text"], "score": score, "tokens": tokens * (tokens != said["end"])}
+        found |= {name: feed[name] for name in ("source_tokens",) if name in feed}
+        if "attention" in given:
+            weights = np.stack([*looked, np.zeros_like(given["attention"])], axis=1)[:, :-1]
+            weights[found["tokens"] == said["pad"]] = 0.0
+            found["attention"] = weights
+        return trimmed(found)
+
+    run.inputs = encode.inputs
+    run.streams = True
+    return run
+
+
+def _log_probability(logits, ids):
+    """log p of `ids` [B] under `logits` [B, V], which may be -inf."""
+    shifted = logits - logits.max(-1, keepdims=True)
+    chosen = np.take_along_axis(shifted, ids[:, np.newaxis], axis=-1)[:, 0]
+    return chosen - np.log(np.exp(shifted).sum(-1))
+
+
+def trimmed(found: dict) -> dict:
+    """`tokens` [..., T] and `attention` [B, T, ...] without the steps at which no row writes."""
+    tokens = found["tokens"]
+    written = np.flatnonzero(tokens.any(axis=tuple(range(tokens.ndim - 1))))
+    T = written[-1] + 1 if written.size else 0
+    cut = {"tokens": tokens[..., :T]}
+    if "attention" in found:
+        cut["attention"] = found["attention"][:, :T]
+    return {**found, **cut}
 
 
 def _saved_model(path: Path):

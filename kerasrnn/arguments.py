@@ -110,6 +110,23 @@ def _use_parsers(commands) -> None:
     caption.add_argument("--strict", action="store_true", help="stop at an image it cannot use")
 
 
+def _export_parser(commands) -> None:
+    made = _command(commands, "export", "write ONNX, SavedModel or a web page, checked")
+    made.add_argument("run", metavar="RUN")
+    text = "all is onnx and saved_model, web a page for any static server (all)"
+    choices = ("onnx", "saved_model", "all", "web")
+    made.add_argument("--format", choices=choices, default="all", help=text)
+    text = "beside model.onnx also encode.onnx and step.onnx, for use token by token"
+    made.add_argument("--streaming", action="store_true", help=text)
+    _search_options(made, "of a translator or captioner: width of the search (as trained)")
+    made.add_argument(
+        "--out", required=True, metavar="DIR", help="a folder that does not exist yet"
+    )
+    text = "what the page runs on: an npm package to copy, or an address (a public one)"
+    made.add_argument("--onnxruntime-web", metavar="PATH|URL", help=text)
+    made.add_argument("--license", metavar="TEXT", help="of the model; the artifacts say it")
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The parser of every command: `command` is its name, `task` what `train` trains."""
     parser = argparse.ArgumentParser(prog="kerasrnn", description=ABOUT)
@@ -134,14 +151,7 @@ def make_parser() -> argparse.ArgumentParser:
     text = "hard attention of a captioner: draw places, not the likeliest"
     evaluate.add_argument("--drawn", action="store_true", help=text)
 
-    export = _command(commands, "export", "write ONNX and SavedModel, checked")
-    export.add_argument("run", metavar="RUN")
-    export.add_argument("--format", choices=("onnx", "saved_model", "all"), default="all")
-    _search_options(export, "of a translator or captioner: width of the search (as trained)")
-    export.add_argument(
-        "--out", required=True, metavar="DIR", help="a folder that does not exist yet"
-    )
-    export.add_argument("--license", metavar="TEXT", help="of the model; the artifacts say it")
+    _export_parser(commands)
 
     verify = _command(commands, "verify", "hold an export against its run")
     verify.add_argument("run", metavar="RUN")

@@ -219,11 +219,11 @@ def _evaluate(args) -> None:
 
 def _export(args) -> None:
     load_tensorflow()
-    from kerasrnn.export import FORMATS
-    from kerasrnn.tasks.exporting import export_run
+    from kerasrnn.tasks.exporting import export_run, formats_of
 
-    formats = FORMATS if args.format == "all" else (args.format,)
-    options = {name: getattr(args, name) for name in ("beam", "n_best", "max_length", "license")}
+    formats = formats_of(args.format, args.streaming)
+    names = ("beam", "n_best", "max_length", "license", "onnxruntime_web")
+    options = {name: getattr(args, name) for name in names}
     with contextlib.redirect_stdout(sys.stderr):
         written = export_run(args.run, args.out, formats, **options)
     _print(args, {"written": [str(p) for p in written]}, "\n".join(str(p) for p in written))

@@ -91,6 +91,12 @@ def pick(logits, number, temperature, top_k, top_p) -> tf.Tensor:
     return tf.reduce_sum(tf.where(ranks == tf.minimum(rank, last), order, 0), axis=-1)
 
 
+def draw(logits, t, seed, temperature, top_k, top_p) -> tf.Tensor:
+    """`pick` with the numbers of step `t` of a seed: logits [B, V] -> int32 [B]."""
+    rows = tf.range(tf.shape(logits, tf.int64)[0], dtype=tf.int64)
+    return pick(logits, uniform(seed, rows, t), temperature, top_k, top_p)
+
+
 def without(logits, banned: Sequence[int]) -> tf.Tensor:
     """`logits` [B, V], those of banned ids -inf."""
     if not banned:
@@ -209,11 +215,10 @@ def sample(
     >>> decoded.ids.numpy().tolist(), decoded.lengths.numpy().tolist()
     ([[5, 6, 0, 1], [2, 0, 0, 0]], [4, 1])
     """
-    rows = tf.range(tf.shape(ids, tf.int64)[0], dtype=tf.int64)
     scalars = tf.cast(temperature, tf.float32), tf.cast(top_k, tf.int32), tf.cast(top_p, tf.float32)
 
     def choose(logits, t):
-        return pick(logits, uniform(seed, rows, t), *scalars)
+        return draw(logits, t, seed, *scalars)
 
     return _generate(step, ids, state, length, choose, banned)
 

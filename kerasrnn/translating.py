@@ -62,6 +62,13 @@ def with_end(ids):
     return tf.where(place == lengths, END, ids)
 
 
+def copied_from(attention, ids) -> tf.Tensor:
+    """Attention float32 [B, N, T, S] to source ids int32 [B, S] -> the places most attended to,
+    int32 [B, N, T]; nothing is copied from the end of the source."""
+    ended = (ids == END)[:, tf.newaxis, tf.newaxis]
+    return most_attended(tf.where(ended, 0.0, attention))
+
+
 class Translates:
     """A mixin: `translate` and what it is made of.
 
@@ -96,9 +103,8 @@ class Translates:
         if attention is None:
             shape = tf.concat([tf.shape(found.ids), tf.shape(ids)[1:]], axis=0)
             attention = tf.zeros(shape)
-        # Nothing is copied from the end of the source.
-        words = tf.where((ids == END)[:, tf.newaxis, tf.newaxis], 0.0, attention)
-        return Written(found.ids, found.scores, attention[:, 0], most_attended(words), ids)
+        copied = copied_from(attention, ids)
+        return Written(found.ids, found.scores, attention[:, 0], copied, ids)
 
     def translate_graph(self, source, rules: BeamRules, max_length) -> Translations:
         """Strings [B] -> `Translations`; graph code."""

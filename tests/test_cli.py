@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from kerasrnn import cli
+from kerasrnn.tasks import exporting
 
 TEXT = "It was a dark night, and the rain fell on the old town. No one saw it coming!\n" * 60
 TRAIN = ["--preset", "tiny", "--epochs", "2", "--set", "units=24", "embedding=8", "window=25"]
@@ -40,11 +41,9 @@ def folder(tmp_path_factory):
     done = run("train", "lm", "--text", folder / "text.txt", "--out", folder / "run", *TRAIN)
     assert re.fullmatch(rf"{folder}/run: best epoch \d, .*val_nats [\d.]+, .*\n", done.stdout)
     assert done.stderr.count("--- after epoch") == 2
-    done = run("export", folder / "run", "--out", folder / "export")
-    assert done.stdout.splitlines() == [
-        f"{folder}/export/model.onnx",
-        f"{folder}/export/saved_model",
-    ]
+    done = run("export", folder / "run", "--out", folder / "export", "--streaming")
+    names = ("model.onnx", "saved_model", "encode.onnx")
+    assert done.stdout.splitlines() == [f"{folder}/export/{name}" for name in names]
     return folder
 
 
@@ -68,6 +67,16 @@ def test_generate_from_nothing_and_greedily(folder, capsys):
     assert first[0] == 0 and len(first[1]) == 10
     again = call(capsys, "generate", folder / "export/model.onnx", "--length", 9, "--top-k", 1)
     assert again[1] == first[1]
+
+
+def test_all_that_was_exported_is_verified(folder, capsys, monkeypatch):
+    step = folder / "export" / "step.onnx"
+    code, out, _ = call(capsys, "verify", folder / "run", step)
+    assert (code, out) == (0, f"{step}: does what {folder}/run does\n")
+    held = []
+    monkeypatch.setattr(exporting, "verify_export", lambda model, path: held.append(path.name))
+    assert call(capsys, "verify", folder / "run", folder / "export")[0] == 0
+    assert held == ["model.onnx", "encode.onnx", "saved_model"]
 
 
 def test_an_onnx_file_needs_no_tensorflow(folder):

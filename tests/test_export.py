@@ -207,7 +207,7 @@ def test_a_broken_writer_leaves_nothing(tmp_path, monkeypatch):
         path.write_text("half")
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(artifact.WRITERS, "onnx", ("model.onnx", fail, lambda served: set()))
+    monkeypatch.setitem(artifact.WRITERS, "onnx", artifact.WRITERS["onnx"]._replace(write=fail))
     with pytest.raises(KeyboardInterrupt):
         export(make("char"), tmp_path / "out", ["onnx"])
     assert list(tmp_path.iterdir()) == []
@@ -223,7 +223,8 @@ def test_what_export_refuses(tmp_path, exported):
         ),
         (
             (model, tmp_path / "x", ["onx"]),
-            "format: expected one of onnx, saved_model, got onx; choose one of them",
+            "format: expected one of onnx, saved_model, streaming, web, got onx; choose one of "
+            "them",
         ),
         (
             (3, tmp_path / "x"),

@@ -75,7 +75,7 @@ def exported(request, tmp_path_factory):
     options = {"rules": BeamRules(**SEARCH, banned=model.never), "max_length": LONGEST}
     [file] = export(model, folder / "out", ["onnx"], **options)
     served, saved = Served(model, **options), folder / "saved_model"
-    artifact.WRITERS["saved_model"][1](served, saved, {})
+    artifact.WRITERS["saved_model"].write(served, saved, {})
     return kind, served, file, saved
 
 

@@ -39,6 +39,16 @@ class OneHot(keras.layers.Layer):
         return {**super().get_config(), "size": self.size}
 
 
+def right_aligned(ids):
+    """Ids int32 [B, P], padded behind -> padded before, so that what follows touches them.
+
+    >>> right_aligned(tf.constant([[4, 5, 0], [6, 0, 0]])).numpy().tolist()
+    [[0, 4, 5], [0, 0, 6]]
+    """
+    lengths = tf.reduce_sum(tf.cast(ids != PAD, tf.int32), axis=1)
+    return tf.reverse(tf.reverse_sequence(ids, lengths, seq_axis=1), axis=[1])
+
+
 @keras.saving.register_keras_serializable(package="kerasrnn")
 class LanguageModel(CarriesState, FitsOnManyWorkers, keras.Model):
     """Predicts each token from those before it; text in, text out.
@@ -115,6 +125,11 @@ class LanguageModel(CarriesState, FitsOnManyWorkers, keras.Model):
         self.supports_jit = False  # the carried state changes its shape
         self.build((None, None))
 
+    @property
+    def never(self) -> tuple[int, ...]:
+        """Ids that are never drawn."""
+        return PAD, UNKNOWN, START
+
     def build(self, input_shape):
         ids = keras.KerasTensor(input_shape, "int32")
         self.embedding.build(input_shape)
@@ -180,7 +195,7 @@ class LanguageModel(CarriesState, FitsOnManyWorkers, keras.Model):
         """Prompts int32 [B, P], padded behind -> what follows them; arguments as in `sample`."""
         ids, state = self.start(ids)
         options = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
-        return sample(self.step, ids, state, length, banned=(PAD, UNKNOWN, START), **options)
+        return sample(self.step, ids, state, length, banned=self.never, **options)
 
     def generate(
         self,
@@ -226,7 +241,7 @@ class LanguageModel(CarriesState, FitsOnManyWorkers, keras.Model):
         """Strings [B] -> (text string [B], tokens int32 [B, T], score float32 [B])."""
         ids = self.tokenizer.tokenize(prompt).to_tensor(PAD)
         decoded = self.continue_ids(ids, max_length, temperature, top_k, top_p, seed)
-        text = self.tokenizer.detokenize(tf.concat([ids, decoded.ids], axis=1))
+        text = self.tokenizer.detokenize(tf.concat([right_aligned(ids), decoded.ids], axis=1))
         return text, decoded.ids, decoded.scores
 
     def _kept(self):

@@ -44,6 +44,9 @@ def open_model(path: Path, from_run: Callable[[Path, object], Callable], takes: 
         raise InputError(
             "MODEL", "an exported model", f"{path} ({reason})", "export it again"
         ) from error
+    if getattr(run, "streams", False):
+        whole = path.with_name("model.onnx")
+        raise InputError("MODEL", "a whole model", f"{path}, which is one step", f"give {whole}")
     if takes not in run.inputs:
         known = [command for name, (_, command, _) in COMMANDS.items() if name in run.inputs]
         step = f"use `kerasrnn {known[0]}`" if known else "give another"
