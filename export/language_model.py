@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
+from kerasrnn.export import onnx_file
 from kerasrnn.export.onnx_file import joined
 from kerasrnn.export.onnx_text import detokenizer_graph, tokenizer_graph
 from kerasrnn.text import PAD, RESERVED
@@ -54,6 +55,26 @@ class Served:
         tokenizer = self.model.tokenizer
         before, behind = tokenizer_graph(tokenizer, "prompt"), detokenizer_graph(tokenizer, "text")
         return joined({"tokenize/": before, "": core, "detokenize/": behind}, self.outputs)
+
+    @property
+    def reader_signature(self) -> tuple[tf.TensorSpec, ...]:
+        """Ids [B, T] that were read, and the state before them, flat."""
+        state = tf.nest.flatten(self.model.zero_state(1))
+        kept = [
+            tf.TensorSpec([None, v.shape[1]], v.dtype, f"state_{i}") for i, v in enumerate(state)
+        ]
+        return tf.TensorSpec([None, None], tf.int32, "ids"), *kept
+
+    def reader(self, ids, *state):
+        """Ids that were read, not written: (logits [B, T, V], the state after them, flat)."""
+        nested = tf.nest.pack_sequence_as(self.model.zero_state(1), state)
+        logits, after = self.model.forward(ids, nested, training=False)
+        return logits, *tf.nest.flatten(after)
+
+    def reader_onnx(self):
+        """`reader` as ONNX: `ids`, `state_0` … -> `logits`, `after_0` …."""
+        after = [f"after_{i}" for i in range(len(self.reader_signature) - 1)]
+        return onnx_file.convert(self.reader, self.reader_signature, ["logits", *after])
 
     def cases(self) -> list[dict[str, np.ndarray]]:
         """Prompts of the model's own pieces and awkward ones."""

@@ -169,9 +169,7 @@ class LanguageModel(CarriesState, keras.Model):
         mask = tf.concat([tf.ones_like(ids[:, :1], tf.bool), ids[:, 1:] != PAD], axis=1)
         last = tf.reduce_sum(tf.cast(mask, tf.int32), axis=1, keepdims=True) - 1
         place = tf.range(tf.shape(ids)[1])[tf.newaxis]
-        zeros = self._nested(
-            [tf.zeros([tf.shape(ids)[0], v.shape[1]], v.dtype) for v in self._kept()]
-        )
+        zeros = self.zero_state(tf.shape(ids)[0])
         _, state = self.forward(ids, zeros, mask=place < last, training=False)
         return tf.reduce_sum(tf.where(place == last, ids, 0), axis=1), state
 
@@ -228,8 +226,10 @@ class LanguageModel(CarriesState, keras.Model):
         text = self.tokenizer.detokenize(tf.concat([ids, decoded.ids], axis=1))
         return text, decoded.ids, decoded.scores
 
-    def _kept(self):
-        return self.training_state.variables_
+    def zero_state(self, rows):
+        """The state before any text: for each layer, zeros [rows, H]."""
+        kept = self.training_state.variables_
+        return self._nested([tf.zeros([rows, v.shape[1]], v.dtype) for v in kept])
 
     def _nested(self, flat: list) -> list[list]:
         """A flat list of states as a list for each layer."""
