@@ -1,17 +1,17 @@
 """Smaller ONNX files: weights as int8 or float16, those that loops read too.
 
-`onnxruntime.quantization.quantize_dynamic` finds neither a weight that a loop's body splits into
-blocks nor one whose transpose is read, which is what decoders do; so nodes are rewritten here.
-
 int8: a product with a constant matrix [D, N] becomes one of 8-bit numbers with a scale for each of
 the N outputs, x being rounded at each call; an `LSTM` becomes ONNX Runtime's `DynamicQuantizeLSTM`;
 the rows of a table are looked up as int8. What ONNX Runtime has no int8 kernel for (`GRU`, `RNN`),
-or a slow one (`Conv`), is stored as int8 and made float32 when the file is loaded. x has one scale
-for a whole batch, so that the rows of a batch touch each other a little.
+or a slow one (`Conv`), and what is small, is stored as int8 and made float32 when the file is
+loaded. x has one scale for a whole batch, so that the rows of a batch touch each other a little.
+ONNX Runtime's own `quantize_dynamic` finds 6 of the 11 products of an exported translator: not
+those with blocks that a loop's body splits a weight into, nor with a transposed embedding.
 
 fp16: weights are stored as float16 and made float32 when the file is loaded: half the file, the
-same speed. ONNX Runtime's `LSTM`, `GRU` and `RNN` take float32 alone on a CPU, and its other
-kernels there widen float16 at each call.
+same speed. ONNX Runtime's `LSTM`, `GRU` and `RNN` take float32 alone on a CPU. Its own
+`convert_float_to_float16` also turns what is between, and of an exported translator makes a file
+that does not load.
 """
 
 from __future__ import annotations
@@ -35,6 +35,9 @@ from kerasrnn.files import staging
 LEAST = 1024  # numbers in a weight that is worth storing otherwise
 PRODUCT = 1 << 15  # in a matrix with which an int8 product is no slower than a float32 one
 HIGHEST = 127
+# Of what is multiplied as it is: without VNNI a processor adds two products of u8 and s8 in 16
+# bits, where 255 · 127 twice does not fit. It costs 0.0001 nats (2 LSTM layers of 384).
+HALF = 64
 MICROSOFT = "com.microsoft"
 
 
@@ -47,8 +50,9 @@ class _Weights:
     """
 
     def __init__(self, graph: onnx.GraphProto):
-        self.graph, self.first, self.made = graph, [], {}
-        held = (tensor for one in graphs(graph) for tensor in one.initializer)
+        self.graph, self.first = graph, []
+        given = {one.name for one in graph.input}
+        held = (t for one in graphs(graph) for t in one.initializer if t.name not in given)
         self.constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in held}
         self.arrays = {
             name: array
@@ -74,20 +78,21 @@ class _Weights:
 
     def node(self, op: str, inputs: list[str], output: str, **attributes) -> str:
         """A new node before all others, of constants only."""
-        self.first.append(helper.make_node(op, inputs, [output], **attributes))
+        if all(output not in node.output for node in self.first):
+            self.first.append(helper.make_node(op, inputs, [output], **attributes))
         return output
 
-    def int8(self, name: str, over: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    def int8(self, name: str, over: tuple[int, ...], highest: int = HALF):
         """A weight as int8, and its scale, one for all numbers along the axes `over`."""
         array = self.arrays[name]
-        scale = np.abs(array).max(axis=over, keepdims=True) / HIGHEST
+        scale = np.abs(array).max(axis=over, keepdims=True) / highest
         scale = np.where(scale > 0, scale, 1).astype(np.float32)
         return np.round(array / scale).astype(np.int8), scale
 
     def store(self, name: str, kept: int) -> None:
         """Make the weight `name` of int8 when the file is loaded, a scale for each place of its
         first axes."""
-        small, scale = self.int8(name, tuple(range(kept, self.arrays[name].ndim)))
+        small, scale = self.int8(name, tuple(range(kept, self.arrays[name].ndim)), HIGHEST)
         self.add(f"{name}_int8", small)
         self.node("Cast", [f"{name}_int8"], f"{name}_unscaled", to=TensorProto.FLOAT)
         self.node("Mul", [f"{name}_unscaled", self.add(f"{name}_scale", scale)], name)
@@ -126,7 +131,7 @@ def _attribute(node: onnx.NodeProto, name: str, default):
     return found[0] if found else default
 
 
-def _split(node, weights: _Weights, rounded: set) -> list | None:
+def _split(node, weights: _Weights, rounded: dict) -> list | None:
     """The blocks of a weight, which are weights of their own."""
     array = weights.arrays.get(node.input[0])
     if array is None:
@@ -141,7 +146,7 @@ def _split(node, weights: _Weights, rounded: set) -> list | None:
     return []
 
 
-def _product(node, weights: _Weights, rounded: set) -> list | None:
+def _product(node, weights: _Weights, rounded: dict) -> list | None:
     """x @ w, rounded: x to u8 with a scale for all of it, w to s8 with a scale for each column."""
     x, name = node.input
     turned = weights.turned.get(name)
@@ -151,19 +156,19 @@ def _product(node, weights: _Weights, rounded: set) -> list | None:
         return None
     small, scale = weights.int8(own, (1,) if turned else (0,))
     key = f"{own}_{'rows' if turned else 'columns'}"
-    matrix = weights.add(f"{key}_int8", small)
-    if turned and f"{key}_turned" not in weights.made:
-        weights.made[f"{key}_turned"] = weights.node("Transpose", [matrix], f"{key}_turned")
-    matrix = f"{key}_turned" if turned else matrix
-    parts = [f"{x}_{part}" for part in ("u8", "scale", "zero")]
-    found = [] if x in rounded else [helper.make_node("DynamicQuantizeLinear", [x], parts)]
-    rounded.add(x)
-    inputs = [parts[0], matrix, parts[1], weights.add(f"{key}_scale", scale.ravel()), parts[2]]
+    name = weights.add(f"{key}_int8", small)
+    name = weights.node("Transpose", [name], f"{key}_turned") if turned else name
+    found = []
+    if x not in rounded:
+        rounded[x] = [f"{node.output[0]}_x_{part}" for part in ("u8", "scale", "zero")]
+        found.append(helper.make_node("DynamicQuantizeLinear", [x], rounded[x]))
+    inputs = [rounded[x][0], name, rounded[x][1], weights.add(f"{key}_scale", scale.ravel())]
+    inputs.append(rounded[x][2])
     multiply = helper.make_node("MatMulIntegerToFloat", inputs, node.output, domain=MICROSOFT)
     return [*found, multiply]
 
 
-def _look_up(node, weights: _Weights, rounded: set) -> list | None:
+def _look_up(node, weights: _Weights, rounded: dict) -> list | None:
     """Rows of a table, each with a scale of its own."""
     name, ids = node.input
     array = weights.arrays.get(name)
@@ -180,7 +185,7 @@ def _look_up(node, weights: _Weights, rounded: set) -> list | None:
     ]
 
 
-def _lstm(node, weights: _Weights, rounded: set) -> list | None:
+def _lstm(node, weights: _Weights, rounded: dict) -> list | None:
     """W [directions, 4 H, D] and R [directions, 4 H, H]; the int8 operator wants them turned."""
     given = [*node.input, *[""] * (8 - len(node.input))]
     if not all(name in weights.arrays for name in given[1:3]):
@@ -202,12 +207,12 @@ REWRITES = {"MatMul": _product, "Gather": _look_up, "LSTM": _lstm}
 KEPT = {"LSTM": 2, "GRU": 2, "RNN": 2}  # leading axes with scales of their own; else 1
 
 
-def _rewrite(graph: onnx.GraphProto, weights: _Weights, rewrites: dict) -> None:
-    rounded: set[str] = set()
+def _rewrite(graph: onnx.GraphProto, weights: _Weights, rewrites: dict, rounded: dict) -> None:
+    """Rewrite the nodes of a graph; `rounded` has what was rounded before, by name."""
     found = []
     for node in graph.node:
         for body in bodies(node):
-            _rewrite(body, weights, rewrites)
+            _rewrite(body, weights, rewrites, dict(rounded))
         rewrite = rewrites.get(node.op_type)
         new = rewrite(node, weights, rounded) if rewrite else None
         found += [node] if new is None else new
@@ -217,12 +222,12 @@ def _rewrite(graph: onnx.GraphProto, weights: _Weights, rewrites: dict) -> None:
 def _int8(model: onnx.ModelProto) -> None:
     weights = _Weights(model.graph)
     for rewrites in ({"Split": _split}, REWRITES):
-        _rewrite(model.graph, weights, rewrites)
+        _rewrite(model.graph, weights, rewrites, {})
     weights.finish([])
     weights = _Weights(model.graph)
     readers = {name: node.op_type for node in nodes(model.graph) for name in node.input}
     for name in weights.arrays:
-        weights.store(name, KEPT.get(readers[name], 1))
+        weights.store(name, KEPT.get(readers.get(name), 1))
     weights.finish(list(weights.arrays))
     if all(opset.domain != MICROSOFT for opset in model.opset_import):
         model.opset_import.append(helper.make_opsetid(MICROSOFT, 1))

@@ -93,7 +93,8 @@ def in_words(figures: dict) -> str:
     share = figures["bytes"] / figures["full_bytes"]
     changes = [f"{n} {full[n]:.6g} -> {v:.6g}" for n, v in small.items() if not isinstance(v, int)]
     counts = [f"on {v} {n}" for n, v in small.items() if isinstance(v, int)]
-    return f"{figures['bytes']:,} bytes, {share:.1%} of the full file; {', '.join([*changes, *counts])}"
+    said = ", ".join([*changes, *counts])
+    return f"{figures['bytes']:,} bytes, {share:.1%} of the full file; {said}"
 
 
 def verify_run(run: str | Path, exported: str | Path) -> dict[Path, tuple[int, int] | None]:
