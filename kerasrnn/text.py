@@ -24,7 +24,11 @@ PAD, UNKNOWN, START, END = 0, 1, 2, 3
 MARK = "\ufffd"  # how what is unknown or was not UTF-8 is shown
 RESERVED = ("", MARK, "", "")
 ENDED = "</s>"  # how the end of a source is shown
-WORD_PATTERN = r"[\p{L}\p{M}\p{N}_]+(?:['’]\p{L}+)*|[^\p{L}\p{M}\p{N}_\s\p{Z}]|\n"
+NEW = r"\x{2EBF0}-\x{2EE5D}"  # letters of Unicode 15.1, which one runtime's RE2 knows as such
+WORD_PATTERN = (
+    rf"[\p{{L}}\p{{M}}\p{{N}}_{NEW}]+(?:['’][\p{{L}}{NEW}]+)*"
+    rf"|[^\p{{L}}\p{{M}}\p{{N}}_{NEW}\s\p{{Z}}]|\n"
+)
 CLOSING, OPENING = set(".,;:!?)]}%…»”\n"), set("([{«“\n")
 
 
