@@ -178,16 +178,17 @@ def work(name: str, runtime: str, folder: Path) -> None:
     files = {"onnx": "model.onnx", "saved_model": "saved_model"}
     path = folder / "export" / files.get(runtime, "")
     run = keras_runner(name) if runtime == "keras" else artifact_runner(path)
-    cases, found, memory = pickle.loads((folder / "cases").read_bytes()), [], []
-    for number, case in enumerate(cases):
-        if number in (int(WARM * len(cases)), len(cases) // 2):
-            memory.append(resident())
-        try:
-            found.append(run(case))
-        except Exception as error:
-            found.append(f"{type(error).__name__}: {str(error).splitlines()[0][:200]}")
-    with (folder / runtime).open("wb") as file:
-        pickle.dump((found, [*memory, resident()]), file)
+    cases, memory = pickle.loads((folder / "cases").read_bytes()), []
+    with (folder / runtime).open("wb") as file:  # nothing that was answered is held
+        for number, case in enumerate(cases):
+            if number in (int(WARM * len(cases)), len(cases) // 2):
+                memory.append(resident())
+            try:
+                answer = run(case)
+            except Exception as error:
+                answer = f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
+            pickle.dump(answer, file)
+        pickle.dump([*memory, resident()], file)
 
 
 # --- what is compared ---
@@ -214,8 +215,9 @@ def compared(name: str, inputs: int, seed: int) -> tuple[list, list[str]]:
                 answers[runtime] = ["crashed"] * len(cases)
                 memory.append("crashed")
                 continue
-            answers[runtime], read = pickle.loads((folder / runtime).read_bytes())
-            memory.append(" / ".join(map(str, read)))
+            with (folder / runtime).open("rb") as file:
+                answers[runtime] = [pickle.load(file) for _ in cases]
+                memory.append(" / ".join(map(str, pickle.load(file))))
     refused = 0
     for number, case in enumerate(cases):
         right, *others = (answers[runtime][number] for runtime in RUNTIMES)

@@ -37,6 +37,17 @@ def valid_utf8(strings) -> tf.Tensor:
     return tf.strings.unicode_transcode(strings, "UTF-8", "UTF-8", errors="replace")
 
 
+def check_texts(argument: str, strings) -> None:
+    """Refuse what is no list of texts that UTF-8 can write (InputError)."""
+    if isinstance(strings, str) or not all(isinstance(s, (str, bytes)) for s in strings):
+        raise InputError(argument, "a list of strings", repr(strings), "put it in brackets")
+    for text in strings:
+        if isinstance(text, str) and any("\ud800" <= c <= "\udfff" for c in text):
+            raise InputError(
+                argument, "text without lone surrogates", ascii(text), "decode it anew"
+            )
+
+
 def _batch(strings) -> tf.Tensor:
     """`strings` as a tensor [B] (InputError when it is one string or nested)."""
     strings = tf.convert_to_tensor(strings, tf.string)

@@ -223,7 +223,8 @@ def test_bad_prompts(folder, capsys):
     for option, value, message in (
         ("--length", 0, "--length: expected 1 to 2147483647, got 0; correct it"),
         ("--length", 1 << 40, "--length: expected 1 to 2147483647, got 1099511627776; correct it"),
-        ("--temperature", -1, "--temperature: expected 0 or more, got -1.0; correct it"),
+        ("--temperature", -1, "--temperature: expected 0 or more, finite, got -1.0; correct it"),
+        ("--temperature", "inf", "--temperature: expected 0 or more, finite, got inf; correct it"),
         ("--top-k", -1, "--top-k: expected 0 to 2147483647, got -1; correct it"),
         ("--top-p", 0, "--top-p: expected above 0 and at most 1, got 0.0; correct it"),
         ("--seed", -1, "--seed: expected 0 to 2147483647, got -1; give one of them"),

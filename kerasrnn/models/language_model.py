@@ -5,6 +5,7 @@ B batch, T time, P prompt, E embedding, H units, V vocabulary.
 
 from __future__ import annotations
 
+import math
 import secrets
 
 import keras
@@ -17,7 +18,7 @@ from kerasrnn.decoding import Decoded, sample
 from kerasrnn.errors import InputError
 from kerasrnn.layers import Recurrent
 from kerasrnn.metrics import BitsPerCharacter, Nats, Perplexity
-from kerasrnn.text import PAD, START, UNKNOWN, Tokenizer
+from kerasrnn.text import PAD, START, UNKNOWN, Tokenizer, check_texts
 
 
 @keras.saving.register_keras_serializable(package="kerasrnn")
@@ -324,12 +325,13 @@ def _check(options: dict, tokenizer: Tokenizer) -> None:
 
 def check_sampling(prompts, length, temperature, top_k, top_p) -> None:
     """Refuse sampling arguments out of their range (InputError)."""
-    if isinstance(prompts, str) or not all(isinstance(p, (str, bytes)) for p in prompts):
-        raise InputError("prompts", "a list of strings", repr(prompts), "put it in brackets")
+    check_texts("prompts", prompts)
     if length < 1:
         raise InputError("length", "1 or more", length, "raise it")
-    if temperature < 0:
-        raise InputError("temperature", "0 or more", temperature, "use 0 for the likeliest token")
+    if not 0 <= temperature < math.inf:
+        raise InputError(
+            "temperature", "0 or more, finite", temperature, "use 0 for the likeliest token"
+        )
     if top_k < 0:
         raise InputError("top_k", "0 or more", top_k, "use 0 for all tokens")
     if not 0 < top_p <= 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from pathlib import Path
 
@@ -78,7 +79,7 @@ def _is_text(prompt: str) -> bool:
 def _check(length: int, temperature: float, top_k: int, top_p: float) -> None:
     for name, value, good, expected in (
         ("--length", length, 1 <= length < 2**31, "1 to 2147483647"),
-        ("--temperature", temperature, temperature >= 0, "0 or more"),
+        ("--temperature", temperature, 0 <= temperature < math.inf, "0 or more, finite"),
         ("--top-k", top_k, 0 <= top_k < 2**31, "0 to 2147483647"),
         ("--top-p", top_p, 0 < top_p <= 1, "above 0 and at most 1"),
     ):
