@@ -7,6 +7,7 @@ import nothing of ours. Models are small and untrained.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import importlib.util
 import os
 import pickle
@@ -27,7 +28,6 @@ MODELS = [
 RUNTIMES = ("keras", "saved_model", "onnx")
 TEXT = "A cat sat. The cats, it's said, sat on the mat;\n(that) was that! Don't go on.\n" * 20
 ROWS = 40  # inputs at once
-WARM = 0.3  # of the batches, before memory is read for the first time
 CONTROLS = [*map(chr, range(32)), "\x7f", *map(chr, range(0x80, 0xA0))]
 MARKS = [chr(c) for c in range(0x300, 0x370)]
 RIGHT = [
@@ -168,7 +168,8 @@ def artifact_runner(path: Path):
 
 
 def resident() -> int:
-    """MiB of this process."""
+    """MiB of this process, but for what is free in it."""
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
     status = Path("/proc/self/status").read_text()
     return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) // 1024
 
@@ -179,16 +180,22 @@ def work(name: str, runtime: str, folder: Path) -> None:
     path = folder / "export" / files.get(runtime, "")
     run = keras_runner(name) if runtime == "keras" else artifact_runner(path)
     cases, memory = pickle.loads((folder / "cases").read_bytes()), []
+
+    def answer(case):
+        try:
+            return run(case)
+        except Exception as error:
+            return f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
+
     with (folder / runtime).open("wb") as file:  # nothing that was answered is held
-        for number, case in enumerate(cases):
-            if number in (int(WARM * len(cases)), len(cases) // 2):
-                memory.append(resident())
-            try:
-                answer = run(case)
-            except Exception as error:
-                answer = f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
-            pickle.dump(answer, file)
-        pickle.dump([*memory, resident()], file)
+        for case in cases:
+            pickle.dump(answer(case), file)
+        memory.append(resident())
+        for half in (cases[::2], cases[1::2]):
+            for case in half:
+                answer(case)
+            memory.append(resident())
+        pickle.dump(memory, file)
 
 
 # --- what is compared ---
@@ -264,7 +271,9 @@ def main() -> int:
         header += [f"{runtime}, MiB" for runtime in RUNTIMES]
         body = f"""
 Random strings of all of Unicode (seed {args.seed}), images of random sizes, scalars at their edges;
-memory of the process after {WARM:.0%} of the batches, at the middle and at the end.
+memory of the process (MiB, what is free given back) after all batches, and as half of them, and
+the others, were answered once more. Until then TensorFlow's grows with each new shape of a batch:
+its kernels are kept by shape.
 
 {table(header, rows)}
 """
