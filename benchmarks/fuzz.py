@@ -204,7 +204,6 @@ def work(name: str, runtime: str, folder: Path) -> None:
 def compared(name: str, inputs: int, seed: int) -> tuple[list, list[str]]:
     """(a row of the table, what differed in words)."""
     from kerasrnn.export import export
-    from kerasrnn.export.verify import differences
 
     model, options = make(name)
     known = ["a", "b"] if name == "captioner" else known_of(model)
@@ -225,22 +224,26 @@ def compared(name: str, inputs: int, seed: int) -> tuple[list, list[str]]:
             with (folder / runtime).open("rb") as file:
                 answers[runtime] = [pickle.load(file) for _ in cases]
                 memory.append(" / ".join(map(str, pickle.load(file))))
-    refused = 0
-    for number, case in enumerate(cases):
-        right, *others = (answers[runtime][number] for runtime in RUNTIMES)
-        refused += all(isinstance(answer, str) for answer in (right, *others))
-        for runtime, got in zip(RUNTIMES[1:], others, strict=True):
-            if isinstance(right, str) or isinstance(got, str):
-                if isinstance(right, str) != isinstance(got, str):
-                    wrong.append(
-                        f"{name}, batch {number}, {runtime}: {got!r:.200} not {right!r:.200}"
-                    )
-            elif found := differences(right, got):
-                wrong.append(
-                    f"{name}, batch {number}, {runtime}: {'; '.join(found)}; {case!r:.200}"
-                )
+    wrong += list(different(name, cases, answers))
+    refused = sum(all(isinstance(a[i], str) for a in answers.values()) for i in range(len(cases)))
     rows = sum(len(next(iter(case.values()))) for case in cases)
     return [name, f"{rows:,}", len(cases), refused, len(wrong), *memory], wrong
+
+
+def different(name: str, cases: list[dict], answers: dict[str, list]):
+    """What differs from Keras, in words; a refusal (a string) differs from an answer only."""
+    from kerasrnn.export.verify import differences
+
+    for number, case in enumerate(cases):
+        right, *others = (answers[runtime][number] for runtime in RUNTIMES)
+        for runtime, got in zip(RUNTIMES[1:], others, strict=True):
+            if isinstance(right, str) or isinstance(got, str):
+                refusals = [isinstance(answer, str) for answer in (right, got)]
+                found = [] if all(refusals) else [f"{got!r:.99} not {right!r:.99}"]
+            else:
+                found = differences(right, got)
+            if found:
+                yield f"{name}, batch {number}, {runtime}: {'; '.join(found)}; {case!r:.200}"
 
 
 def known_of(model) -> list[str]:

@@ -24,28 +24,15 @@ PAD, UNKNOWN, START, END = 0, 1, 2, 3
 MARK = "\ufffd"  # how what is unknown or was not UTF-8 is shown
 RESERVED = ("", MARK, "", "")
 ENDED = "</s>"  # how the end of a source is shown
-NEW = r"\x{2EBF0}-\x{2EE5D}"  # letters of Unicode 15.1, which one runtime's RE2 knows as such
-WORD_PATTERN = (
-    rf"[\p{{L}}\p{{M}}\p{{N}}_{NEW}]+(?:['’][\p{{L}}{NEW}]+)*"
-    rf"|[^\p{{L}}\p{{M}}\p{{N}}_{NEW}\s\p{{Z}}]|\n"
-)
+LETTERS = r"\p{L}\x{2EBF0}-\x{2EE5D}"  # those of Unicode 15.1 are none to TensorFlow's RE2
+IN_WORDS = rf"{LETTERS}\p{{M}}\p{{N}}_"
+WORD_PATTERN = rf"[{IN_WORDS}]+(?:['’][{LETTERS}]+)*|[^{IN_WORDS}\s\p{{Z}}]|\n"
 CLOSING, OPENING = set(".,;:!?)]}%…»”\n"), set("([{«“\n")
 
 
 def valid_utf8(strings) -> tf.Tensor:
     """`strings` with every invalid UTF-8 sequence replaced by U+FFFD."""
     return tf.strings.unicode_transcode(strings, "UTF-8", "UTF-8", errors="replace")
-
-
-def check_texts(argument: str, strings) -> None:
-    """Refuse what is no list of texts that UTF-8 can write (InputError)."""
-    if isinstance(strings, str) or not all(isinstance(s, (str, bytes)) for s in strings):
-        raise InputError(argument, "a list of strings", repr(strings), "put it in brackets")
-    for text in strings:
-        if isinstance(text, str) and any("\ud800" <= c <= "\udfff" for c in text):
-            raise InputError(
-                argument, "text without lone surrogates", ascii(text), "decode it anew"
-            )
 
 
 def _batch(strings) -> tf.Tensor:

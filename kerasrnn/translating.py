@@ -12,8 +12,8 @@ import tensorflow as tf
 
 from kerasrnn.beam import BeamRules, beam_search
 from kerasrnn.decoding import Decoded, most_attended
-from kerasrnn.errors import InputError
-from kerasrnn.text import END, ENDED, PAD, START, UNKNOWN, check_texts
+from kerasrnn.errors import InputError, check_texts
+from kerasrnn.text import END, ENDED, PAD, START, UNKNOWN
 from kerasrnn.writing import compiled_for
 
 

@@ -205,7 +205,7 @@ def test_a_vocabulary_of_one_symbol():
         ),
         (
             {"prompts": ["ab", "a\ud83d"]},
-            "prompts: expected text without lone surrogates, got 'a\\ud83d'; decode it anew",
+            "prompts: expected UTF-8, got 'a\\ud83d'; give it as UTF-8",
         ),
         ({"top_k": -1}, "top_k: expected 0 or more, got -1; use 0 for all tokens"),
         ({"top_p": 0.0}, "top_p: expected above 0 and at most 1, got 0.0; use 1 for all tokens"),

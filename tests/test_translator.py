@@ -316,7 +316,7 @@ def test_compiled_without_arguments():
         (
             ["\udcff"],
             {},
-            "sources: expected text without lone surrogates, got '\\udcff'; decode it anew",
+            "sources: expected UTF-8, got '\\udcff'; give it as UTF-8",
         ),
         (["rat"], {"max_length": 0}, "max_length: expected 1 or more, got 0; raise it"),
     ],

@@ -15,10 +15,10 @@ from keras import ops
 from kerasrnn.carry import CarriesState
 from kerasrnn.cells import CELLS, Cell, Dropout
 from kerasrnn.decoding import Decoded, sample
-from kerasrnn.errors import InputError
+from kerasrnn.errors import InputError, check_texts
 from kerasrnn.layers import Recurrent
 from kerasrnn.metrics import BitsPerCharacter, Nats, Perplexity
-from kerasrnn.text import PAD, START, UNKNOWN, Tokenizer, check_texts
+from kerasrnn.text import PAD, START, UNKNOWN, Tokenizer
 
 
 @keras.saving.register_keras_serializable(package="kerasrnn")

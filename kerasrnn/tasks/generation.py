@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kerasrnn.errors import InputError
+from kerasrnn.errors import InputError, check_texts
 from kerasrnn.tasks.opening import open_model
 
 UNKNOWN = "\ufffd"
@@ -33,9 +33,7 @@ def generate(
             model does not know.
     """
     _check(length, temperature, top_k, top_p)
-    for prompt in prompts:
-        if not _is_text(prompt):
-            raise InputError("--prompt", "UTF-8", ascii(prompt), "give it as UTF-8")
+    check_texts("--prompt", prompts)  # the shell's bytes that were not UTF-8 are surrogates
     seed = random.SystemRandom().randrange(2**31) if seed is None else seed
     if not 0 <= seed < 2**31:
         raise InputError("--seed", "0 to 2147483647", seed, "give one of them")
@@ -69,11 +67,6 @@ def _from_run(path: Path, model):
     from kerasrnn.export.language_model import Served
 
     return Served(model).answer
-
-
-def _is_text(prompt: str) -> bool:
-    """Whether the shell's bytes were UTF-8; Python keeps others as surrogates."""
-    return not any("\ud800" <= character <= "\udfff" for character in prompt)
 
 
 def _check(length: int, temperature: float, top_k: int, top_p: float) -> None:
