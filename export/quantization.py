@@ -33,7 +33,7 @@ from kerasrnn.export.verify import Case, VerificationError, run_fresh, unlike
 from kerasrnn.files import staging
 
 LEAST = 1024  # numbers in a weight that is worth storing otherwise
-PRODUCT = 1 << 15  # in a matrix with which an int8 product is no slower than a float32 one
+PRODUCT = 1 << 16  # in a matrix with which an int8 product is no slower than a float32 one
 HIGHEST = 127
 # Of what is multiplied as it is: without VNNI a processor adds two products of u8 and s8 in 16
 # bits, where 255 · 127 twice does not fit. It costs 0.0001 nats (2 LSTM layers of 384).
@@ -189,6 +189,8 @@ def _lstm(node, weights: _Weights, rounded: dict) -> list | None:
     """W [directions, 4 H, D] and R [directions, 4 H, H]; the int8 operator wants them turned."""
     given = [*node.input, *[""] * (8 - len(node.input))]
     if not all(name in weights.arrays for name in given[1:3]):
+        return None
+    if weights.arrays[given[2]].size < PRODUCT:
         return None
     scales = []
     for place in (1, 2):

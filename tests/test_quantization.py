@@ -52,11 +52,11 @@ def reader(tmp_path_factory):
     model = keras.Sequential(
         [
             keras.Input([None], dtype="int32", name="ids"),
-            layers.Embedding(500, 96, mask_zero=True),
-            layers.Bidirectional(layers.LSTM(96, return_sequences=True)),
+            layers.Embedding(500, 128, mask_zero=True),
+            layers.Bidirectional(layers.LSTM(128, return_sequences=True)),
             layers.GRU(96, return_sequences=True),
             layers.SimpleRNN(128),
-            layers.Dense(400, name="answer"),
+            layers.Dense(600, name="answer"),
         ]
     )
     path = tmp_path_factory.mktemp("reader") / "reader.onnx"
