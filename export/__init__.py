@@ -8,6 +8,7 @@ _PLACES = {
     "export": "kerasrnn.export.artifact",
     "load": "kerasrnn.export.runner",
     "onnx": "kerasrnn.export.keras_model",
+    "quantize": "kerasrnn.export.quantization",
     "read_metadata": "kerasrnn.export.metadata",
     "verify_export": "kerasrnn.export.artifact",
 }

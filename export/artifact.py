@@ -6,7 +6,7 @@ import functools
 import importlib.util
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,8 +21,9 @@ from kerasrnn.export import (
     web,
 )
 from kerasrnn.export.metadata import FILE, metadata_of, read_metadata, search_in
+from kerasrnn.export.quantization import KINDS, quantize
 from kerasrnn.export.runner import STREAMING
-from kerasrnn.export.verify import verify
+from kerasrnn.export.verify import Case, agreeing, verify
 from kerasrnn.files import staging
 
 TASKS = {
@@ -32,6 +33,7 @@ TASKS = {
     "Translator": translator.Served,
 }
 FORMATS = ("onnx", "saved_model")
+SMALL = "model.{}.onnx"
 
 
 def _onnx(served, path: Path, metadata: dict[str, str]) -> None:
@@ -97,7 +99,10 @@ def export(
     out: str | Path,
     formats: Sequence[str] = FORMATS,
     metadata: dict[str, str] | None = None,
+    *,
     onnxruntime_web: str | Path | None = None,
+    quantized: Sequence[str] = (),
+    measure: Callable[[Path, str | None], dict] | None = None,
     **options,
 ) -> list[Path]:
     """Write `model` to the new folder `out` as `model.onnx` and `saved_model/`.
@@ -114,6 +119,10 @@ def export(
         metadata: what the artifacts say of themselves beside task, tokenizer, search and versions.
         onnxruntime_web: what the page runs on: the folder of the npm package, which is copied, or
             the address of its `dist`; by default that of a version on a public server.
+        quantized: kinds of smaller ONNX files to write too, `model.int8.onnx`, `model.fp16.onnx`.
+            They do not do exactly what the model does: they run on the same inputs, and their
+            metadata says `quantized` and, as `measured`, the figures.
+        measure: the figures of an ONNX file and its kind, None for the full one.
         options: of the task: `rules` and `max_length` of a translator's or captioner's search.
 
     Returns:
@@ -125,9 +134,7 @@ def export(
         VerificationError: when an artifact does not do what the model does.
     """
     out, kind = Path(out), _kind(model)
-    for name in formats:
-        if name not in WRITERS:
-            raise InputError("format", f"one of {', '.join(WRITERS)}", name, "choose one of them")
+    check_formats(formats, quantized)
     if out.exists():
         raise InputError("--out", "a folder that does not exist yet", out, "give another name")
     _check_runtime(onnxruntime_web, formats)
@@ -139,11 +146,13 @@ def export(
             said = metadata_of(form, metadata or {})
             WRITERS[name].write(form, partial / WRITERS[name].file, said)
         _verify(forms, {name: partial / WRITERS[name].file for name in formats})
+        _quantize(served, partial, quantized, measure)
         if "web" in formats:
             web.write(partial, onnxruntime_web)
         os.rename(partial, out)
-    page = [out / web.INDEX] if "web" in formats else []
-    return [*dict.fromkeys(out / WRITERS[name].file for name in formats), *page]
+    names = [*(WRITERS[name].file for name in formats), *map(SMALL.format, quantized)]
+    names += [web.INDEX] if "web" in formats else []
+    return [out / name for name in dict.fromkeys(names)]
 
 
 def _check_runtime(given: str | Path | None, formats: Sequence[str]) -> None:
@@ -167,26 +176,69 @@ def _check_subwords(served, formats: Sequence[str]) -> None:
         )
 
 
-def _verify(forms: dict[str, object], artifacts: dict[str, Path]) -> None:
-    """Every case that an artifact of a format takes, against the model in the same form."""
+def check_formats(formats: Sequence[str], quantized: Sequence[str] = ()) -> None:
+    """Refuse what cannot be written (InputError)."""
+    for name in formats:
+        if name not in WRITERS:
+            raise InputError("format", f"one of {', '.join(WRITERS)}", name, "choose one of them")
+    for name in quantized:
+        if name not in KINDS:
+            raise InputError("quantize", f"one of {', '.join(KINDS)}", name, "choose one of them")
+    if quantized and "onnx" not in formats:
+        received = f"--format {', '.join(formats)}"
+        raise InputError("--quantize", "--format onnx or all", received, "change --format")
+
+
+def _quantize(served, folder: Path, quantized: Sequence[str], measure) -> None:
+    """Write, run and measure the smaller files beside the full one."""
+    full = folder / WRITERS["onnx"].file
+    cases = [case for case in served.cases() if _names(served) >= case.keys()]
+    figures = measure(full, None) if measure and quantized else None
+    for kind in quantized:
+        small = quantize(full, folder / SMALL.format(kind), kind, cases)
+        if measure:
+            found = {"full": figures, kind: measure(small, kind)}
+            onnx_file.add_metadata(small, {"measured": json.dumps(found)})
+
+
+def _answers(
+    forms: dict[str, object], artifacts: dict[str, Path]
+) -> Iterator[tuple[Path, list[Case], list[Case]]]:
+    """Each artifact, the cases that its format takes, and what the model in its form says."""
 
     @functools.cache
-    def asked(form) -> list[tuple[dict, dict]]:
+    def asked(form) -> list[tuple[Case, Case]]:
         return [(case, form.answer(case)) for case in form.cases()]
 
     for name, path in artifacts.items():
         takes = WRITERS[name].takes(forms[name])
         fits = [pair for pair in asked(forms[name]) if takes >= pair[0].keys()]
-        verify(path, *map(list, zip(*fits, strict=True)))
+        yield path, *map(list, zip(*fits, strict=True))
 
 
-def verify_export(model, artifact: str | Path) -> None:
+def _verify(forms: dict[str, object], artifacts: dict[str, Path]) -> None:
+    """Every case against the model."""
+    for answers in _answers(forms, artifacts):
+        verify(*answers)
+
+
+def _verify(served, artifacts: dict[str, Path]) -> None:
+    """Every case against the model."""
+    for answers in _answers(served, artifacts):
+        verify(*answers)
+
+
+def verify_export(model, artifact: str | Path) -> tuple[int, int] | None:
     """Whether an artifact still does what the model does, its search as it was exported.
 
     Args:
         model: a trained model of ours.
         artifact: an ONNX file or a SavedModel that `export` wrote; of a model token by token any
             of its files stands for all.
+
+    Returns:
+        None when it does; of a quantized file, which need not, in how many cases it writes the
+        same, and of how many.
 
     Raises:
         InputError: when it is neither, or of another task.
@@ -199,5 +251,9 @@ def verify_export(model, artifact: str | Path) -> None:
         raise InputError("EXPORT", f"a {kind.task}", received, "give the run that it came from")
     name = "streaming" if STREAMING in said else "onnx"
     name = "saved_model" if artifact.is_dir() else name
-    form = WRITERS[name].form(kind(model, **search_in(said)))
-    _verify({name: form}, {name: artifact})
+    forms = {name: WRITERS[name].form(kind(model, **search_in(said)))}
+    if "quantized" not in said:
+        _verify(forms, {name: artifact})
+        return None
+    [(path, cases, expected)] = _answers(forms, {name: artifact})
+    return agreeing(path, cases, expected), len(cases)

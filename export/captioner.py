@@ -57,6 +57,8 @@ class Served:
 
     def serve(self, image):
         """Pixels in, strings out."""
+        message = "image: expected an image or more, of a pixel or more"
+        tf.debugging.assert_positive(tf.shape(image), message)
         return tuple(self.model.caption_graph(image, self.rules, self.max_length))
 
     def serve_bytes(self, encoded):

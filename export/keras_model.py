@@ -7,6 +7,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import onnx as onnx_proto
 import tensorflow as tf
 from keras import tree
 from keras.src.export.export_utils import get_input_signature
@@ -62,7 +63,7 @@ def onnx(model: keras.Model, path: str | Path, cases: list[Case] | None = None) 
         arguments = tree.pack_sequence_as(given, list(inputs))
         return tuple(tree.flatten(model(*arguments, training=False)))
 
-    cases = cases or [_case(specs, *sizes) for sizes in SIZES]
+    cases = cases or [random_case(specs, *sizes) for sizes in SIZES]
     found = [answer(model, [tf.constant(case[s.name]) for s in specs]) for case in cases]
     names = _output_names(model, len(found[0]), [spec.name for spec in specs])
     try:
@@ -124,7 +125,7 @@ def _output_names(model, count: int, taken: list[str]) -> list[str]:
     return found
 
 
-def _case(specs, batch: int, other: int) -> Case:
+def random_case(specs, batch: int, other: int) -> Case:
     """Random numbers; the last sequence of a batch ends in zeros, which are what masks hide."""
     random, case = np.random.default_rng(batch), {}
     for spec in specs:
@@ -139,3 +140,14 @@ def _case(specs, batch: int, other: int) -> Case:
             value[-1, shape[1] // 2 :] = 0
         case[spec.name] = value.astype(spec.dtype.as_numpy_dtype)
     return case
+
+
+def random_cases(model: onnx_proto.ModelProto) -> list[Case]:
+    """What a file is tried on, by what it says of its inputs."""
+    specs = []
+    for given in model.graph.input:
+        kind = given.type.tensor_type
+        dtype = tf.as_dtype(onnx_proto.helper.tensor_dtype_to_np_dtype(kind.elem_type))
+        shape = [size.dim_value or None for size in kind.shape.dim]
+        specs.append(tf.TensorSpec(shape, dtype, given.name))
+    return [random_case(specs, *sizes) for sizes in SIZES]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
+from kerasrnn.export import onnx_file
 from kerasrnn.export.onnx_file import joined
 from kerasrnn.export.onnx_text import detokenizer_graph, tokenizer_graph
 from kerasrnn.models.language_model import right_aligned
@@ -56,6 +57,26 @@ class Served:
         before, behind = tokenizer_graph(tokenizer, "prompt"), detokenizer_graph(tokenizer, "text")
         return joined({"tokenize/": before, "": core, "detokenize/": behind}, self.outputs)
 
+    @property
+    def reader_signature(self) -> tuple[tf.TensorSpec, ...]:
+        """Ids [B, T] that were read, and the state before them, flat."""
+        state = tf.nest.flatten(self.model.zero_state(1))
+        kept = [
+            tf.TensorSpec([None, v.shape[1]], v.dtype, f"state_{i}") for i, v in enumerate(state)
+        ]
+        return tf.TensorSpec([None, None], tf.int32, "ids"), *kept
+
+    def reader(self, ids, *state):
+        """Ids that were read, not written: (logits [B, T, V], the state after them, flat)."""
+        nested = tf.nest.pack_sequence_as(self.model.zero_state(1), state)
+        logits, after = self.model.forward(ids, nested, training=False)
+        return logits, *tf.nest.flatten(after)
+
+    def reader_onnx(self):
+        """`reader` as ONNX: `ids`, `state_0` … -> `logits`, `after_0` …."""
+        after = [f"after_{i}" for i in range(len(self.reader_signature) - 1)]
+        return onnx_file.convert(self.reader, self.reader_signature, ["logits", *after])
+
     def cases(self) -> list[dict[str, np.ndarray]]:
         """Prompts of the model's own pieces and awkward ones."""
         return cases(self.model)
@@ -74,9 +95,7 @@ def cases(model) -> list[dict[str, np.ndarray]]:
     known = "".join(model.tokenizer.pieces[len(RESERVED) :])
     random = np.random.default_rng(0)
     own = ["".join(random.choice(list(known), 12)) for _ in range(4)]
-    unknown = "\U0001f989 \u0bb9\u5b57\u3000\u2028 \u200d"
-    if model.tokenizer.level != "subword":  # onnxruntime-extensions ends a string at a NUL
-        unknown += "\0a"
+    unknown = "\U0001f989 \u0bb9\u5b57\u3000\u2028 \u200d\0a"
     batches = [[""], [own[0]], [*own, "", unknown, known[:5], " ", "\n"], ["", ""], [known[:300]]]
     scalars = [
         (12, 1.0, 0, 1.0, 1),

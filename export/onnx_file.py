@@ -87,3 +87,10 @@ def write(model: onnx.ModelProto, path: Path, metadata: dict[str, str]) -> None:
     helper.set_model_props(model, metadata)
     onnx.checker.check_model(model)
     onnx.save(model, path)
+
+
+def add_metadata(path: Path, more: dict[str, str]) -> None:
+    """Let a file say more of itself."""
+    model = onnx.load(path)
+    helper.set_model_props(model, {e.key: e.value for e in model.metadata_props} | more)
+    onnx.save(model, path)

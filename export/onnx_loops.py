@@ -15,22 +15,27 @@ import onnx
 def read_from_outside(graph: onnx.GraphProto) -> None:
     """Take what stays the same out of the carried values of every `Loop` in `graph`, in place."""
     for node in graph.node:
-        for body in _bodies(node):
+        for body in bodies(node):
             read_from_outside(body)
         if node.op_type == "Loop":
             _release(graph, node)
 
 
+def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """A graph and the bodies of its loops and branches."""
+    yield graph
+    for node in graph.node:
+        for body in bodies(node):
+            yield from graphs(body)
+
+
 def nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
     """All nodes, those of the bodies of loops and branches too."""
-    for node in graph.node:
-        yield node
-        for body in _bodies(node):
-            yield from nodes(body)
+    return (node for one in graphs(graph) for node in one.node)
 
 
 def _release(graph: onnx.GraphProto, loop: onnx.NodeProto) -> None:
-    (body,) = _bodies(loop)
+    (body,) = bodies(loop)
     own = {i.name for i in body.input} | {o for n in body.node for o in n.output}
     same = {n.output[0]: n.input[0] for n in body.node if n.op_type == "Identity"}
     outside = {}
@@ -54,9 +59,10 @@ def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:
     """Let every node of `graph`, and of the bodies in it, read other names."""
     for node in graph.node:
         node.input[:] = [names.get(name, name) for name in node.input]
-        for body in _bodies(node):
+        for body in bodies(node):
             _rename(body, names)
 
 
-def _bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+def bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """Those of a loop or a branch; none of other nodes."""
     return (a.g for a in node.attribute if a.type == onnx.AttributeProto.GRAPH)

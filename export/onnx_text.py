@@ -118,7 +118,7 @@ def _pieces(graph: _Graph, ids: str, pieces: list[str], output: str) -> str:
 def _sentencepiece(graph: _Graph, tokenizer: Tokenizer, name: str) -> str:
     """onnxruntime-extensions gives one flat row of ids and where each string's begin."""
     switches = ("add_bos", "add_eos", "reverse")
-    inputs = [name, graph.constant("nbest", np.array([0], np.int64))]
+    inputs = [_without_nul(graph, name), graph.constant("nbest", np.array([0], np.int64))]
     inputs.append(graph.constant("alpha", np.array([0], np.float32)))
     inputs += [graph.constant(switch, np.array([False])) for switch in switches]
     graph.nodes.append(
@@ -139,17 +139,38 @@ def _sentencepiece(graph: _Graph, tokenizer: Tokenizer, name: str) -> str:
     graph.add("Slice", ["begins", "zero_axis", "minus_one"], "starts")
     graph.add("Sub", ["stops", "starts"], "lengths")
     graph.add("ReduceMax", ["lengths"], "longest", keepdims=0)
-    graph.add("Range", ["zero", "longest", "one"], "columns")
+    graph.add("Range", ["zero", "longest", "one"], "id_columns")
     graph.add("Unsqueeze", ["lengths", "one_axis"], "lengths_column")
     graph.add("Unsqueeze", ["starts", "one_axis"], "starts_column")
-    graph.add("Less", ["columns", "lengths_column"], "inside")
-    graph.add("Add", ["columns", "starts_column"], "places")
+    graph.add("Less", ["id_columns", "lengths_column"], "inside")
+    graph.add("Add", ["id_columns", "starts_column"], "places")
     graph.add("Where", ["inside", "places", "zero"], "safe_places")
     # One pad behind the ids, so that there is always something to gather.
     graph.add("Cast", ["flat"], "flat64", to=TensorProto.INT64)
     graph.add("Concat", ["flat64", "zero_axis"], "flat_padded", axis=0)
     graph.add("Gather", ["flat_padded", "safe_places"], "gathered")
     return graph.add("Where", ["inside", "gathered", "zero"], "ids64")
+
+
+def _without_nul(graph: _Graph, name: str) -> str:
+    """Strings [B] with "�" for each NUL, at which onnxruntime-extensions ends a string."""
+    graph.nodes.append(
+        helper.make_node("StringSplit", [name], ["between", "counts"], delimiter="\0")
+    )
+    graph.add("Shape", ["between"], "parts_most", start=1)
+    graph.add("Squeeze", ["parts_most"], "parts_count")
+    begin, step = (graph.constant(f"from_{n}", np.array(n, np.int64)) for n in (0, 1))
+    graph.add("Range", [begin, "parts_count", step], "part_places")
+    graph.add(
+        "Unsqueeze", ["counts", graph.constant("column_axis", np.array([-1]))], "counts_column"
+    )
+    graph.add("Less", ["part_places", "counts_column"], "is_part")
+    graph.add("Equal", ["part_places", begin], "is_first")
+    graph.add("StringConcat", [graph.constant("mark", RESERVED[UNKNOWN]), "between"], "marked")
+    graph.add("Where", ["is_first", "between", "marked"], "with_marks")
+    graph.add("Where", ["is_part", "with_marks", graph.constant("none", "")], "kept_parts")
+    _join(graph, "kept_parts", "no_nul", ["B"])
+    return "no_nul"
 
 
 def detokenizer_graph(tokenizer: Tokenizer, name: str, replaces: bool = False) -> onnx.ModelProto:

@@ -131,7 +131,9 @@ def _tensors(inputs: dict) -> dict:
     import tensorflow as tf
 
     return {
-        name: tf.constant(value.tolist() if value.dtype == object else value)
+        name: tf.constant(value.tolist(), tf.string)
+        if value.dtype == object
+        else tf.constant(value)
         for name, value in inputs.items()
     }
 

@@ -62,7 +62,7 @@ class Served:
         known, random = tokenizer.pieces[len(RESERVED) :], np.random.default_rng(0)
         between = " " if tokenizer.level == "word" else ""
         own = [between.join(random.choice(known, n)) for n in (3, 8, 12, 5)]
-        unknown = "\U0001f989 \u0bb9\u5b57\u3000\u2028 \u200d"
+        unknown = "\U0001f989 \u0bb9\u5b57\u3000\u2028 \u200d\0a"
         long = between.join(random.choice(known, 120))
         batches = [own[:1], [""], ["", ""], [*own, "", unknown, " ", own[0][:3], "\n"], [long]]
         return [{"source": np.array(batch, object)} for batch in batches]

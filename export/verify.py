@@ -72,6 +72,17 @@ def differences(expected: Case, got: Case, tolerance: float = TOLERANCE) -> list
     return found
 
 
+def unlike(expected: Case, got: Case) -> list[str]:
+    """What differs in names, dtypes and ranks, in words; the values may."""
+    kinds = [
+        {name: f"{v.dtype} of rank {v.ndim}" for name, v in case.items()}
+        for case in (expected, got)
+    ]
+    names = sorted(expected.keys() | got.keys())
+    a, b = ([kind.get(name, "missing") for name in names] for kind in kinds)
+    return [f"{n} is {y}, not {x}" for n, x, y in zip(names, a, b, strict=True) if x != y]
+
+
 def verify(
     artifact: Path, cases: list[Case], expected: list[Case], tolerance: float = TOLERANCE
 ) -> None:
@@ -89,3 +100,18 @@ def verify(
 
 def _shown(value: np.ndarray):
     return value.tolist() if value.size <= SHOWN else f"{value.dtype} {list(value.shape)}"
+
+
+def agreeing(artifact: Path, cases: list[Case], expected: list[Case]) -> int:
+    """In how many cases a quantized artifact writes what the model does; its scores may differ.
+
+    Raises:
+        VerificationError: when it does not run, or its outputs have other names, dtypes or ranks.
+    """
+    count = 0
+    for right, got in zip(expected, run_fresh(artifact, cases), strict=True):
+        found = unlike(right, got)
+        if found:
+            raise VerificationError(f"{artifact.name}: {'; '.join(found)}")
+        count += not differences(right, got, np.inf)
+    return count

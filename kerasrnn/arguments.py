@@ -90,6 +90,13 @@ def _search_options(parser, beam_help: str) -> None:
     parser.add_argument("--max-length", type=int, metavar="T", help="most tokens written")
 
 
+def _measured_options(parser) -> None:
+    parser.add_argument("--text", nargs="+", metavar="FILE", help="default: what it validated on")
+    for name, task in EVALUATED.items():
+        kind = "DIR" if name == "images" else "FILE"
+        parser.add_argument(f"--{name}", metavar=kind, help=f"of a {task}, likewise")
+
+
 def _use_parsers(commands) -> None:
     generate = _command(commands, "generate", "go on with a text")
     generate.add_argument("model", metavar="RUN|FILE.onnx|SAVED_MODEL")
@@ -124,6 +131,9 @@ def _export_parser(commands) -> None:
     )
     text = "what the page runs on: an npm package to copy, or an address (a public one)"
     made.add_argument("--onnxruntime-web", metavar="PATH|URL", help=text)
+    text = "also model.KIND.onnx, smaller, measured against model.onnx on what it validated on or:"
+    made.add_argument("--quantize", nargs="+", choices=("int8", "fp16"), default=[], help=text)
+    _measured_options(made)
     made.add_argument("--license", metavar="TEXT", help="of the model; the artifacts say it")
 
 
@@ -143,11 +153,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     evaluate = _command(commands, "evaluate", "measure a run's model")
     evaluate.add_argument("run", metavar="RUN")
-    evaluate.add_argument("--text", nargs="+", metavar="FILE", help="default: what it validated on")
-    for name, task in EVALUATED.items():
-        kind = "DIR" if name == "images" else "FILE"
-        evaluate.add_argument(f"--{name}", metavar=kind, help=f"of a {task}, likewise")
-
+    _measured_options(evaluate)
     text = "hard attention of a captioner: draw places, not the likeliest"
     evaluate.add_argument("--drawn", action="store_true", help=text)
 

@@ -219,14 +219,20 @@ def _evaluate(args) -> None:
 
 def _export(args) -> None:
     load_tensorflow()
-    from kerasrnn.tasks.exporting import export_run, formats_of
+    from kerasrnn.tasks.exporting import export_run, formats_of, in_words, measured
 
     formats = formats_of(args.format, args.streaming)
     names = ("beam", "n_best", "max_length", "license", "onnxruntime_web")
     options = {name: getattr(args, name) for name in names}
+    files = {name: getattr(args, name) for name in ("text", *EVALUATED)}
     with contextlib.redirect_stdout(sys.stderr):
-        written = export_run(args.run, args.out, formats, **options)
-    _print(args, {"written": [str(p) for p in written]}, "\n".join(str(p) for p in written))
+        written = export_run(
+            args.run, args.out, formats, quantized=args.quantize, files=files, say=say, **options
+        )
+    data, found = {"written": [str(p) for p in written]}, measured(written)
+    for path, figures in found.items():
+        say(f"{path}: {in_words(figures)}")
+    _print(args, data | ({"measured": found} if found else {}), "\n".join(data["written"]))
 
 
 def _verify(args) -> None:
@@ -234,9 +240,17 @@ def _verify(args) -> None:
     from kerasrnn.tasks.exporting import verify_run
 
     with contextlib.redirect_stdout(sys.stderr):
-        same = verify_run(args.run, args.export)
-    lines = "\n".join(f"{path}: does what {args.run} does" for path in same)
-    _print(args, {"same": [str(path) for path in same]}, lines)
+        found = verify_run(args.run, args.export)
+    data, lines = {"same": [], "quantized": {}}, []
+    for path, count in found.items():
+        if count is None:
+            data["same"].append(str(path))
+            lines.append(f"{path}: does what {args.run} does")
+        else:
+            data["quantized"][str(path)] = {"same": count[0], "cases": count[1]}
+            said = f"the same text as {args.run} in {count[0]} of {count[1]} cases"
+            lines.append(f"{path}: quantized, {said}")
+    _print(args, data, "\n".join(lines))
 
 
 def _demo(args) -> None:

@@ -1,4 +1,5 @@
-"""The one exception for what a user got wrong; the command line prints it as one line."""
+"""The one exception for what a user got wrong, which the command line prints as one line; and a
+check that many places need."""
 
 
 class InputError(ValueError):
@@ -12,3 +13,12 @@ class InputError(ValueError):
 
     def __init__(self, argument: str, expected: str, received: object, next_step: str):
         super().__init__(f"{argument}: expected {expected}, got {received}; {next_step}")
+
+
+def check_texts(argument: str, strings) -> None:
+    """Refuse what is no list of strings, and lone surrogates, which are no text (InputError)."""
+    if isinstance(strings, str) or not all(isinstance(s, (str, bytes)) for s in strings):
+        raise InputError(argument, "a list of strings", repr(strings), "put it in brackets")
+    for text in strings:
+        if isinstance(text, str) and any("\ud800" <= character <= "\udfff" for character in text):
+            raise InputError(argument, "UTF-8", ascii(text), "give it as UTF-8")

@@ -24,7 +24,9 @@ PAD, UNKNOWN, START, END = 0, 1, 2, 3
 MARK = "\ufffd"  # how what is unknown or was not UTF-8 is shown
 RESERVED = ("", MARK, "", "")
 ENDED = "</s>"  # how the end of a source is shown
-WORD_PATTERN = r"[\p{L}\p{M}\p{N}_]+(?:['’]\p{L}+)*|[^\p{L}\p{M}\p{N}_\s\p{Z}]|\n"
+LETTERS = r"\p{L}\x{2EBF0}-\x{2EE5D}"  # those of Unicode 15.1 are none to TensorFlow's RE2
+IN_WORDS = rf"{LETTERS}\p{{M}}\p{{N}}_"
+WORD_PATTERN = rf"[{IN_WORDS}]+(?:['’][{LETTERS}]+)*|[^{IN_WORDS}\s\p{{Z}}]|\n"
 CLOSING, OPENING = set(".,;:!?)]}%…»”\n"), set("([{«“\n")
 
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from kerasrnn.beam import BeamRules, beam_search
 from kerasrnn.decoding import Decoded, most_attended
-from kerasrnn.errors import InputError
+from kerasrnn.errors import InputError, check_texts
 from kerasrnn.text import END, ENDED, PAD, START, UNKNOWN
 from kerasrnn.writing import compiled_for
 
@@ -133,8 +133,7 @@ class Translates:
         Raises:
             InputError: when an argument is out of its range.
         """
-        if isinstance(sources, str) or not all(isinstance(s, (str, bytes)) for s in sources):
-            raise InputError("sources", "a list of strings", repr(sources), "put it in brackets")
+        check_texts("sources", sources)
         if max_length < 1:
             raise InputError("max_length", "1 or more", max_length, "raise it")
         function = self.graph_for(rules or BeamRules(banned=self.never), max_length)

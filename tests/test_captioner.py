@@ -242,6 +242,9 @@ def test_what_is_refused():
     for images in (IMAGES[0], IMAGES.astype("float32"), IMAGES[..., 0]):
         with pytest.raises(InputError, match=r"^images: expected uint8 \[B, h, w, 3\], got "):
             model.caption(images)
+    for images in (IMAGES[:0], IMAGES[:, :0], IMAGES[:, :, :0]):
+        with pytest.raises(InputError, match=r"^images: expected an image or more, of a pixel or "):
+            model.caption(images)
     with pytest.raises(InputError, match=r"^max_length: expected 1 or more, got 0"):
         model.caption(IMAGES, max_length=0)
     with pytest.raises(InputError, match=r"^n_best"):

@@ -106,6 +106,59 @@ def test_evaluate(folder, capsys):
     assert code == 0 and f"tokens {len(TEXT) // 32 * 32}" in out
 
 
+def test_a_quantized_export(folder, tmp_path, capsys):
+    out = tmp_path / "small"
+    options = ("--format", "onnx", "--out", out, "--quantize", "int8")
+    code, written, err = call(capsys, "export", folder / "run", *options, "--json")
+    small, figures = json.loads(written)["written"], json.loads(written)["measured"]
+    assert code == 0 and small == [f"{out}/model.onnx", f"{out}/model.int8.onnx"]
+    figures = figures[small[1]]
+    assert figures["full_bytes"] == (out / "model.onnx").stat().st_size > figures["bytes"]
+    # The same metric on the same text as `evaluate`, but in ONNX Runtime.
+    evaluated = json.loads(call(capsys, "evaluate", folder / "run", "--json")[1])
+    full, int8 = figures["full"], figures["int8"]
+    assert full["tokens"] == int8["tokens"] == evaluated["tokens"]
+    for name in ("nats", "bits_per_character", "perplexity"):
+        assert full[name] == pytest.approx(evaluated[name], abs=2e-5)
+    assert int8["nats"] != full["nats"] and int8["nats"] == pytest.approx(full["nats"], abs=0.05)
+    told = f"nats {full['nats']:.6g} -> {int8['nats']:.6g}"
+    assert f"of the full file; {told}" in err and f"on {full['tokens']} tokens" in err
+    assert call(capsys, "generate", small[1], "--prompt", "It was", "--length", 9)[0] == 0
+    code, said, _ = call(capsys, "verify", folder / "run", out)
+    lines = said.splitlines()
+    assert re.fullmatch(
+        rf"{small[1]}: quantized, the same text as \S+run in \d of 8 cases", lines[0]
+    )
+    assert lines[1:] == [f"{small[0]}: does what {folder}/run does"]
+
+
+def test_quantization_that_cannot_be(folder, tmp_path, capsys):
+    command = ("export", folder / "run", "--out", tmp_path / "e")
+    for options, message in (
+        (
+            ("--quantize", "int8", "--format", "saved_model"),
+            "--quantize: expected --format onnx or all, got --format saved_model; change --format",
+        ),
+        (
+            ("--text", "a.txt"),
+            "--text: expected --quantize beside it, got a.txt; leave it out",
+        ),
+        (
+            ("--quantize", "int8", "--source", "a.txt"),
+            "--source: expected --text for a language model, got a.txt; give --text",
+        ),
+        (
+            ("--quantize", "int8", "--text", tmp_path / "no"),
+            f"text: expected a file that can be read, got {tmp_path}/no "
+            "(No such file or directory); check it",
+        ),
+    ):
+        assert refused(capsys, *command, *options) == f"kerasrnn: {message}"
+    assert list(tmp_path.iterdir()) == []
+    done = run(*command, "--quantize", "int4", code=2)
+    assert "invalid choice: 'int4'" in done.stderr
+
+
 def test_stop_with_ctrl_c_and_go_on(folder, tmp_path):
     command = [sys.executable, "-m", "kerasrnn.cli", "train", "lm", "--text", folder / "text.txt"]
     command += ["--out", tmp_path / "run", *TRAIN, "--epochs", "400"]
@@ -179,7 +232,8 @@ def test_bad_prompts(folder, capsys):
     for option, value, message in (
         ("--length", 0, "--length: expected 1 to 2147483647, got 0; correct it"),
         ("--length", 1 << 40, "--length: expected 1 to 2147483647, got 1099511627776; correct it"),
-        ("--temperature", -1, "--temperature: expected 0 or more, got -1.0; correct it"),
+        ("--temperature", -1, "--temperature: expected 0 or more, finite, got -1.0; correct it"),
+        ("--temperature", "inf", "--temperature: expected 0 or more, finite, got inf; correct it"),
         ("--top-k", -1, "--top-k: expected 0 to 2147483647, got -1; correct it"),
         ("--top-p", 0, "--top-p: expected above 0 and at most 1, got 0.0; correct it"),
         ("--seed", -1, "--seed: expected 0 to 2147483647, got -1; give one of them"),

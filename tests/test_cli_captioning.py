@@ -177,3 +177,16 @@ def test_what_is_not_for_captioners(folder, scenes, capsys):
     assert "--n-best: expected at most 2, as exported, got 3" in refused(
         capsys, "caption", exported, picture, "--n-best", "3"
     )
+
+
+def test_a_quantized_export(folder, scenes, tmp_path, capsys):
+    out = tmp_path / "small"
+    options = ("--format", "onnx", "--out", out, "--quantize", "int8")
+    code, told, _ = call(capsys, "export", folder / "run", *options, "--json")
+    figures = json.loads(told)["measured"][f"{out}/model.int8.onnx"]
+    assert code == 0 and figures["full"]["images"] == figures["int8"]["images"] == 6
+    evaluated = json.loads(call(capsys, "evaluate", folder / "run", "--json")[1])
+    for n in (1, 2, 3, 4):
+        assert figures["full"][f"bleu_{n}"] == pytest.approx(evaluated[f"bleu_{n}"], abs=1e-6)
+    picture = sorted(scenes.images.iterdir())[0]
+    assert call(capsys, "caption", out / "model.int8.onnx", picture)[0] == 0

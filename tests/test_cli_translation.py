@@ -287,3 +287,17 @@ def test_a_language_model_does_not_translate(folder, tmp_path, capsys, monkeypat
     assert refused(capsys, "translate", tmp_path / "lm.onnx", folder / "lines.txt") == (
         f"kerasrnn: MODEL: expected a translator, got {tmp_path}/lm.onnx; use `kerasrnn generate`"
     )
+
+
+def test_a_quantized_export(folder, dates, tmp_path, capsys):
+    out = tmp_path / "small"
+    options = ("--format", "onnx", "--out", out, "--quantize", "fp16")
+    code, told, _ = call(capsys, "export", folder / "run", *options, "--json")
+    figures = json.loads(told)["measured"][f"{out}/model.fp16.onnx"]
+    assert code == 0 and figures["full"]["lines"] == figures["fp16"]["lines"] == 25
+    evaluated = json.loads(call(capsys, "evaluate", folder / "run", "--json")[1])
+    for name in ("bleu", "chrf", "exact"):
+        assert figures["full"][name] == pytest.approx(evaluated[name], abs=1e-6)
+        assert figures["fp16"][name] == pytest.approx(evaluated[name], abs=5)
+    small = out / "model.fp16.onnx"
+    assert len(translated(capsys, small, dates.valid_source)) == 25

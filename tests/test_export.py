@@ -57,6 +57,30 @@ def feed(prompt: list[str], length=25, temperature=0.9, top_k=0, top_p=1.0, seed
     return language_model._case(prompt, *values)
 
 
+def test_no_prompt_at_all(exported):
+    """A SavedModel answers with nothing; ONNX Runtime's tokenizer refuses."""
+    _, out = exported
+    assert load(out / "saved_model")(feed([]))["text"].shape == (0,)
+    with pytest.raises(Exception, match="Pad node"):
+        load(out / "model.onnx")(feed([]))
+
+
+def test_bytes_that_are_no_text(exported):
+    """Each invalid sequence is one unknown character, as in Keras; ONNX takes strings only."""
+    model, out = exported
+    broken = [b"a\xff\xfeb", b"a\xe3\x81", b"\xc0\x80", b"\xed\xa0\x80x"]
+    case = feed(broken, 3, 0.0)
+    expected = language_model.Served(model).answer(case)
+    found = load(out / "saved_model")(case)
+    assert differences(expected, found) == []
+    heads = ("a\ufffd\ufffdb", "a\ufffd", "\ufffd\ufffd", "\ufffd\ufffd\ufffdx")
+    assert all(t.startswith(h) for t, h in zip(found["text"], heads, strict=True))
+    with pytest.raises(UnicodeEncodeError, match="surrogates not allowed"):
+        load(out / "model.onnx")(feed(["a\ud800"]))
+    with pytest.raises(ValueError, match="unicode string"):
+        load(out / "saved_model")(feed(["a\ud800"]))
+
+
 @pytest.mark.parametrize(
     ("level", "cell", "options"),
     [

@@ -39,6 +39,14 @@ def exported(request, tmp_path_factory):
     return Served(model, **options), *written
 
 
+def test_no_image_is_refused(exported):
+    _, *artifacts = exported
+    for shape in ((0, 8, 8, 3), (1, 0, 8, 3), (1, 8, 0, 3)):
+        for artifact in artifacts:
+            with pytest.raises(Exception, match=r"an image or more, of a pixel|Reshape node"):
+                load(artifact)({"image": np.zeros(shape, np.uint8)})
+
+
 def photos(count: int = 12) -> list[dict]:
     """Smooth pictures of many sizes, one at a time."""
     random, cases = np.random.default_rng(3), []

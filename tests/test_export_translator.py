@@ -28,6 +28,7 @@ KINDS = {  # tokenizer, conditioning, encoder, readout
 AWKWARD = [
     *("é", "e\u0301", "日本", "\U0001f989", "\u200d", "ß", "שלום", "\ufeff", "ﬁ", "\xad"),
     *(" ", "  ", "\t", "\n", "\r\n", "\x01", "\x7f", "\x85", "\u2028", "\u3000", "\xa0"),
+    *("\0", "a\0b", "\0\0", "\U0002ebf0", "a\U0002ee5d"),
     *("'", "’", '"', "...", "?!", "(", ")", "-", "$x$", "<pad>", "</s>", "<unk>", "\ufffd", "▁"),
 ]
 
@@ -50,13 +51,12 @@ def make(kind: str) -> Translator:
 def awkward(kind: str, batches: int = 12) -> list[dict]:
     """Batches of random strings of known pieces and of what nobody expects."""
     random, known = np.random.default_rng(5), TOKENIZERS[KINDS[kind][0]]().pieces[4:]
-    strange = AWKWARD if kind == "subword" else [*AWKWARD, "\0", "a\0b"]
-    cases = [[""], ["", "  "], ["\n"], strange]
+    cases = [[""], ["", "  "], ["\n"], AWKWARD]
     for _ in range(batches):
         texts = []
         for _ in range(random.integers(1, 6)):
             count = random.integers(0, 14)
-            pool = [*known, *random.choice(strange, len(known))]
+            pool = [*known, *random.choice(AWKWARD, len(known))]
             texts.append(random.choice(["", " "]).join(random.choice(pool, count)))
         cases.append(texts)
     return [{"source": np.array(texts, object)} for texts in cases]

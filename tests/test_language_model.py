@@ -197,7 +197,15 @@ def test_a_vocabulary_of_one_symbol():
         ({"length": 0}, "length: expected 1 or more, got 0; raise it"),
         (
             {"temperature": -1.0},
-            "temperature: expected 0 or more, got -1.0; use 0 for the likeliest token",
+            "temperature: expected 0 or more, finite, got -1.0; use 0 for the likeliest token",
+        ),
+        (
+            {"temperature": float("nan")},
+            "temperature: expected 0 or more, finite, got nan; use 0 for the likeliest token",
+        ),
+        (
+            {"prompts": ["ab", "a\ud83d"]},
+            "prompts: expected UTF-8, got 'a\\ud83d'; give it as UTF-8",
         ),
         ({"top_k": -1}, "top_k: expected 0 or more, got -1; use 0 for all tokens"),
         ({"top_p": 0.0}, "top_p: expected above 0 and at most 1, got 0.0; use 1 for all tokens"),

@@ -389,3 +389,20 @@ def test_a_vocabulary_of_many_short_texts_is_made_in_few_calls(monkeypatch):
     texts = ["one two two"] * 2000 + ["one " * (1 << 18)] * 3 + ["three"]
     assert WordTokenizer.from_texts(iter(texts)).words == ["one", "two", "three"]
     assert sum(calls, []) == texts and len(calls) <= 4
+
+
+@pytest.mark.parametrize("every", [13, pytest.param(1, marks=pytest.mark.slow)])
+def test_words_are_the_same_in_both_runtimes_whatever_the_character(every):
+    """Two libraries of regular expressions, perhaps of two versions of Unicode."""
+    import onnxruntime
+
+    from kerasrnn.export.onnx_text import PADDING, tokenizer_graph
+
+    graph = tokenizer_graph(WordTokenizer(["a", "b"]), "x")
+    session = onnxruntime.InferenceSession(graph.SerializeToString())
+    points = [p for p in range(1, 0x110000, every) if not 0xD800 <= p < 0xE000]
+    texts = [" ".join(f"a{chr(p)}b" for p in points[i : i + 32]) for i in range(0, len(points), 32)]
+    ours = WordTokenizer.split(texts).row_lengths().numpy()
+    theirs = session.run(["parts"], {"x": np.array(texts, object)})[0]
+    different = np.flatnonzero(ours != (theirs != PADDING).sum(axis=1))
+    assert [ascii(texts[i]) for i in different] == []

@@ -313,6 +313,11 @@ def test_compiled_without_arguments():
     [
         ("rat", {}, "sources: expected a list of strings, got 'rat'; put it in brackets"),
         (["rat", 3], {}, "sources: expected a list of strings, got ['rat', 3]; put it in brackets"),
+        (
+            ["\udcff"],
+            {},
+            "sources: expected UTF-8, got '\\udcff'; give it as UTF-8",
+        ),
         (["rat"], {"max_length": 0}, "max_length: expected 1 or more, got 0; raise it"),
     ],
 )

@@ -173,6 +173,9 @@ class Captioner(Writer):
         if not is_features and (images.shape.rank != 4 or images.dtype != tf.uint8):
             received = f"{images.dtype.name} {images.shape}"
             raise InputError("images", "uint8 [B, h, w, 3]", received, "put one image in brackets")
+        if 0 in images.shape:
+            expected, received = "an image or more, of a pixel or more", str(images.shape)
+            raise InputError("images", expected, received, "leave out what is empty")
         if max_length < 1:
             raise InputError("max_length", "1 or more", max_length, "raise it")
         function = self.graph_for(rules or BeamRules(beam=3, banned=self.never), max_length)

@@ -5,6 +5,7 @@ B batch, T time, P prompt, E embedding, H units, V vocabulary.
 
 from __future__ import annotations
 
+import math
 import secrets
 
 import keras
@@ -14,7 +15,7 @@ from keras import ops
 from kerasrnn.carry import CarriesState
 from kerasrnn.cells import CELLS, Cell, Dropout
 from kerasrnn.decoding import Decoded, sample
-from kerasrnn.errors import InputError
+from kerasrnn.errors import InputError, check_texts
 from kerasrnn.layers import Recurrent
 from kerasrnn.metrics import BitsPerCharacter, Nats, Perplexity
 from kerasrnn.multi_worker import FitsOnManyWorkers
@@ -185,9 +186,7 @@ class LanguageModel(CarriesState, FitsOnManyWorkers, keras.Model):
         mask = tf.concat([tf.ones_like(ids[:, :1], tf.bool), ids[:, 1:] != PAD], axis=1)
         last = tf.reduce_sum(tf.cast(mask, tf.int32), axis=1, keepdims=True) - 1
         place = tf.range(tf.shape(ids)[1])[tf.newaxis]
-        zeros = self._nested(
-            [tf.zeros([tf.shape(ids)[0], v.shape[1]], v.dtype) for v in self._kept()]
-        )
+        zeros = self.zero_state(tf.shape(ids)[0])
         _, state = self.forward(ids, zeros, mask=place < last, training=False)
         return tf.reduce_sum(tf.where(place == last, ids, 0), axis=1), state
 
@@ -244,8 +243,10 @@ class LanguageModel(CarriesState, FitsOnManyWorkers, keras.Model):
         text = self.tokenizer.detokenize(tf.concat([right_aligned(ids), decoded.ids], axis=1))
         return text, decoded.ids, decoded.scores
 
-    def _kept(self):
-        return self.training_state.variables_
+    def zero_state(self, rows):
+        """The state before any text: for each layer, zeros [rows, H]."""
+        kept = self.training_state.variables_
+        return self._nested([tf.zeros([rows, v.shape[1]], v.dtype) for v in kept])
 
     def _nested(self, flat: list) -> list[list]:
         """A flat list of states as a list for each layer."""
@@ -340,12 +341,13 @@ def _check(options: dict, tokenizer: Tokenizer) -> None:
 
 def check_sampling(prompts, length, temperature, top_k, top_p) -> None:
     """Refuse sampling arguments out of their range (InputError)."""
-    if isinstance(prompts, str) or not all(isinstance(p, (str, bytes)) for p in prompts):
-        raise InputError("prompts", "a list of strings", repr(prompts), "put it in brackets")
+    check_texts("prompts", prompts)
     if length < 1:
         raise InputError("length", "1 or more", length, "raise it")
-    if temperature < 0:
-        raise InputError("temperature", "0 or more", temperature, "use 0 for the likeliest token")
+    if not 0 <= temperature < math.inf:
+        raise InputError(
+            "temperature", "0 or more, finite", temperature, "use 0 for the likeliest token"
+        )
     if top_k < 0:
         raise InputError("top_k", "0 or more", top_k, "use 0 for all tokens")
     if not 0 < top_p <= 1:

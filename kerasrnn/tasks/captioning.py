@@ -249,6 +249,26 @@ def _sample(model: Captioner, captioned, store: Store, settings: Settings) -> st
     return "\n".join(f"  {c.image.name}\n= {c.captions[0]}\n> {text}\n" for c, text in rows)
 
 
+def measured_images(
+    run: str | Path, images: str | None, captions: str | None, say: Callable[[str], None]
+) -> tuple[Job, list[Captioned]]:
+    """The run's job, and the images given or those it was validated on that can be used.
+
+    Raises:
+        InputError: when the run, an image or a file cannot be used, or the captions changed.
+    """
+    config = runs.read_config(run)
+    job = Job(**config["job"], settings=Settings(**config["settings"]), out=str(run))
+    if captions:
+        rows = read_captions(captions, images or job.images, lowercase=job.settings.lowercase)
+    else:
+        if fingerprint(job.files(), "--captions") != config["data"]["sha256"]:
+            received = f"{job.captions}, changed since"
+            raise InputError("RUN", "the captions it was trained on", received, "give --captions")
+        _, rows = sides_of(job)
+    return job, used("validation", rows, job, say)
+
+
 def evaluate(
     run: str | Path,
     images: str | None = None,
@@ -271,19 +291,11 @@ def evaluate(
     Raises:
         InputError: when the run, an image or the file cannot be used.
     """
-    config, model = runs.read_config(run), runs.load_model(run)
-    job = Job(**config["job"], settings=Settings(**config["settings"]), out=str(run))
-    s = job.settings
+    model = runs.load_model(run)
     if drawn:
         model.drawn = True
-    if captions:
-        rows = read_captions(captions, images or job.images, lowercase=s.lowercase)
-    else:
-        if fingerprint(job.files(), "--captions") != config["data"]["sha256"]:
-            received = f"{job.captions}, changed since"
-            raise InputError("RUN", "the captions it was trained on", received, "give --captions")
-        _, rows = sides_of(job)
-    captioned = used("validation", rows, job, say)
+    job, captioned = measured_images(run, images, captions, say)
+    s = job.settings
     store = store_of(model, job, Path(run))
     store.fill(one.image for one in captioned)
     examples, _ = encode_captions(captioned, model.tokenizer)

@@ -15,6 +15,24 @@ FILES = {
 }
 
 
+def files_for(run: str | Path, files: dict) -> tuple[str, list]:
+    """A run's task, and of `files` those that it is measured on, None for what is not given.
+
+    Raises:
+        InputError: when the run cannot be used, or a file is not for its task.
+    """
+    task = runs.read_config(run).get("task")
+    if task not in FILES:
+        raise InputError("RUN", f"a run of {', '.join(FILES)}", task, "give another folder")
+    kind, own = FILES[task]
+    for name, value in files.items():
+        if value and name not in own:
+            wanted = " and ".join(f"--{n}" for n in own)
+            received = value[0] if isinstance(value, list) else value
+            raise InputError(f"--{name}", f"{wanted} for {kind}", received, f"give {wanted}")
+    return task, [files.get(name) for name in own]
+
+
 def evaluate(run: str | Path, say=lambda text: None, *, drawn: bool = False, **files) -> dict:
     """The figures of a run's best model, on the files given or on what it was validated on.
 
@@ -31,18 +49,10 @@ def evaluate(run: str | Path, say=lambda text: None, *, drawn: bool = False, **f
     """
     from kerasrnn.tasks import captioning, language_model, translation
 
-    task = runs.read_config(run).get("task")
-    if task not in FILES:
-        raise InputError("RUN", f"a run of {', '.join(FILES)}", task, "give another folder")
-    kind, own = FILES[task]
-    for name, value in files.items():
-        if value and name not in own:
-            wanted = " and ".join(f"--{n}" for n in own)
-            received = value[0] if isinstance(value, list) else value
-            raise InputError(f"--{name}", f"{wanted} for {kind}", received, f"give {wanted}")
-    given = [files.get(name) for name in own]
+    task, given = files_for(run, files)
     if task == "captioner":
         return captioning.evaluate(run, *given, drawn=drawn, say=say)
     if drawn:
-        raise InputError("--drawn", "a captioner's run beside it", kind, "leave it out")
+        received = FILES[task][0]
+        raise InputError("--drawn", "a captioner's run beside it", received, "leave it out")
     return (language_model if task == "lm" else translation).evaluate(run, *given)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from kerasrnn import runs
 from kerasrnn.errors import InputError
-from kerasrnn.export import FORMATS, export, verify_export
+from kerasrnn.export import FORMATS, export, read_metadata, verify_export
+from kerasrnn.export.artifact import check_formats
+from kerasrnn.tasks.quantizing import measure_of
 from kerasrnn.tasks.search import search_of
 
 
@@ -18,7 +20,11 @@ def export_run(
     out: str | Path,
     formats: Sequence[str],
     license: str | None = None,
+    *,
     onnxruntime_web: str | None = None,
+    quantized: Sequence[str] = (),
+    files: dict | None = None,
+    say: Callable[[str], None] = lambda text: None,
     **search,
 ) -> list[Path]:
     """Export the best model of a run; the paths written.
@@ -27,6 +33,9 @@ def export_run(
         run: the run folder.
         out, formats, onnxruntime_web: as in `export`.
         license: of the model, in a word or a line; the artifacts say it.
+        quantized: kinds of smaller ONNX files to write too, and to measure.
+        files: what they are measured on, as for `evaluate`.
+        say: told what was left out.
         search: `beam`, `n_best` and `max_length` of what searches, None for the run's own.
 
     Raises:
@@ -34,23 +43,26 @@ def export_run(
     """
     from kerasrnn.tasks import captioning_settings, translation_settings
 
+    check_formats(formats, quantized)
+    config, model = runs.read_config(run), runs.load_model(run)
+    said = {"config_sha256": hashlib.sha256(json.dumps(config).encode()).hexdigest()}
+    said |= {"license": license} if license else {}
+    small = {"quantized": quantized, "measure": _measure(run, model, quantized, files, say)}
+    small["onnxruntime_web"] = onnxruntime_web
+    task = config.get("task")
     searching = {
         "captioner": captioning_settings.Settings,
         "translator": translation_settings.Settings,
     }
-    config, model = runs.read_config(run), runs.load_model(run)
-    said = {"config_sha256": hashlib.sha256(json.dumps(config).encode()).hexdigest()}
-    said |= {"license": license} if license else {}
-    task = config.get("task")
     if task in searching:
         search = search_of(run, model, searching[task], **search)
-        return export(model, out, formats, said, onnxruntime_web, **search)
+        return export(model, out, formats, said, **small, **search)
     asked = [name for name, value in search.items() if value is not None]
     if asked:
         name = asked[0].replace("_", "-")
         expected = "a translator's or captioner's run beside it"
         raise InputError(f"--{name}", expected, run, "leave it out")
-    return export(model, out, formats, said, onnxruntime_web)
+    return export(model, out, formats, said, **small)
 
 
 def formats_of(format: str, streaming: bool) -> tuple[str, ...]:
@@ -69,23 +81,60 @@ def formats_of(format: str, streaming: bool) -> tuple[str, ...]:
     return (*formats, "streaming") if streaming else formats
 
 
-def verify_run(run: str | Path, exported: str | Path) -> list[Path]:
-    """Hold what was exported against the best model of its run; the artifacts that are the same.
+def _measure(run, model, quantized, files: dict | None, say):
+    files = files or {}
+    if quantized:
+        return measure_of(run, model, say, **files)
+    for name, value in files.items():
+        if value:
+            received = value[0] if isinstance(value, list) else value
+            raise InputError(f"--{name}", "--quantize beside it", received, "leave it out")
+    return None
+
+
+def measured(written: Sequence[Path]) -> dict[str, dict]:
+    """By path, what the quantized ones among the files say: their bytes and the full file's, and
+    the figures of both."""
+    found = {}
+    for path in written:
+        said = read_metadata(path)
+        if "measured" in said:
+            sizes = {"bytes": path.stat().st_size}
+            sizes["full_bytes"] = path.with_name("model.onnx").stat().st_size
+            found[str(path)] = {**sizes, **json.loads(said["measured"])}
+    return found
+
+
+def in_words(figures: dict) -> str:
+    """One line of what `measured` has on a file."""
+    full, small = (value for value in figures.values() if isinstance(value, dict))
+    share = figures["bytes"] / figures["full_bytes"]
+    changes = [f"{n} {full[n]:.6g} -> {v:.6g}" for n, v in small.items() if not isinstance(v, int)]
+    counts = [f"on {v} {n}" for n, v in small.items() if isinstance(v, int)]
+    said = ", ".join([*changes, *counts])
+    return f"{figures['bytes']:,} bytes, {share:.1%} of the full file; {said}"
+
+
+def verify_run(run: str | Path, exported: str | Path) -> dict[Path, tuple[int, int] | None]:
+    """Hold what was exported against the best model of its run.
 
     Args:
         run: the run folder.
         exported: an ONNX file, a SavedModel, or the folder that `export_run` wrote.
 
+    Returns:
+        By artifact, None: it does what the model does; of a quantized one, in how many cases it
+        writes the same, and of how many.
+
     Raises:
         InputError: when there is no such thing, or it is of another task.
-        VerificationError: when an artifact does not do what the model does.
+        VerificationError: when another artifact does not do what the model does.
     """
     exported = Path(exported)
-    inside = [exported / name for name in ("model.onnx", "encode.onnx", "saved_model")]
+    names = ("saved_model", "encode.onnx")
+    inside = [*(exported / name for name in names), *sorted(exported.glob("model*.onnx"))]
     artifacts = [path for path in inside if path.exists()] or [exported]
     if not artifacts[0].exists():
         raise InputError("EXPORT", "an export", f"{exported}, which is not there", "check the path")
     model = runs.load_model(run)
-    for artifact in artifacts:
-        verify_export(model, artifact)
-    return artifacts
+    return {artifact: verify_export(model, artifact) for artifact in artifacts}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import random
 from pathlib import Path
 
 import numpy as np
 
-from kerasrnn.errors import InputError
+from kerasrnn.errors import InputError, check_texts
 from kerasrnn.tasks.opening import open_model
 
 UNKNOWN = "\ufffd"
@@ -32,9 +33,7 @@ def generate(
             model does not know.
     """
     _check(length, temperature, top_k, top_p)
-    for prompt in prompts:
-        if not _is_text(prompt):
-            raise InputError("--prompt", "UTF-8", ascii(prompt), "give it as UTF-8")
+    check_texts("--prompt", prompts)  # the shell's bytes that were not UTF-8 are surrogates
     seed = random.SystemRandom().randrange(2**31) if seed is None else seed
     if not 0 <= seed < 2**31:
         raise InputError("--seed", "0 to 2147483647", seed, "give one of them")
@@ -70,15 +69,10 @@ def _from_run(path: Path, model):
     return Served(model).answer
 
 
-def _is_text(prompt: str) -> bool:
-    """Whether the shell's bytes were UTF-8; Python keeps others as surrogates."""
-    return not any("\ud800" <= character <= "\udfff" for character in prompt)
-
-
 def _check(length: int, temperature: float, top_k: int, top_p: float) -> None:
     for name, value, good, expected in (
         ("--length", length, 1 <= length < 2**31, "1 to 2147483647"),
-        ("--temperature", temperature, temperature >= 0, "0 or more"),
+        ("--temperature", temperature, 0 <= temperature < math.inf, "0 or more, finite"),
         ("--top-k", top_k, 0 <= top_k < 2**31, "0 to 2147483647"),
         ("--top-p", top_p, 0 < top_p <= 1, "above 0 and at most 1"),
     ):

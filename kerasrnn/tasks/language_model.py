@@ -212,6 +212,28 @@ def _check(job: Job) -> None:
         )
 
 
+def measured_text(run: str | Path, text: list[str] | None, tokenizer: Tokenizer, folder: Path):
+    """Windows of the files given, or of what the run was validated on: (dataset, how many tokens,
+    what was read).
+
+    Raises:
+        InputError: when the run or a file cannot be used, or the text changed.
+    """
+    config = runs.read_config(run)
+    settings, files = Settings(**config["settings"]), text or config["data"]["text"]
+    if not text and fingerprint(files) != config["data"]["sha256"]:
+        raise InputError(
+            "RUN", "the text it was trained on", f"{files[0]}, changed since", "give --text"
+        )
+    ids, report = encode(files, tokenizer, folder / IDS)
+    if not text:
+        _, ids = ids.split(1 - settings.valid_share)
+    rows = max(1, min(settings.batch_size, len(ids) // settings.window))
+    window = min(settings.window, len(ids))
+    measured = len(ids) // rows * rows  # rows of equal length: fewer than `rows` are left over
+    return contiguous(ids, rows, window, whole=True), measured, report
+
+
 def evaluate(run: str | Path, text: list[str] | None = None, verbose: int = 0) -> dict[str, float]:
     """Nats, bits per character and perplexity of a run's best model.
 
@@ -222,23 +244,9 @@ def evaluate(run: str | Path, text: list[str] | None = None, verbose: int = 0) -
     Raises:
         InputError: when the run or a file cannot be used.
     """
-    config = runs.read_config(run)
-    settings = Settings(**config["settings"])
     model = runs.load_model(run)
     with tempfile.TemporaryDirectory() as folder:
-        files = text or config["data"]["text"]
-        if not text and fingerprint(files) != config["data"]["sha256"]:
-            raise InputError(
-                "RUN", "the text it was trained on", f"{files[0]}, changed since", "give --text"
-            )
-        ids, report = encode(files, model.tokenizer, Path(folder) / IDS)
-        if not text:
-            _, ids = ids.split(1 - settings.valid_share)
-        rows = max(1, min(settings.batch_size, len(ids) // settings.window))
-        window = min(settings.window, len(ids))
-        values = model.evaluate(
-            contiguous(ids, rows, window, whole=True), return_dict=True, verbose=verbose
-        )
+        windows, measured, report = measured_text(run, text, model.tokenizer, Path(folder))
+        values = model.evaluate(windows, return_dict=True, verbose=verbose)
     values.pop("loss")  # `nats`, but for the last, shorter window
-    measured = len(ids) // rows * rows  # rows of equal length: fewer than `rows` are left over
     return {**values, "tokens": measured, "unknown_in_text": report.unknown}

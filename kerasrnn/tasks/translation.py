@@ -257,6 +257,25 @@ def _sample(model: Translator, pairs: list[tuple[str, str]], settings: Settings)
     return "\n".join(f"  {s}\n= {t}\n> {text}\n" for (s, t), text in rows)
 
 
+def measured_files(
+    run: str | Path, source: str | None, target: str | None, folder: Path
+) -> tuple[Job, tuple]:
+    """The run's job, and the files given or those it was validated on, perhaps written to
+    `folder`.
+
+    Raises:
+        InputError: when the run cannot be used, or its texts changed.
+    """
+    config = runs.read_config(run)
+    job = Job(**config["job"], settings=Settings(**config["settings"]), out=str(run))
+    if source:
+        return job, (source, target)
+    if fingerprint(job.files()) != config["data"]["sha256"]:
+        received = f"{job.source}, changed since"
+        raise InputError("RUN", "the texts it was trained on", received, "give --source")
+    return job, Texts.of(job, folder, lambda text: None).valid
+
+
 def evaluate(run: str | Path, source: str | None = None, target: str | None = None) -> dict:
     """BLEU and chrF of beam search, and perplexity, of a run's best model.
 
@@ -271,19 +290,15 @@ def evaluate(run: str | Path, source: str | None = None, target: str | None = No
     Raises:
         InputError: when the run or a file cannot be used.
     """
-    config, model = runs.read_config(run), runs.load_model(run)
-    job = Job(**config["job"], settings=Settings(**config["settings"]), out=str(run))
-    s = job.settings
+    model = runs.load_model(run)
     with tempfile.TemporaryDirectory() as folder:
-        if not source and fingerprint(job.files()) != config["data"]["sha256"]:
-            received = f"{job.source}, changed since"
-            raise InputError("RUN", "the texts it was trained on", received, "give --source")
-        files = (source, target) if source else Texts.of(job, Path(folder), lambda text: None).valid
+        job, files = measured_files(run, source, target, Path(folder))
         pairs = list(read_pairs(*files, faults=job.faults))
         encoded, _ = encode_pairs(
             *files, *model.tokenizers, Path(folder) / VALID, faults=job.faults
         )
         values = model.evaluate(dataset_of(job, encoded), return_dict=True, verbose=0)
+    s = job.settings
     sources, references = zip(*pairs, strict=True)
     rules = rules_of(model, s)
     found = translate_all(model, list(sources), rules, s.longest)
