@@ -9,8 +9,9 @@ import onnx
 import tensorflow as tf
 from onnx import compose, helper
 
-from kerasrnn.export.lowering import Lowering
+from kerasrnn.export.lowering import DOMAIN, Lowering
 from kerasrnn.export.onnx_loops import nodes, read_from_outside
+from kerasrnn.export.onnx_recurrence import expand
 from kerasrnn.export.onnx_text import OPSET
 from kerasrnn.export.tf2onnx_patch import HANDLERS, load_tf2onnx
 from kerasrnn.recurrence import exporting
@@ -34,12 +35,15 @@ def convert(
             input_signature=signature,
             opset=TF2ONNX_OPSET,
             custom_op_handlers={**HANDLERS, **lowering.handlers},
+            extra_opset=[helper.make_opsetid(DOMAIN, 1)],
         )
-    unknown = {n.op_type for n in nodes(model.graph) if not onnx.defs.has(n.op_type, n.domain)}
+    found = [node for node in nodes(model.graph) if node.domain != DOMAIN]
+    unknown = {node.op_type for node in found if not onnx.defs.has(node.op_type, node.domain)}
     if unknown:
         raise NotImplementedError(f"TensorFlow's {', '.join(sorted(unknown))}")
     model = onnx.version_converter.convert_version(model, OPSET)
     model.ir_version = IR_VERSION
+    expand(model, lowering.marked)
     read_from_outside(model.graph)
     for output, name in zip(model.graph.output, outputs, strict=True):
         model.graph.node.append(helper.make_node("Identity", [output.name], [name]))

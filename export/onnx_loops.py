@@ -15,7 +15,7 @@ import onnx
 def read_from_outside(graph: onnx.GraphProto) -> None:
     """Take what stays the same out of the carried values of every `Loop` in `graph`, in place."""
     for node in graph.node:
-        for body in _bodies(node):
+        for body in bodies(node):
             read_from_outside(body)
         if node.op_type == "Loop":
             _release(graph, node)
@@ -25,12 +25,12 @@ def nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
     """All nodes, those of the bodies of loops and branches too."""
     for node in graph.node:
         yield node
-        for body in _bodies(node):
+        for body in bodies(node):
             yield from nodes(body)
 
 
 def _release(graph: onnx.GraphProto, loop: onnx.NodeProto) -> None:
-    (body,) = _bodies(loop)
+    (body,) = bodies(loop)
     own = {i.name for i in body.input} | {o for n in body.node for o in n.output}
     same = {n.output[0]: n.input[0] for n in body.node if n.op_type == "Identity"}
     outside = {}
@@ -54,9 +54,10 @@ def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:
     """Let every node of `graph`, and of the bodies in it, read other names."""
     for node in graph.node:
         node.input[:] = [names.get(name, name) for name in node.input]
-        for body in _bodies(node):
+        for body in bodies(node):
             _rename(body, names)
 
 
-def _bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+def bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The graphs inside a loop or a branch."""
     return (a.g for a in node.attribute if a.type == onnx.AttributeProto.GRAPH)

@@ -77,7 +77,7 @@ def test_exporting_lowers_what_it_can():
 
     def lower(problem):
         seen.append(problem)
-        return None if problem.mask is not None else (problem.x[:, 0], problem.states)
+        return None if problem.mask is not None else [(problem.x[:, 0], problem.states)]
 
     x, mask = values(2, 3, D), tf.constant([[True, True, False], [True, False, False]])
     with exporting(lower):
