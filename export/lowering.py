@@ -39,6 +39,10 @@ class Marked:
     zero_padding: bool
     maybe_empty: bool
 
+    @property
+    def units(self) -> int:
+        return self.operators[0].recurrent_kernel.shape[1]
+
 
 class Lowering:
     """`lower` of `kerasrnn.recurrence.exporting`, and the handler that tf2onnx then needs.
@@ -79,7 +83,7 @@ class Lowering:
         def nobody(*arrays):
             raise RuntimeError("a marker of an export was run; it stands for an ONNX operator")
 
-        N, H = len(marked.operators), marked.operators[0].recurrent_kernel.shape[1]
+        N, H = len(marked.operators), marked.units
         B, T, _ = given["x"].shape
         shapes = [[B, T, N * H]] if marked.sequences else [[B, H]] * N
         shapes += [[B, H]] * (N * count)

@@ -13,6 +13,7 @@ from kerasrnn.export.lowering import DOMAIN, Lowering
 from kerasrnn.export.onnx_loops import nodes, read_from_outside
 from kerasrnn.export.onnx_recurrence import expand
 from kerasrnn.export.onnx_text import OPSET
+from kerasrnn.export.onnx_tidy import share
 from kerasrnn.export.tf2onnx_patch import HANDLERS, load_tf2onnx
 from kerasrnn.recurrence import exporting
 
@@ -48,6 +49,7 @@ def convert(
     for output, name in zip(model.graph.output, outputs, strict=True):
         model.graph.node.append(helper.make_node("Identity", [output.name], [name]))
         output.name = name
+    share(model.graph)
     return model
 
 

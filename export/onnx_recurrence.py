@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from kerasrnn.export.lowering import DOMAIN, Marked
-from kerasrnn.export.onnx_loops import bodies, nodes
+from kerasrnn.export.onnx_loops import bodies
+from kerasrnn.export.onnx_scan import scanned
+from kerasrnn.export.onnx_tidy import prune
+from kerasrnn.export.onnx_writer import Writer
 from kerasrnn.export.operators import attributes_of
 
 
@@ -25,8 +28,6 @@ def expand(model: onnx.ModelProto, marked: dict[str, Marked]) -> None:
 
 
 def _expand(graph, outer, marked) -> None:
-    read = {name for node in nodes(graph) for name in node.input}
-    read |= {output.name for output in graph.output}
     masks, done, wholes = {}, [], set()
     for node in graph.node:
         for body in bodies(node):
@@ -38,58 +39,27 @@ def _expand(graph, outer, marked) -> None:
         one = marked[helper.get_node_attr_value(node, "token").decode()]
         write = Writer(node.name, outer)
         given = dict(zip(one.inputs, node.input, strict=True))
-        if "mask" in given and given["mask"] not in masks:
+        if "mask" in given and given["mask"] not in masks:  # one for all that read under it
             masks[given["mask"]] = Mask(write, given["mask"])
-        outputs = [name if name in read else "" for name in node.output]
-        _recurrence(write, one, given, outputs, masks.get(given.get("mask")))
+        _recurrence(write, one, given, list(node.output), masks.get(given.get("mask")))
         done += write.nodes
     del graph.node[:]
-    graph.node.extend(_rejoined(done, wholes))
+    graph.node.extend(done)
+    _rejoin(graph, wholes)
+    prune(graph)
 
 
-def _rejoined(found: list[onnx.NodeProto], wholes: set[str]) -> list[onnx.NodeProto]:
-    """Both directions' outputs, taken apart and put together again: the whole [B, T, N H]."""
+def _rejoin(graph: onnx.GraphProto, wholes: set[str]) -> None:
+    """Both directions' outputs, taken apart and put together again, are the whole [B, T, N H]."""
     splits = {
         tuple(node.output): node
-        for node in found
+        for node in graph.node
         if node.op_type == "Split" and node.input[0] in wholes
     }
-    for node in found:
+    for node in graph.node:
         split = splits.get(tuple(node.input)) if node.op_type == "Concat" else None
         if split is not None and helper.get_node_attr_value(node, "axis") in (2, -1):
-            whole = helper.make_node("Identity", split.input[:1], node.output, node.name)
-            node.CopyFrom(whole)
-    read = {name for node in found for name in node.input}
-    return [node for node in found if tuple(node.output) not in splits or read & {*node.output}]
-
-
-class Writer:
-    """Nodes for one marker; their constants stand in the outermost graph."""
-
-    def __init__(self, prefix: str, outer: onnx.GraphProto):
-        self.prefix, self.outer, self.nodes, self.count = prefix, outer, [], 0
-
-    def name(self, kind: str) -> str:
-        self.count += 1
-        return f"{self.prefix}/{kind}_{self.count}"
-
-    def constant(self, value) -> str:
-        name = self.name("constant")
-        self.outer.initializer.append(numpy_helper.from_array(np.asarray(value), name))
-        return name
-
-    def __call__(self, op: str, *inputs: str, output: str = "", **attributes) -> str:
-        output = output or self.name(op)
-        self.nodes.append(helper.make_node(op, inputs, [output], output, **attributes))
-        return output
-
-    def index(self, *numbers: int) -> str:
-        """int64 [len(numbers)]."""
-        return self.constant(np.array(numbers, "int64"))
-
-    def size(self, tensor: str, axis: int) -> str:
-        """int64 [1]."""
-        return self("Shape", tensor, start=axis, end=axis + 1)
+            node.CopyFrom(helper.make_node("Identity", split.input[:1], node.output, node.name))
 
 
 class Mask:
@@ -111,6 +81,7 @@ class Mask:
         flat = write("Add", top[1], write("Mul", self.rows, self.T))
         self.front = write("Transpose", flat, perm=[1, 0])  # [T, B], of [B T] steps
         self.count = write("CumSum", self.real, one)
+        self.none = write("Unsqueeze", write("Equal", lengths, zero), write.index(1))  # [B, 1]
 
     def places(self, write: Writer, one: Marked) -> str:
         """[B, T, N]: where in the operator's outputs [T N B, H] each step finds its own."""
@@ -134,33 +105,32 @@ class Mask:
 
 
 def _recurrence(write: Writer, one: Marked, given: dict, outputs: list, mask: Mask | None) -> None:
-    """The nodes of one marker; those of its outputs that are "" are not asked for."""
-    N, (_, D) = len(one.operators), one.operators[0].kernel.shape
-    none = ""
+    """The nodes of one marker, which give its outputs."""
+    if one.operators[0].kind == "RNN":  # which ONNX Runtime has slower than a scan
+        return scanned(write, one, given, outputs)
+    N, (_, D), H = len(one.operators), one.operators[0].kernel.shape, one.units
     if mask is None:
-        X, T = write("Transpose", given["x"], perm=[1, 0, 2]), write.size(given["x"], 1)
+        X, none = write("Transpose", given["x"], perm=[1, 0, 2]), ""
+        T = write.size(given["x"], 1)
     else:
         X = write("Gather", write("Reshape", given["x"], write.index(-1, D)), mask.front, axis=0)
-        T, given["sequence_lens"] = mask.T, mask.lengths
+        T, none, given["sequence_lens"] = mask.T, mask.none, mask.lengths
     node = _node(write, one, {**given, "X": X})
     if one.maybe_empty:
-        none = write("Equal", T, write.index(0))
-        node = _guarded(write, node, none, N)
+        empty = write("Equal", T, write.index(0))
+        shapes = [[0, N, None, H], *[[N, None, H]] * (len(node.output) - 1)]
+        node, none = write.guarded(node, empty, write.size(X, 1), shapes), none or empty
     write.nodes.append(node)
     Y, *states = node.output
-    count = 1 if one.sequences else N
-    if not one.sequences:
-        _directions(write, states[0], outputs[:N])
-    elif outputs[0]:
+    if one.sequences:
         _sequences(write, one, Y, outputs[0], mask)
-    if mask is not None and "initial_h" in given:
-        none = write("Equal", mask.lengths, write.constant(np.int32(0)))
-        none = write("Unsqueeze", none, write.index(1))  # [B, 1]
+    else:
+        write.directions(states[0], outputs[:N])
+    outputs = outputs[1 if one.sequences else N :]
     for i, (name, state) in enumerate(zip(("initial_h", "initial_c"), states, strict=False)):
-        wanted = outputs[count + i :: len(states)]
-        if name in given and none and any(wanted):  # where there is no step, ORT makes zeros
+        if name in given and none:  # where there is no step, ORT makes zeros
             state = write("Where", none, given[name], state)
-        _directions(write, state, wanted)
+        write.directions(state, outputs[i :: len(states)])
 
 
 def _node(write: Writer, one: Marked, given: dict) -> onnx.NodeProto:
@@ -187,40 +157,12 @@ def _node(write: Writer, one: Marked, given: dict) -> onnx.NodeProto:
     return helper.make_node(kind, inputs, outputs, outputs[0], direction=direction, **attributes)
 
 
-def _guarded(write: Writer, node: onnx.NodeProto, none: str, N: int) -> onnx.NodeProto:
-    """The operator, or zeros where there is no step: ONNX Runtime aborts the process there."""
-    H = helper.get_node_attr_value(node, "hidden_size")
-    zeros = Writer(f"{write.prefix}/none", write.outer)
-    B = zeros.size(node.input[0], 1)
-    shape = zeros("Concat", zeros.index(N), B, zeros.index(H), axis=0)
-    shapes = [zeros("Concat", zeros.index(0), shape, axis=0), *[shape] * (len(node.output) - 1)]
-    made = [zeros("ConstantOfShape", shape) for shape in shapes]
-
-    def graph(nodes, outputs):
-        infos = [helper.make_tensor_value_info(o, TensorProto.FLOAT, None) for o in outputs]
-        return helper.make_graph(nodes, node.name, [], infos)
-
-    branches = {
-        "then_branch": graph(zeros.nodes, made),
-        "else_branch": graph([node], node.output),
-    }
-    outputs = [write.name("result") for _ in node.output]
-    return helper.make_node("If", [none], outputs, outputs[0], **branches)
-
-
 def _sequences(write: Writer, one: Marked, Y: str, output: str, mask: Mask | None) -> None:
     """Y [T, N, B, H] -> [B, T, N H], each step in its own place."""
-    N, H = len(one.operators), one.operators[0].recurrent_kernel.shape[1]
+    N, H = len(one.operators), one.units
     if mask is None:
         Y = write("Transpose", Y, perm=[2, 0, 1, 3])
     else:
         places = mask.places(write, one)
         Y = write("Gather", write("Reshape", Y, write.index(-1, H)), places, axis=0)
     write("Reshape", Y, write.index(0, 0, N * H), output=output)
-
-
-def _directions(write: Writer, state: str, outputs: list[str]) -> None:
-    """[N, B, H] -> [B, H] for each direction that is asked for."""
-    for n, output in enumerate(outputs):
-        if output:
-            write("Gather", state, write.constant(np.int64(n)), output=output, axis=0)

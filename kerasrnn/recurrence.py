@@ -235,9 +235,9 @@ def _at_least_one_step(problem, compute):
 
 def _zero_before_start(output, problem):
     """Zeros before the first real step of a row, as Keras emits them, whatever the state is."""
-    started = ops.cumsum(ops.cast(problem.mask, "int32"), axis=1) > 0
-    started = started if problem.sequences else started[:, -1]
-    return zero_padded(output, started)
+    if not problem.sequences:
+        return zero_padded(output, ops.any(problem.mask, axis=1))
+    return zero_padded(output, ops.cumsum(ops.cast(problem.mask, "int32"), axis=1) > 0)
 
 
 def loop(problem):
