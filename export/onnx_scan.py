@@ -57,7 +57,8 @@ def scanned(write: Writer, one: Marked, given: dict, outputs: list[str]) -> None
 def _scan(write: Writer, one: Marked, first: list, columns: list, real: list) -> onnx.NodeProto:
     """Final states [B, H] and outputs [T, B, H], N of each; a step without mask keeps the state."""
     N, H = len(one.operators), one.units
-    step, states, outputs = Writer(f"{write.prefix}/step", write.outer), [], []
+    body, states, outputs = onnx.GraphProto(), [], []
+    step = Writer(f"{write.prefix}/step", body)  # weights in the body, where they are prepared
     info = helper.make_tensor_value_info
     given = [info(step.name("h"), TensorProto.FLOAT, [None, H]) for _ in range(N)]
     given += [info(step.name("z"), TensorProto.FLOAT, [None, H]) for _ in range(N)]
@@ -72,7 +73,7 @@ def _scan(write: Writer, one: Marked, first: list, columns: list, real: list) ->
         states.append(new)
         outputs.append(step("Identity", new))
     results = [info(name, TensorProto.FLOAT, [None, H]) for name in states + outputs]
-    body = helper.make_graph(step.nodes, step.prefix, given, results)
+    body = helper.make_graph(step.nodes, step.prefix, given, results, body.initializer)
     turns = [0, 1] if N > 1 else [int(one.backwards)]
     made = [write.name(kind) for kind in ["Y_h"] * N + ["Y"] * N]
     return helper.make_node(

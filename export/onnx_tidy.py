@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterator
 
 import onnx
 from onnx import helper, numpy_helper
@@ -35,33 +37,39 @@ def share(graph: onnx.GraphProto) -> None:
     Of a matrix that is there transposed too, as an embedding that is the readout as well, one
     stays; the other is made of it when a runtime loads the file.
     """
-    _move(graph, graph, {})
+    found = [(owner, tensor.name, _content(tensor)) for owner, tensor in _constants(graph)]
+    counts, known, names = Counter(content for *_, content in found), {}, defaultdict(dict)
+    for owner, name, content in found:
+        # One of its own stays in a loop's body: ONNX Runtime prepares what is near.
+        if counts[content] > 1:
+            if content not in known:
+                known[content] = name if owner is graph else _moved(graph, owner, name)
+            names[id(owner)][name] = known[content]
+    for owner in {id(owner): owner for owner, *_ in found}.values():
+        rename(owner, names[id(owner)])
     _transpose(graph)
-    read = read_in(graph)
-    for i, tensor in reversed(list(enumerate(graph.initializer))):
-        if tensor.name not in read:
-            del graph.initializer[i]
+    for owner in {id(owner): owner for owner, *_ in found}.values():
+        read = read_in(owner)
+        for i, tensor in reversed(list(enumerate(owner.initializer))):
+            if tensor.name not in read:
+                del owner.initializer[i]
 
 
-def _move(graph: onnx.GraphProto, outer: onnx.GraphProto, known: dict[tuple, str]) -> None:
-    """Let a graph, and those inside, read the constants of `outer`, each by its first name."""
-    given, names = {output.name for output in graph.output}, {}
-    for i, tensor in reversed(list(enumerate(graph.initializer))):
-        if tensor.name in given:
-            continue
-        content = _content(tensor)
-        if content not in known:
-            known[content] = tensor.name if graph is outer else f"constant_{len(known)}"
-            if graph is not outer:
-                outer.initializer.add().CopyFrom(tensor)
-                outer.initializer[-1].name = known[content]
-        names[tensor.name] = known[content]
-        if graph is not outer or names[tensor.name] != tensor.name:
-            del graph.initializer[i]
-    rename(graph, names)
+def _constants(graph: onnx.GraphProto) -> Iterator[tuple[onnx.GraphProto, onnx.TensorProto]]:
+    """Every constant but those that are outputs, with the graph that holds it."""
+    given = {output.name for output in graph.output}
+    yield from ((graph, tensor) for tensor in graph.initializer if tensor.name not in given)
     for node in graph.node:
         for body in bodies(node):
-            _move(body, outer, known)
+            yield from _constants(body)
+
+
+def _moved(outer: onnx.GraphProto, owner: onnx.GraphProto, name: str) -> str:
+    """The new name of a constant of `owner` that `outer` now has too."""
+    new = f"shared_{len(outer.initializer)}"
+    outer.initializer.add().CopyFrom(next(t for t in owner.initializer if t.name == name))
+    outer.initializer[-1].name = new
+    return new
 
 
 def _content(tensor: onnx.TensorProto) -> tuple:
