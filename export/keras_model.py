@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import keras
@@ -32,7 +31,8 @@ def onnx(model: keras.Model, path: str | Path, cases: list[Case] | None = None) 
     Args:
         model: a Sequential, functional or subclassed model; the last has to have been called, and
             takes float32 of the sizes it was called with, but for the batch.
-        path: the file to write; one that is there is replaced.
+        path: the file to write; one that is there is replaced. Constants above 2 GB stand
+            beside it, in `path` + ".data".
         cases: what it is tried on, by the inputs' names; by default random numbers of two sizes,
             zeros and ones for integers, with zeros at the end of a sequence.
 
@@ -75,7 +75,7 @@ def onnx(model: keras.Model, path: str | Path, cases: list[Case] | None = None) 
         onnx_file.write(proto, folder / path.name, metadata)
         expected = [dict(zip(names, map(np.asarray, f), strict=True)) for f in found]
         verify(folder / path.name, cases, expected, _tolerance(model))
-        os.replace(folder / path.name, path)
+        onnx_file.place(folder / path.name, path)
     return adoption
 
 

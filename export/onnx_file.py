@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import onnx
 import tensorflow as tf
 from onnx import compose, helper
+from onnx.external_data_helper import set_external_data
 
 from kerasrnn.export.lowering import DOMAIN, Lowering
 from kerasrnn.export.onnx_loops import nodes, read_from_outside
@@ -19,6 +21,8 @@ from kerasrnn.recurrence import exporting
 
 TF2ONNX_OPSET = 18  # the newest that tf2onnx writes; ONNX's own converter goes on from there
 IR_VERSION = 9
+LARGEST = 2_000_000_000  # bytes of constants in the model's own file; protobuf ends at 2 GiB
+OUTSIDE = 1024  # bytes of a constant that is worth a place outside
 
 
 def convert(
@@ -88,8 +92,25 @@ def _declare(model: onnx.ModelProto, like: onnx.ModelProto) -> None:
 
 
 def write(model: onnx.ModelProto, path: Path, metadata: dict[str, str]) -> None:
-    """Check the model and write it, with `metadata` that `onnx` alone can read."""
+    """Check the model and write it, with `metadata` that `onnx` alone can read.
+
+    Of a model above `LARGEST`, its constants stand beside it in `path` + ".data".
+    """
     model.producer_name = "kerasrnn"
     helper.set_model_props(model, metadata)
-    onnx.checker.check_model(model)
+    tensors = list(model.graph.initializer)
+    if sum(len(tensor.raw_data) for tensor in tensors) <= LARGEST:
+        onnx.checker.check_model(model)
+        onnx.save(model, path)
+        return
+    for tensor in tensors:
+        if len(tensor.raw_data) >= OUTSIDE:
+            set_external_data(tensor, f"{path.name}.data")
     onnx.save(model, path)
+    onnx.checker.check_model(path)
+
+
+def place(written: Path, path: Path) -> None:
+    """Move what `write` wrote to its place: the constants beside it first, then the model."""
+    for file in sorted(written.parent.glob(f"{written.name}*"), reverse=True):
+        os.replace(file, path.with_name(file.name))

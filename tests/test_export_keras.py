@@ -10,8 +10,10 @@ from keras import layers
 import kerasrnn.export as exports
 from kerasrnn import cells
 from kerasrnn.errors import InputError
-from kerasrnn.export import keras_model
+from kerasrnn.export import keras_model, onnx_file
+from kerasrnn.export.metadata import read_metadata
 from kerasrnn.export.onnx_loops import nodes
+from kerasrnn.export.verify import VerificationError
 from kerasrnn.layers import Recurrent
 from tests.recurrent_cases import scatter
 
@@ -151,6 +153,33 @@ def test_what_is_left_is_said_and_still_right(tmp_path):
     x = layers.LSTM(4, kernel_regularizer="l2", name="odd")(inputs)
     adoption = exports.onnx(keras.Model(inputs, x), tmp_path / "m.onnx")
     assert adoption.left == [("odd", "it has kernel_regularizer")]
+
+
+def test_large_constants_stand_beside_the_file(tmp_path, monkeypatch):
+    model, _ = reader()
+    inside, path = tmp_path / "inside.onnx", tmp_path / "m.onnx"
+    keras_model.onnx(model, inside)
+    monkeypatch.setattr(onnx_file, "LARGEST", 1000)
+    monkeypatch.setattr(onnx_file, "OUTSIDE", 100)
+    for _ in range(2):  # it replaces both
+        keras_model.onnx(model, path)
+    beside = tmp_path / "m.onnx.data"
+    assert {p.name for p in tmp_path.iterdir()} == {"inside.onnx", "m.onnx", "m.onnx.data"}
+    assert beside.stat().st_size > 1000 and path.stat().st_size < inside.stat().st_size - 1000
+    assert read_metadata(path) == read_metadata(inside)
+    ids = np.random.default_rng(2).integers(0, 9, (3, 7)).astype("int32")
+    files = [
+        onnxruntime.InferenceSession(file).run(None, {"ids": ids})[0] for file in (inside, path)
+    ]
+    np.testing.assert_array_equal(*files)
+
+
+def test_where_a_check_fails_neither_file_is_left(tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx_file, "LARGEST", 1000)
+    monkeypatch.setattr(keras_model, "TOLERANCE", -1.0)
+    with pytest.raises(VerificationError, match=r"m\.onnx: answer is off by"):
+        keras_model.onnx(reader()[0], tmp_path / "m.onnx")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_it_refuses(tmp_path):
