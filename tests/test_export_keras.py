@@ -155,6 +155,37 @@ def test_what_is_left_is_said_and_still_right(tmp_path):
     assert adoption.left == [("odd", "it has kernel_regularizer")]
 
 
+def test_the_caller_carries_the_state(tmp_path):
+    """Two calls in a row, the states of one handed to the next, as the model keeps them itself."""
+    x = keras.Input(batch_shape=[2, 5, 3], name="x")
+    y = layers.LSTM(4, stateful=True, return_sequences=True, name="keeper")(layers.Masking()(x))
+    y = layers.Bidirectional(layers.GRU(3, stateful=True, name="gru"), name="both")(y)
+    left = layers.SimpleRNN(2, stateful=True, kernel_regularizer="l2", name="left")(x)
+    model = keras.Model(x, layers.Concatenate(name="answer")([y, left]))
+    scatter(model)
+    before = [np.array(v) for v in model.variables]
+    adoption = keras_model.onnx(model, tmp_path / "m.onnx")
+    assert [name for name, _ in adoption.left] == ["left"]
+    for was, variable in zip(before, model.variables, strict=True):
+        np.testing.assert_array_equal(was, variable)  # the check's calls moved nothing
+    session = onnxruntime.InferenceSession(tmp_path / "m.onnx")
+    states = [one.name for one in session.get_inputs()][1:]
+    assert {"keeper_state_0", "keeper_state_1", "left_state_0"} < set(states)
+    names = [one.name for one in session.get_outputs()]
+    assert names == ["answer", *[name.replace("_state_", "_next_state_") for name in states]]
+    shapes = {one.name: one.shape for one in session.get_inputs()}
+    carried = {name: np.zeros(shapes[name], "float32") for name in states}
+    for layer in model._flatten_layers():
+        if isinstance(layer, layers.RNN):
+            layer.reset_state()
+    for call in range(2):
+        given = np.random.default_rng(call).normal(size=(2, 5, 3)).astype("float32")
+        given[0, 3:] = 0
+        found, *after = session.run(None, {"x": given, **carried})
+        np.testing.assert_allclose(found, model(given), atol=1e-5)
+        carried = dict(zip(states, after, strict=True))
+
+
 def test_large_constants_stand_beside_the_file(tmp_path, monkeypatch):
     model, _ = reader()
     inside, path = tmp_path / "inside.onnx", tmp_path / "m.onnx"
@@ -186,13 +217,10 @@ def test_what_it_refuses(tmp_path):
     text = keras.Sequential(
         [keras.Input([1], dtype="string"), layers.TextVectorization(vocabulary=["a", "b"])]
     )
-    keeper = layers.LSTM(4, stateful=True, name="keeper")
-    stateful = keras.Sequential([keras.Input(batch_shape=[2, 5, 3]), keeper])
     unbuilt = keras.Sequential([layers.Dense(2)])
     for model, message in (
         (unbuilt, "model: expected a built keras.Model, got Sequential, not built or never called"),
         ("text", "model: expected a keras.Model, got str; put layers into a Sequential"),
-        (stateful, "model: expected no state kept between calls, got keeper with stateful=True"),
         (text, "model: expected parts that ONNX has, got TensorFlow's Lookup"),
     ):
         with pytest.raises(InputError) as error:
