@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import keras
@@ -18,6 +19,7 @@ from kerasrnn.files import staging
 from kerasrnn.layers.adoption import Adoption, adopt, is_graph
 from kerasrnn.layers.recurrent import Recurrent
 
+LARGE = 2**20  # bytes of a weight
 HALF = 1e-2  # of outputs in float16, relative where they are above 1
 SIZES = ((3, 24), (1, 16))  # of the batch and of every other open dimension, where it is tried
 
@@ -63,8 +65,13 @@ def onnx(model: keras.Model, path: str | Path, cases: list[Case] | None = None) 
     taken = [spec.name for spec in specs]
     names = _output_names(model, len(found[0]) - len(kept), taken)
     names += [name.replace("_state_", "_next_state_") for name in kept]
+    large = _large(traced)
+    inputs = specs + [tf.TensorSpec(v.shape, v.dtype, name) for name, v in large.items()]
+    values = {name: keras.ops.convert_to_numpy(variable) for name, variable in large.items()}
     try:
-        proto = onnx_file.convert(lambda *inputs: _answer(traced, given, inputs), specs, names)
+        proto = onnx_file.convert(
+            lambda *inputs: _answer(traced, given, inputs, large.values()), inputs, names, values
+        )
     except (ValueError, NotImplementedError) as error:
         received = str(error).strip().splitlines()[0]
         raise InputError("model", "parts that ONNX has", received, "leave them outside") from error
@@ -99,11 +106,15 @@ def _specs(given, kept) -> list[tf.TensorSpec]:
     return own + [tf.TensorSpec(state.shape, state.dtype, name) for name, state in kept.items()]
 
 
-def _answer(model, given, inputs) -> tuple:
-    """The model's outputs and its new states; it keeps none of them itself."""
+def _answer(model, given, inputs, weights=()) -> tuple:
+    """The model's outputs and its new states; it keeps none of them itself.
+
+    Args:
+        inputs: the model's own, its states, and what stands for `weights`.
+    """
     count, states = len(tree.flatten(given)), list(_kept(model).values())
     arguments = tree.pack_sequence_as(given, list(inputs[:count]))
-    with keras.StatelessScope(list(zip(states, inputs[count:], strict=True))) as scope:
+    with keras.StatelessScope(list(zip([*states, *weights], inputs[count:], strict=True))) as scope:
         found = tree.flatten(model(*arguments, training=False))
     return (*found, *map(scope.get_current_value, states))
 
@@ -116,6 +127,16 @@ def _kept(model) -> dict[str, keras.Variable]:
             states = layer.kept_states if isinstance(layer, Recurrent) else layer.states
             found.update({f"{layer.name}_state_{i}": s for i, s in enumerate(tree.flatten(states))})
     return found
+
+
+def _large(model) -> dict[str, keras.Variable]:
+    """The large weights of a model that is larger than what can be converted whole."""
+    weights = [v for v in model.variables if v.dtype == "float32"]
+    sizes = [4 * math.prod(v.shape) for v in weights]
+    if sum(sizes) <= onnx_file.LARGEST:
+        return {}
+    pairs = zip(weights, sizes, strict=True)
+    return {f"weight_{i}": v for i, (v, size) in enumerate(pairs) if size >= LARGE}
 
 
 def _moved(model) -> tuple[keras.Model, Adoption]:

@@ -6,9 +6,10 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import onnx
 import tensorflow as tf
-from onnx import compose, helper
+from onnx import compose, helper, numpy_helper
 from onnx.external_data_helper import set_external_data
 
 from kerasrnn.export.lowering import DOMAIN, Lowering
@@ -26,9 +27,15 @@ OUTSIDE = 1024  # bytes of a constant that is worth a place outside
 
 
 def convert(
-    function: Callable, signature: Sequence[tf.TensorSpec], outputs: Sequence[str]
+    function: Callable,
+    signature: Sequence[tf.TensorSpec],
+    outputs: Sequence[str],
+    weights: dict[str, np.ndarray] | None = None,
 ) -> onnx.ModelProto:
     """A function of tensors, traced for `signature`, as ONNX with the given output names.
+
+    Inputs that `weights` names become constants of these values, which the conversion, limited
+    to 2 GiB, never sees.
 
     Raises:
         NotImplementedError: naming the operators that ONNX has not.
@@ -53,8 +60,17 @@ def convert(
     for output, name in zip(model.graph.output, outputs, strict=True):
         model.graph.node.append(helper.make_node("Identity", [output.name], [name]))
         output.name = name
+    _fill(model.graph, weights or {})
     share(model.graph)
     return model
+
+
+def _fill(graph: onnx.GraphProto, weights: dict[str, np.ndarray]) -> None:
+    for i, given in reversed(list(enumerate(graph.input))):
+        if given.name in weights:
+            array = weights[given.name]
+            graph.initializer.append(numpy_helper.from_array(array, given.name))
+            del graph.input[i]
 
 
 def joined(parts: dict[str, onnx.ModelProto], outputs: Sequence[str]) -> onnx.ModelProto:

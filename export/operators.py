@@ -76,7 +76,8 @@ def _blocks(weight, count: int) -> list[np.ndarray]:
 
 
 def _value(weight) -> np.ndarray:
-    with tf.init_scope():  # a graph is being traced
+    # A graph is being traced, in which inputs may stand for weights.
+    with tf.init_scope(), keras.StatelessScope():
         return keras.ops.convert_to_numpy(weight)
 
 

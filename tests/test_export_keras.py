@@ -192,6 +192,7 @@ def test_large_constants_stand_beside_the_file(tmp_path, monkeypatch):
     keras_model.onnx(model, inside)
     monkeypatch.setattr(onnx_file, "LARGEST", 1000)
     monkeypatch.setattr(onnx_file, "OUTSIDE", 100)
+    monkeypatch.setattr(keras_model, "LARGE", 100)
     for _ in range(2):  # it replaces both
         keras_model.onnx(model, path)
     beside = tmp_path / "m.onnx.data"
