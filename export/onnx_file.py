@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -35,7 +36,7 @@ def convert(
     """A function of tensors, traced for `signature`, as ONNX with the given output names.
 
     Inputs that `weights` names become constants of these values, which the conversion, limited
-    to 2 GiB, never sees.
+    to 2 GiB, never sees; the values are taken out of `weights`, as memory is needed.
 
     Raises:
         NotImplementedError: naming the operators that ONNX has not.
@@ -68,7 +69,7 @@ def convert(
 def _fill(graph: onnx.GraphProto, weights: dict[str, np.ndarray]) -> None:
     for i, given in reversed(list(enumerate(graph.input))):
         if given.name in weights:
-            array = weights[given.name]
+            array = weights.pop(given.name)
             graph.initializer.append(numpy_helper.from_array(array, given.name))
             del graph.input[i]
 
@@ -115,15 +116,21 @@ def write(model: onnx.ModelProto, path: Path, metadata: dict[str, str]) -> None:
     model.producer_name = "kerasrnn"
     helper.set_model_props(model, metadata)
     tensors = list(model.graph.initializer)
-    if sum(len(tensor.raw_data) for tensor in tensors) <= LARGEST:
+    if sum(map(_size, tensors)) <= LARGEST:
         onnx.checker.check_model(model)
         onnx.save(model, path)
         return
     for tensor in tensors:
-        if len(tensor.raw_data) >= OUTSIDE:
+        if tensor.HasField("raw_data") and _size(tensor) >= OUTSIDE:
             set_external_data(tensor, f"{path.name}.data")
     onnx.save(model, path)
+    path.with_name(f"{path.name}.data").chmod(path.stat().st_mode)  # ONNX keeps it from others
     onnx.checker.check_model(path)
+
+
+def _size(tensor: onnx.TensorProto) -> int:
+    """Bytes; `raw_data` would be a copy of them."""
+    return math.prod(tensor.dims) * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
 
 
 def place(written: Path, path: Path) -> None:

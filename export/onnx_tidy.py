@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
+import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
@@ -74,20 +76,27 @@ def _moved(outer: onnx.GraphProto, owner: onnx.GraphProto, name: str) -> str:
 
 def _content(tensor: onnx.TensorProto) -> tuple:
     array = numpy_helper.to_array(tensor)
-    held = repr(array.tolist()).encode() if array.dtype == object else array.tobytes()
-    return tensor.data_type, array.shape, hashlib.sha256(held).digest()
+    return tensor.data_type, array.shape, _digest(array)
+
+
+def _digest(array: np.ndarray) -> bytes:
+    if array.dtype == object:
+        return hashlib.sha256(repr(array.tolist()).encode()).digest()
+    return hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8)).digest()
 
 
 def _transpose(graph: onnx.GraphProto) -> None:
     """Read large matrices that are another's transpose through a `Transpose`."""
     known, made = {}, []
+    shapes = {tuple(tensor.dims) for tensor in graph.initializer}
     for i, tensor in reversed(list(enumerate(graph.initializer))):
-        if len(tensor.dims) != 2 or tensor.dims[0] * tensor.dims[1] < LARGE:
+        shape = tuple(tensor.dims)
+        if len(shape) != 2 or math.prod(shape) < LARGE or shape[::-1] not in shapes:
             continue
-        turned = numpy_helper.from_array(numpy_helper.to_array(tensor).T)
-        other = known.get(_content(turned))
+        array = numpy_helper.to_array(tensor)
+        other = known.get((shape, _digest(array)))
         if other is None:
-            known[_content(tensor)] = tensor.name
+            known[shape[::-1], _digest(array.T)] = tensor.name
             continue
         made.append(helper.make_node("Transpose", [other], [tensor.name], tensor.name, perm=[1, 0]))
         del graph.initializer[i]

@@ -198,6 +198,7 @@ def test_large_constants_stand_beside_the_file(tmp_path, monkeypatch):
     beside = tmp_path / "m.onnx.data"
     assert {p.name for p in tmp_path.iterdir()} == {"inside.onnx", "m.onnx", "m.onnx.data"}
     assert beside.stat().st_size > 1000 and path.stat().st_size < inside.stat().st_size - 1000
+    assert beside.stat().st_mode == path.stat().st_mode
     assert read_metadata(path) == read_metadata(inside)
     ids = np.random.default_rng(2).integers(0, 9, (3, 7)).astype("int32")
     files = [
