@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import math
 from pathlib import Path
 
 import keras
@@ -18,22 +18,27 @@ from kerasrnn.export.onnx_text import OPSET
 from kerasrnn.export.verify import TOLERANCE, Case, verify
 from kerasrnn.files import staging
 from kerasrnn.layers.adoption import Adoption, adopt, is_graph
+from kerasrnn.layers.recurrent import Recurrent
 
+LARGE = 2**20  # bytes of a weight
 HALF = 1e-2  # of outputs in float16, relative where they are above 1
 SIZES = ((3, 24), (1, 16))  # of the batch and of every other open dimension, where it is tried
 
 
 def onnx(model: keras.Model, path: str | Path, cases: list[Case] | None = None) -> Adoption:
-    """Write a built Keras model as ONNX: `LSTM`, `GRU` and `RNN` nodes instead of loops.
+    """Write a built Keras model as ONNX: `LSTM`, `GRU` and `Scan` nodes instead of loops.
 
     Stock recurrent layers are moved onto the engine first (`kerasrnn.adopt`); the model given
     stays as it is. Inputs and outputs have the model's own names; what is None in their shapes,
-    the batch among them, stays open. The file is run in a fresh process before it appears.
+    the batch among them, stays open. What stateful layers keep between calls, the caller of the
+    file carries: inputs `<layer>_state_0` … and, behind the model's outputs,
+    `<layer>_next_state_0` …. The file is run in a fresh process before it appears.
 
     Args:
         model: a Sequential, functional or subclassed model; the last has to have been called, and
             takes float32 of the sizes it was called with, but for the batch.
-        path: the file to write; one that is there is replaced.
+        path: the file to write; one that is there is replaced. Constants above 2 GB stand
+            beside it, in `path` + ".data".
         cases: what it is tried on, by the inputs' names; by default random numbers of two sizes,
             zeros and ones for integers, with zeros at the end of a sequence.
 
@@ -41,8 +46,8 @@ def onnx(model: keras.Model, path: str | Path, cases: list[Case] | None = None) 
         Which layers were moved, and which were left and why.
 
     Raises:
-        InputError: when the model is no built Keras model or keeps a state between calls, when
-            ONNX cannot express a part of it, or when `path` cannot be written.
+        InputError: when the model is no built Keras model, when ONNX cannot express a part of it,
+            or when `path` cannot be written.
         VerificationError: when the file does not do what the model does.
 
     >>> import tempfile
@@ -54,20 +59,20 @@ def onnx(model: keras.Model, path: str | Path, cases: list[Case] | None = None) 
     if path.is_dir():
         raise InputError("path", "a file to write", f"{path}, a folder", "add m.onnx to it")
     traced, adoption = _moved(model)
-    specs = [
-        tf.TensorSpec(spec.shape, spec.dtype, spec.name or f"input_{i}")
-        for i, spec in enumerate(tree.flatten(given))
-    ]
-
-    def answer(model, inputs):
-        arguments = tree.pack_sequence_as(given, list(inputs))
-        return tuple(tree.flatten(model(*arguments, training=False)))
-
+    kept = _kept(model)
+    specs = _specs(given, kept)
     cases = cases or [random_case(specs, *sizes) for sizes in SIZES]
-    found = [answer(model, [tf.constant(case[s.name]) for s in specs]) for case in cases]
-    names = _output_names(model, len(found[0]), [spec.name for spec in specs])
+    found = [_answer(model, given, [tf.constant(case[s.name]) for s in specs]) for case in cases]
+    taken = [spec.name for spec in specs]
+    names = _output_names(model, len(found[0]) - len(kept), taken)
+    names += [name.replace("_state_", "_next_state_") for name in kept]
+    large = _large(traced)
+    inputs = specs + [tf.TensorSpec(v.shape, v.dtype, name) for name, v in large.items()]
+    values = {name: keras.ops.convert_to_numpy(variable) for name, variable in large.items()}
     try:
-        proto = onnx_file.convert(lambda *inputs: answer(traced, inputs), specs, names)
+        proto = onnx_file.convert(
+            lambda *inputs: _answer(traced, given, inputs, large.values()), inputs, names, values
+        )
     except (ValueError, NotImplementedError) as error:
         received = str(error).strip().splitlines()[0]
         raise InputError("model", "parts that ONNX has", received, "leave them outside") from error
@@ -76,7 +81,7 @@ def onnx(model: keras.Model, path: str | Path, cases: list[Case] | None = None) 
         onnx_file.write(proto, folder / path.name, metadata)
         expected = [dict(zip(names, map(np.asarray, f), strict=True)) for f in found]
         verify(folder / path.name, cases, expected, _tolerance(model))
-        os.replace(folder / path.name, path)
+        onnx_file.place(folder / path.name, path)
     return adoption
 
 
@@ -85,15 +90,54 @@ def _signature(model):
     name = type(model).__name__
     if not isinstance(model, keras.Model):
         raise InputError("model", "a keras.Model", name, "put layers into a Sequential")
-    stateful = [one.name for one in model._flatten_layers() if getattr(one, "stateful", False)]
-    if stateful:
-        received = f"{', '.join(stateful)} with stateful=True"
-        raise InputError("model", "no state kept between calls", received, "set stateful=False")
     try:
         return get_input_signature(model)
     except ValueError as error:
         received = f"{name}, not built or never called"
         raise InputError("model", "a built keras.Model", received, "call it once") from error
+
+
+def _specs(given, kept) -> list[tf.TensorSpec]:
+    """The inputs of the file: the model's own, then the states, of which the batch is fixed."""
+    batch = [state.shape[0] for state in kept.values()][:1] or [None]
+    own = [
+        tf.TensorSpec([*batch, *spec.shape[1:]], spec.dtype, spec.name or f"input_{i}")
+        for i, spec in enumerate(tree.flatten(given))
+    ]
+    return own + [tf.TensorSpec(state.shape, state.dtype, name) for name, state in kept.items()]
+
+
+def _answer(model, given, inputs, weights=()) -> tuple:
+    """The model's outputs and its new states; it keeps none of them itself.
+
+    Args:
+        inputs: the model's own, its states, and what stands for `weights`.
+    """
+    count, states = len(tree.flatten(given)), list(_kept(model).values())
+    arguments = tree.pack_sequence_as(given, list(inputs[:count]))
+    with keras.StatelessScope(list(zip([*states, *weights], inputs[count:], strict=True))) as scope:
+        found = tree.flatten(model(*arguments, training=False))
+    return (*found, *map(scope.get_current_value, states))
+
+
+def _kept(model) -> dict[str, keras.Variable]:
+    """What stateful recurrent layers keep between calls, by its name as an input."""
+    found = {}
+    for layer in model._flatten_layers():
+        if isinstance(layer, Recurrent | keras.layers.RNN) and layer.stateful:
+            states = layer.kept_states if isinstance(layer, Recurrent) else layer.states
+            found.update({f"{layer.name}_state_{i}": s for i, s in enumerate(tree.flatten(states))})
+    return found
+
+
+def _large(model) -> dict[str, keras.Variable]:
+    """The large weights of a model that is larger than what can be converted whole."""
+    weights = [v for v in model.variables if v.dtype == "float32"]
+    sizes = [4 * math.prod(v.shape) for v in weights]
+    if sum(sizes) <= onnx_file.LARGEST:
+        return {}
+    pairs = zip(weights, sizes, strict=True)
+    return {f"weight_{i}": v for i, (v, size) in enumerate(pairs) if size >= LARGE}
 
 
 def _moved(model) -> tuple[keras.Model, Adoption]:
@@ -129,7 +173,7 @@ def random_case(specs, batch: int, other: int) -> Case:
     """Random numbers; the last sequence of a batch ends in zeros, which are what masks hide."""
     random, case = np.random.default_rng(batch), {}
     for spec in specs:
-        shape = [batch, *(size or other for size in spec.shape[1:])]
+        shape = [spec.shape[0] or batch, *(size or other for size in spec.shape[1:])]
         if spec.dtype == tf.string:
             value = random.choice(["a", "b"], shape).astype(object)
         elif spec.dtype.is_floating:

@@ -52,17 +52,17 @@ def _release(graph: onnx.GraphProto, loop: onnx.NodeProto) -> None:
             graph.node.insert(list(graph.node).index(loop) + 1, unchanged)
         del loop.input[place + 2], body.input[place + 2], body.output[place + 1]
         del loop.output[place]
-    _rename(body, outside)
+    rename(body, outside)
 
 
-def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:
+def rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:
     """Let every node of `graph`, and of the bodies in it, read other names."""
     for node in graph.node:
         node.input[:] = [names.get(name, name) for name in node.input]
         for body in bodies(node):
-            _rename(body, names)
+            rename(body, names)
 
 
 def bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    """Those of a loop or a branch; none of other nodes."""
+    """The graphs inside a loop or a branch; none of other nodes."""
     return (a.g for a in node.attribute if a.type == onnx.AttributeProto.GRAPH)

@@ -14,7 +14,7 @@ from keras import ops, tree
 
 from kerasrnn.steps import AutocastScope, Problem, Steps, project, scan, time_major
 
-__all__ = ["RUNNERS", "Plan", "Problem", "at_least_one_step", "exporting", "plan", "run"]
+__all__ = ["RUNNERS", "Plan", "Problem", "exporting", "lowered", "plan", "run"]
 
 
 @dataclass(frozen=True)
@@ -42,16 +42,16 @@ _LOWERING: contextvars.ContextVar[Callable | None] = contextvars.ContextVar(
 def exporting(lower=None):
     """Within this context every recurrence is traced by the portable `symbolic` runner.
 
-    `lower(problem) -> (output, states) | None` may express a whole recurrence in a way of its
-    own; where it returns None, or is not given, a plain loop is traced: no custom gradient, no
-    XLA, no cuDNN.
+    `lower(*problems)` may express whole recurrences in a way of its own, as `lowered` has them;
+    where it returns None, or is not given, a plain loop is traced: no custom gradient, no XLA,
+    no cuDNN.
 
     >>> from kerasrnn.cells import LSTM
     >>> with exporting():
     ...     print(plan(LSTM(3)))
     symbolic: an export is being traced
     """
-    token = _LOWERING.set(lower or (lambda problem: None))
+    token = _LOWERING.set(lower or (lambda *problems: None))
     try:
         yield
     finally:
@@ -141,6 +141,20 @@ def _device():
     return "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
 
 
+def lowered(problems):
+    """Recurrences over one sequence as the export being traced expresses them.
+
+    Args:
+        problems: one, or the two directions of one sequence; read only while exporting.
+
+    Returns:
+        A list of (output, states), outputs in the order of time; None where the export has no
+        way of its own, or none is being traced.
+    """
+    lower = _LOWERING.get()
+    return None if lower is None else lower(*problems)
+
+
 def run(problem, runner="auto"):
     """Compute a recurrence with the runner that `plan` chooses.
 
@@ -149,13 +163,28 @@ def run(problem, runner="auto"):
         runner: "auto", or the name of a runner to force.
 
     Returns:
-        The outputs [B, T, ...], or the last one [B, ...] where `problem.sequences` is False,
-        and the final states in the structure of `problem.states`.
+        The outputs [B, T, ...] in the order in which they are read, or the last one [B, ...]
+        where `problem.sequences` is False, and the final states in the structure of
+        `problem.states`.
     """
+    found = lowered([problem])
+    if found is not None:
+        [(output, states)] = found
+        turned = problem.backwards and problem.sequences
+        return (ops.flip(output, axis=1) if turned else output), states
+    problem = _forwards(problem)
     observer = _OBSERVER.get()
     if observer is not None:
         return observer(problem, lambda problem: _run(problem, runner))
     return _run(problem, runner)
+
+
+def _forwards(problem):
+    """The same recurrence over the sequence reversed, read from its first step."""
+    if not problem.backwards:
+        return problem
+    mask = None if problem.mask is None else ops.flip(problem.mask, axis=1)
+    return replace(problem, x=ops.flip(problem.x, axis=1), mask=mask, backwards=False)
 
 
 def _run(problem, runner):
@@ -163,17 +192,27 @@ def _run(problem, runner):
     chosen = plan(problem.cell, masked, problem.training, runner=runner)
     compute = RUNNERS[chosen.runner]
     if problem.x.shape[1] is None and chosen.runner in ("loop", "replay"):
-        output, states = at_least_one_step(problem, compute)
+        output, states = _at_least_one_step(problem, compute)
     else:
         output, states = compute(problem)
     if problem.x.shape[1] == 0:
         output = tree.map_structure(ops.zeros_like, output)
     if masked and not problem.zero_start:
         output = tree.map_structure(lambda o: _zero_before_start(o, problem), output)
+    if masked and problem.zero_padding and problem.sequences:
+        output = tree.map_structure(lambda o: zero_padded(o, problem.mask), output)
     return output, states
 
 
-def at_least_one_step(problem, compute):
+def zero_padded(output, mask):
+    """0 where mask, [B, T] or [B], is False."""
+    lead = len(mask.shape)
+    mask = ops.reshape(mask, (*ops.shape(mask), *(1,) * (len(output.shape) - lead)))
+    # A plain 0: tf2onnx writes zeros_like as x · 0, which is NaN where x is infinite.
+    return ops.where(mask, output, ops.cast(0, output.dtype))
+
+
+def _at_least_one_step(problem, compute):
     """compute(problem) where T may turn out to be 0, which XLA and ONNX Runtime cannot loop over.
 
     Then one step of zeros is computed, and nothing of it is used.
@@ -196,12 +235,9 @@ def at_least_one_step(problem, compute):
 
 def _zero_before_start(output, problem):
     """Zeros before the first real step of a row, as Keras emits them, whatever the state is."""
-    started = ops.cumsum(ops.cast(problem.mask, "int32"), axis=1) > 0
-    started = started if problem.sequences else started[:, -1]
-    extra = len(output.shape) - len(started.shape)
-    shape = (*ops.shape(started), *(1,) * extra)
-    # A plain 0: tf2onnx writes zeros_like as x · 0, which is NaN where x is infinite.
-    return ops.where(ops.reshape(started, shape), output, ops.cast(0, output.dtype))
+    if not problem.sequences:
+        return zero_padded(output, ops.any(problem.mask, axis=1))
+    return zero_padded(output, ops.cumsum(ops.cast(problem.mask, "int32"), axis=1) > 0)
 
 
 def loop(problem):
@@ -226,10 +262,8 @@ def loop(problem):
 
 
 def symbolic(problem):
-    """What an export traces: the lowering of `exporting`, else the plain loop."""
-    lower = _LOWERING.get()
-    lowered = None if lower is None else lower(problem)
-    return loop(problem) if lowered is None else lowered
+    """What an export traces where `lowered` has nothing: the plain loop."""
+    return loop(problem)
 
 
 def replay(problem):

@@ -17,7 +17,10 @@ BATCH = 97  # stands for an unknown batch size where a step is tried on zeros
 
 @dataclass(frozen=True)
 class Problem:
-    """One recurrence to compute: x [B, T, D], states as the cell's, mask [B, T] bool or None."""
+    """One recurrence to compute: x [B, T, D], states as the cell's, mask [B, T] bool or None.
+
+    Where the mask is False, an output repeats the one before it, or is 0 with `zero_padding`.
+    """
 
     cell: Any
     x: Any
@@ -27,6 +30,8 @@ class Problem:
     training: bool = False
     sequences: bool = True
     zero_start: bool = True  # False where the states may be anything but zeros
+    backwards: bool = False  # from the last step to the first
+    zero_padding: bool = False
 
 
 @dataclass(frozen=True)

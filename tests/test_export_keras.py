@@ -10,8 +10,10 @@ from keras import layers
 import kerasrnn.export as exports
 from kerasrnn import cells
 from kerasrnn.errors import InputError
-from kerasrnn.export import keras_model
+from kerasrnn.export import keras_model, onnx_file
+from kerasrnn.export.metadata import read_metadata
 from kerasrnn.export.onnx_loops import nodes
+from kerasrnn.export.verify import VerificationError
 from kerasrnn.layers import Recurrent
 from tests.recurrent_cases import scatter
 
@@ -28,7 +30,7 @@ def reader():
             layers.Dense(3, name="answer"),
         ]
     )
-    return model, {"LSTM": 2, "GRU": 1, "RNN": 1}
+    return model, {"LSTM": 1, "GRU": 1, "Scan": 1}
 
 
 def masked_states():
@@ -79,7 +81,7 @@ def test_keras_and_onnx_say_the_same(name, tmp_path):
     assert not adoption.left and [p.name for p in tmp_path.iterdir()] == ["m.onnx"]
     file = onnx.load(path)
     found = [node.op_type for node in nodes(file.graph)]
-    assert "Loop" not in found and "Scan" not in found
+    assert "Loop" not in found
     assert {kind: found.count(kind) for kind in wanted} == wanted
     metadata = {entry.key: entry.value for entry in file.metadata_props}
     assert metadata["task"] == "keras model" and metadata["keras"] == keras.__version__
@@ -153,17 +155,75 @@ def test_what_is_left_is_said_and_still_right(tmp_path):
     assert adoption.left == [("odd", "it has kernel_regularizer")]
 
 
+def test_the_caller_carries_the_state(tmp_path):
+    """Two calls in a row, the states of one handed to the next, as the model keeps them itself."""
+    x = keras.Input(batch_shape=[2, 5, 3], name="x")
+    y = layers.LSTM(4, stateful=True, return_sequences=True, name="keeper")(layers.Masking()(x))
+    y = layers.Bidirectional(layers.GRU(3, stateful=True, name="gru"), name="both")(y)
+    left = layers.SimpleRNN(2, stateful=True, kernel_regularizer="l2", name="left")(x)
+    model = keras.Model(x, layers.Concatenate(name="answer")([y, left]))
+    scatter(model)
+    before = [np.array(v) for v in model.variables]
+    adoption = keras_model.onnx(model, tmp_path / "m.onnx")
+    assert [name for name, _ in adoption.left] == ["left"]
+    for was, variable in zip(before, model.variables, strict=True):
+        np.testing.assert_array_equal(was, variable)  # the check's calls moved nothing
+    session = onnxruntime.InferenceSession(tmp_path / "m.onnx")
+    states = [one.name for one in session.get_inputs()][1:]
+    assert {"keeper_state_0", "keeper_state_1", "left_state_0"} < set(states)
+    names = [one.name for one in session.get_outputs()]
+    assert names == ["answer", *[name.replace("_state_", "_next_state_") for name in states]]
+    shapes = {one.name: one.shape for one in session.get_inputs()}
+    carried = {name: np.zeros(shapes[name], "float32") for name in states}
+    for layer in model._flatten_layers():
+        if isinstance(layer, layers.RNN):
+            layer.reset_state()
+    for call in range(2):
+        given = np.random.default_rng(call).normal(size=(2, 5, 3)).astype("float32")
+        given[0, 3:] = 0
+        found, *after = session.run(None, {"x": given, **carried})
+        np.testing.assert_allclose(found, model(given), atol=1e-5)
+        carried = dict(zip(states, after, strict=True))
+
+
+def test_large_constants_stand_beside_the_file(tmp_path, monkeypatch):
+    model, _ = reader()
+    inside, path = tmp_path / "inside.onnx", tmp_path / "m.onnx"
+    keras_model.onnx(model, inside)
+    monkeypatch.setattr(onnx_file, "LARGEST", 1000)
+    monkeypatch.setattr(onnx_file, "OUTSIDE", 100)
+    monkeypatch.setattr(keras_model, "LARGE", 100)
+    for _ in range(2):  # it replaces both
+        keras_model.onnx(model, path)
+    beside = tmp_path / "m.onnx.data"
+    assert {p.name for p in tmp_path.iterdir()} == {"inside.onnx", "m.onnx", "m.onnx.data"}
+    assert beside.stat().st_size > 1000 and path.stat().st_size < inside.stat().st_size - 1000
+    assert beside.stat().st_mode == path.stat().st_mode
+    assert read_metadata(path) == read_metadata(inside)
+    ids = np.random.default_rng(2).integers(0, 9, (3, 7)).astype("int32")
+    files = [
+        onnxruntime.InferenceSession(file).run(None, {"ids": ids})[0] for file in (inside, path)
+    ]
+    np.testing.assert_array_equal(*files)
+
+
+def test_where_a_check_fails_neither_file_is_left(tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx_file, "LARGEST", 1000)
+    monkeypatch.setattr(onnx_file, "OUTSIDE", 100)
+    monkeypatch.setattr(keras_model, "TOLERANCE", -1.0)
+    with pytest.raises(VerificationError, match=r"m\.onnx: answer is off by"):
+        keras_model.onnx(reader()[0], tmp_path / "m.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_it_refuses(tmp_path):
     text = keras.Sequential(
         [keras.Input([1], dtype="string"), layers.TextVectorization(vocabulary=["a", "b"])]
     )
-    keeper = layers.LSTM(4, stateful=True, name="keeper")
-    stateful = keras.Sequential([keras.Input(batch_shape=[2, 5, 3]), keeper])
     unbuilt = keras.Sequential([layers.Dense(2)])
     for model, message in (
         (unbuilt, "model: expected a built keras.Model, got Sequential, not built or never called"),
         ("text", "model: expected a keras.Model, got str; put layers into a Sequential"),
-        (stateful, "model: expected no state kept between calls, got keeper with stateful=True"),
         (text, "model: expected parts that ONNX has, got TensorFlow's Lookup"),
     ):
         with pytest.raises(InputError) as error:

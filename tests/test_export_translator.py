@@ -9,6 +9,7 @@ from kerasrnn.beam import BeamRules
 from kerasrnn.errors import InputError
 from kerasrnn.export import artifact, export, load
 from kerasrnn.export.metadata import search_in
+from kerasrnn.export.onnx_loops import nodes
 from kerasrnn.export.translator import Served
 from kerasrnn.export.verify import differences, run_fresh
 from kerasrnn.layers.decoder import Decoder
@@ -140,6 +141,9 @@ def test_the_file_says_what_it_is(exported):
     assert (metadata["task"], metadata["tokenizer"]) == ("translator", f"{kind}, {kind}")
     assert search_in(metadata) == {"rules": served.rules, "max_length": LONGEST}
     stock = {"", "ai.onnx.ml", "com.microsoft"}
+    found = [node.op_type for node in nodes(model.graph)]
+    bidirectional = KINDS[kind][2] is BidirectionalEncoder
+    assert found.count("GRU" if bidirectional else "LSTM") == 2  # one for each layer, both ways
     domains = {opset.domain for opset in model.opset_import}
     assert domains - stock == ({"ai.onnx.contrib"} if kind == "subword" else set())
     marker = saved / "assets.extra" / "needs_tensorflow_text"

@@ -51,6 +51,8 @@ LOOPS = {
 
 def converted(layer, masked: bool, states: list):
     """(operators, session) of an ONNX model that takes x, mask, states."""
+    for one in layer._flatten_layers():
+        one.runner = "loop"
     layer.build((None, None, D))
     scatter(layer)
     signature = [tf.TensorSpec([None, None, D], tf.float32, "x")]
@@ -90,8 +92,7 @@ def test_an_operator_is_the_cell(name, begun):
     states = [values(B, H, seed=3 + i) for i in range(count * begun)]
     for masked in (False, True):
         found, session = converted(layer, masked, states)
-        assert "Loop" not in found and "Scan" not in found
-        assert {"RNN", "GRU", "LSTM"} & set(found)
+        assert "Loop" not in found and len({"Scan", "GRU", "LSTM"} & set(found)) == 1
         x = values(B, T, D)
         for kind in [kind for kind in MASKS if (kind == "none") != masked]:
             compare(layer, session, x, masked, *[mask_of(kind)] * masked, *states)
@@ -102,25 +103,82 @@ def test_an_operator_is_the_cell(name, begun):
 def test_what_no_operator_can_is_a_loop(name):
     layer = Recurrent(LOOPS[name](), return_sequences=True, return_state=True, runner="loop")
     found, session = converted(layer, True, [])
-    assert "Loop" in found and not {"RNN", "GRU", "LSTM"} & set(found)
+    assert "Loop" in found and not {"Scan", "GRU", "LSTM"} & set(found)
     compare(layer, session, values(B, T, D), True, mask_of("holes"))
 
 
+def operators(found: list[str]) -> int:
+    assert "Loop" not in found
+    return sum(found.count(kind) for kind in ("Scan", "GRU", "LSTM"))
+
+
+def recurrent(cell, **options) -> Recurrent:
+    return Recurrent(cell, return_state=True, runner="loop", **options)
+
+
+@pytest.mark.parametrize("name", ["SimpleRNN", "GRU hard", "LSTM", "coupled peephole"])
 @pytest.mark.parametrize("sequences", [False, True])
-def test_both_directions(sequences):
-    forward = Recurrent(cells.LSTM(H), return_sequences=sequences, return_state=True, runner="loop")
-    layer = looped_both(Bidirectional(forward))
+@pytest.mark.parametrize("begun", [False, True])
+def test_both_directions_are_one_operator(name, sequences, begun):
+    cell, options = NATIVE[name]
+    layer = Bidirectional(recurrent(cell(H, **options), return_sequences=sequences))
+    count = 2 * len(tf.nest.flatten(layer.forward_layer.cell.state_size))
+    states = [values(B, H, seed=3 + i) for i in range(count * begun)]
     for masked in (False, True):
-        found, session = converted(layer, masked, [])
-        assert found.count("LSTM") == 2 and "Loop" not in found
-        for kind in [kind for kind in MASKS if (kind == "none") != masked]:
-            compare(layer, session, values(B, T, D), masked, *[mask_of(kind)] * masked)
+        found, session = converted(layer, masked, states)
+        assert operators(found) == 1 and "Split" not in found and "ReverseSequence" not in found
+        same_under_every_mask(layer, session, masked, states)
 
 
-def looped_both(layer: Bidirectional) -> Bidirectional:
-    for one in (layer.forward_layer, layer.backward_layer):
-        one.runner = "loop"
-    return layer
+def same_under_every_mask(layer, session, masked, states=()):
+    """Every kind of mask, one step, no steps."""
+    x = values(B, T, D)
+    for kind in [kind for kind in MASKS if (kind == "none") != masked]:
+        compare(layer, session, x, masked, *[mask_of(kind)] * masked, *states)
+    for length in (1, 0):
+        mask = [mask_of("all padding")[:, :length]] * masked
+        compare(layer, session, x[:, :length], masked, *mask, *states)
+    compare(layer, session, x, masked, *[tf.zeros([B, T], bool)] * masked, *states)
+
+
+@pytest.mark.parametrize("mode", ["sum", "mul", "ave", None])
+def test_both_directions_merged(mode):
+    layer = Bidirectional(recurrent(cells.GRU(H), return_sequences=True), merge_mode=mode)
+    found, session = converted(layer, True, [])
+    assert operators(found) == 1
+    same_under_every_mask(layer, session, True)
+
+
+def test_directions_that_differ():
+    """Other functions are one operator's, another size or kind is not."""
+    one = recurrent(cells.LSTM(H), return_sequences=True)
+    other = {"return_sequences": True, "go_backwards": True}
+    for cell, count in (
+        (cells.LSTM(H, activation="elu", recurrent_activation="hard_sigmoid"), 1),
+        (cells.PeepholeLSTM(H), 2),
+        (cells.GRU(H), 2),
+        (cells.LSTM(H - 1), 2),
+    ):
+        layer = Bidirectional(one, recurrent(cell, **other))
+        found, session = converted(layer, True, [])
+        assert operators(found) == count
+        same_under_every_mask(layer, session, True)
+    layer = Bidirectional(recurrent(cells.GRU(H), **other))
+    found, session = converted(layer, True, [])
+    assert operators(found) == 2
+    same_under_every_mask(layer, session, True)
+
+
+@pytest.mark.parametrize("sequences", [False, True])
+@pytest.mark.parametrize("begun", [False, True])
+def test_backwards_is_one_operator(sequences, begun):
+    layer = recurrent(cells.GRU(H), return_sequences=sequences, go_backwards=True)
+    states = [values(B, H, seed=3)] * begun
+    for masked in (False, True):
+        found, session = converted(layer, masked, states)
+        # The outputs come in the order in which they are read.
+        assert operators(found) == 1 and found.count("ReverseSequence") <= sequences
+        same_under_every_mask(layer, session, masked, states)
 
 
 def test_an_empty_sequence():

@@ -1,5 +1,7 @@
 """Which runner does the work, and what a layer says to bad input."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
@@ -8,8 +10,8 @@ import tensorflow as tf
 from kerasrnn import recurrence
 from kerasrnn.cells import GRU, LSTM, Cell, SimpleRNN
 from kerasrnn.layers import Recurrent
-from kerasrnn.recurrence import Plan, exporting, plan
-from tests.recurrent_cases import scatter, values
+from kerasrnn.recurrence import Plan, Problem, exporting, plan, run
+from tests.recurrent_cases import mask_of, scatter, values
 
 H, D = 4, 3
 
@@ -77,7 +79,7 @@ def test_exporting_lowers_what_it_can():
 
     def lower(problem):
         seen.append(problem)
-        return None if problem.mask is not None else (problem.x[:, 0], problem.states)
+        return None if problem.mask is not None else [(problem.x[:, 0], problem.states)]
 
     x, mask = values(2, 3, D), tf.constant([[True, True, False], [True, False, False]])
     with exporting(lower):
@@ -207,3 +209,15 @@ class Wrong(Cell):
 
     def step(self, z, h, linear):
         return z, z[:, :1]
+
+
+def test_backwards_is_the_reversed_sequence_and_padding_may_be_zeros():
+    cell, x, mask = LSTM(H), values(3, 5, D), mask_of("holes")
+    cell.build((None, D))
+    problem = Problem(cell, x, cell.initial_state(3), mask)
+    turned = replace(problem, x=x[:, ::-1], mask=mask[:, ::-1])
+    output, states = run(replace(problem, backwards=True, zero_padding=True))
+    wanted, last = run(turned)
+    np.testing.assert_array_equal(output, np.where(turned.mask[..., None], wanted, 0))
+    for found, right in zip(states, last, strict=True):
+        np.testing.assert_array_equal(found, right)

@@ -3,10 +3,13 @@
 B batch, T time, H units.
 """
 
+from dataclasses import replace
+
 import keras
 from keras import ops, tree
 
 from kerasrnn.layers.recurrent import Recurrent
+from kerasrnn.recurrence import lowered, zero_padded
 
 MERGES = {
     "concat": lambda a, b: ops.concatenate([a, b], axis=-1),
@@ -15,12 +18,6 @@ MERGES = {
     "ave": lambda a, b: (a + b) / 2,
     None: lambda a, b: (a, b),
 }
-
-
-def _zero_padding(output, mask):
-    """0 where mask [B, T] is False."""
-    mask = ops.reshape(mask, (*ops.shape(mask), *(1,) * (len(output.shape) - 2)))
-    return ops.where(mask, output, ops.zeros_like(output))
 
 
 @keras.saving.register_keras_serializable(package="kerasrnn")
@@ -90,18 +87,34 @@ class Bidirectional(keras.layers.Layer):
         self.backward_layer.reset_state()
 
     def call(self, sequences, mask=None, initial_state=None, constants=None, training=None):
-        found, halves = [], self._halves(initial_state)
-        for layer, states in zip((self.forward_layer, self.backward_layer), halves, strict=True):
-            found.append(
-                layer(
-                    sequences,
-                    mask=mask,
-                    initial_state=states,
-                    constants=constants,
-                    training=training,
-                )
-            )
-        return self._merged(*found, mask=mask)
+        layers = (self.forward_layer, self.backward_layer)
+        pairs = list(zip(layers, self._halves(initial_state), strict=True))
+        given = {"mask": mask, "constants": constants, "training": training}
+        found = self._lowered(sequences, pairs, given)
+        if found is not None:
+            return self._merged(*found)
+        found = [layer(sequences, initial_state=states, **given) for layer, states in pairs]
+        return self._merged(found[0], self._turned(found[1]), mask=mask)
+
+    def _lowered(self, sequences, pairs, given):
+        """What both layers give, in the order of time, where an export has both as one."""
+        if self.forward_layer.go_backwards:
+            return None
+        found = lowered(
+            replace(layer.problem(sequences, initial_state=states, **given), zero_padding=True)
+            for layer, states in pairs
+        )
+        if found is None:
+            return None
+        return [layer.finished(*one) for (layer, _), one in zip(pairs, found, strict=True)]
+
+    def _turned(self, found):
+        """What the backward layer gives, its outputs in the forward layer's order."""
+        if not self.forward_layer.return_sequences:
+            return found
+        output, *states = found if self.backward_layer.return_state else (found,)
+        output = tree.map_structure(lambda o: ops.flip(o, axis=1), output)
+        return (output, *states) if states else output
 
     def _halves(self, initial_state):
         if initial_state is None:
@@ -118,13 +131,11 @@ class Bidirectional(keras.layers.Layer):
     def _merged(self, forward, backward, mask=None):
         forward, *states = forward if self.forward_layer.return_state else (forward,)
         backward, *more = backward if self.backward_layer.return_state else (backward,)
-        if self.forward_layer.return_sequences:
-            backward = tree.map_structure(lambda b: ops.flip(b, axis=1), backward)
         merge = MERGES[self.merge_mode]
         pairs = zip(tree.flatten(forward), tree.flatten(backward), strict=True)
         merged = [merge(a, b) for a, b in pairs]
         if mask is not None and self.forward_layer.return_sequences:
-            merged = tree.map_structure(lambda m: _zero_padding(m, mask), merged)
+            merged = tree.map_structure(lambda m: zero_padded(m, mask), merged)
         output = tree.pack_sequence_as(forward, merged) if self.merge_mode else merged[0]
         return (output, *states, *more) if states else output
 

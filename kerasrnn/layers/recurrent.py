@@ -102,24 +102,25 @@ class Recurrent(keras.layers.Layer):
             kept.assign(ops.zeros_like(kept))
 
     def call(self, sequences, mask=None, initial_state=None, constants=None, training=None):
-        mask = self._checked_mask(sequences, mask)
-        states = self._first_states(sequences, initial_state)
-        zero_start = initial_state is None and not self.stateful and self.cell.starts_at_zero
-        constants = self._checked_constants(constants)
-        if self.go_backwards:
-            sequences = ops.flip(sequences, axis=1)
-            mask = None if mask is None else ops.flip(mask, axis=1)
-        problem = Problem(
+        problem = self.problem(sequences, mask, initial_state, constants, training)
+        return self.finished(*run(problem, self.runner))
+
+    def problem(self, sequences, mask=None, initial_state=None, constants=None, training=None):
+        """What a call asks of the engine, a `kerasrnn.recurrence.Problem`, checked."""
+        return Problem(
             self.cell,
             sequences,
-            states,
-            mask,
-            constants,
+            self._first_states(sequences, initial_state),
+            self._checked_mask(sequences, mask),
+            self._checked_constants(constants),
             training=bool(training),
             sequences=self.return_sequences,
-            zero_start=zero_start,
+            zero_start=initial_state is None and not self.stateful and self.cell.starts_at_zero,
+            backwards=self.go_backwards,
         )
-        output, states = run(problem, self.runner)
+
+    def finished(self, output, states):
+        """What a call gives, of the engine's result."""
         for kept, state in zip(self.kept_states or [], tree.flatten(states), strict=False):
             kept.assign(state)
         return (output, *tree.flatten(states)) if self.return_state else output
