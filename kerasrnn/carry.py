@@ -103,8 +103,12 @@ class CarriesState:
         finally:
             object.__setattr__(self, "carried", None)
 
+    def stepping(self):
+        """What a step of training is inside of."""
+        return self._carrying(self.training_state)
+
     def train_step(self, data):
-        with self._carrying(self.training_state):
+        with self.stepping():
             return super().train_step(data)
 
     def test_step(self, data):

@@ -287,3 +287,13 @@ def ensemble(steps: Sequence[Step]) -> Step:
 def most_attended(attention) -> tf.Tensor:
     """Attention float32 [..., T, S] -> the source position of the most, int32 [..., T]."""
     return tf.argmax(attention, axis=-1, output_type=tf.int32)
+
+
+def right_aligned(ids):
+    """Ids int32 [B, P], padded behind -> padded before, so that what follows touches them.
+
+    >>> right_aligned(tf.constant([[4, 5, 0], [6, 0, 0]])).numpy().tolist()
+    [[0, 4, 5], [0, 0, 6]]
+    """
+    lengths = tf.reduce_sum(tf.cast(ids != 0, tf.int32), axis=1)
+    return tf.reverse(tf.reverse_sequence(ids, lengths, seq_axis=1), axis=[1])

@@ -11,7 +11,7 @@ import tensorflow as tf
 from kerasrnn import multi_worker
 from kerasrnn.cluster import HEARTBEAT_SECONDS, WAIT_SECONDS, Cluster, join
 from kerasrnn.errors import InputError
-from kerasrnn.multi_worker import WorkerLost, is_chief, is_multi_worker, worker_index
+from kerasrnn.multi_worker import WorkerLost, is_chief, is_multi_worker, worker_index, workers
 
 __all__ = [
     "STRATEGIES",
@@ -24,6 +24,7 @@ __all__ = [
     "is_multi_worker",
     "strategy",
     "worker_index",
+    "workers",
 ]
 
 STRATEGIES = ("auto", "mirrored", "multi-worker", "one-device")

@@ -81,9 +81,9 @@ class Checkpoints(keras.callbacks.Callback):
         self,
         run: Path,
         progress: Progress,
+        *,
         batches: int,
         epochs: int,
-        *,
         carried: CarriedState | None = None,
         pending: State | None = None,
         keep: int = checkpoints.KEEP,
@@ -93,6 +93,10 @@ class Checkpoints(keras.callbacks.Callback):
         self.carried, self.pending, self.keep = carried, pending or {}, keep
         self.asked = Asked()
         self.written, self.pause = time.monotonic(), SECONDS
+
+    def on_train_begin(self, logs=None):
+        if not (self.progress.epoch or self.progress.batch):
+            self._save()  # where to go back to from the first minute
 
     def on_epoch_begin(self, epoch, logs=None):
         seeds = self.pending.get("seed", [])
@@ -176,6 +180,7 @@ def fit(
         at: position and shard -> training dataset; an epoch that was interrupted has a dataset
             of its own, which begins at its next batch.
         valid: shard -> validation dataset.
+        callbacks: a `Checkpoints` among them, which moves `progress`.
         verbose: as Keras's.
     """
     strategy, follow = model.distribute_strategy, keras.callbacks.LambdaCallback

@@ -55,6 +55,11 @@ def worker_index(strategy: tf.distribute.Strategy | None = None) -> int:
     return 0 if cluster is None else cluster.index
 
 
+def workers(strategy: tf.distribute.Strategy) -> int:
+    """How many processes train together."""
+    return len(Cluster.from_environment().addresses) if is_multi_worker(strategy) else 1
+
+
 def is_chief(strategy: tf.distribute.Strategy | None = None) -> bool:
     """Whether this process is the one that writes files: the first worker, or the only one."""
     return worker_index(strategy) == 0

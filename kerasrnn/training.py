@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from kerasrnn.errors import InputError
 from kerasrnn.files import replacing
+from kerasrnn.not_finite import NotFinite
 
 OPTIMIZERS = {
     "adagrad": keras.optimizers.Adagrad,
@@ -27,7 +28,7 @@ CLIPPING = {
     "value": "clipvalue",
     "none": None,
 }
-SCHEDULES = ("constant", "cosine")
+SCHEDULES = ("constant", "cosine", "inverse_sqrt", "plateau")
 HIGHER_IS_BETTER = ("val_bleu", "val_bleu_4", "val_chrf", "val_exact")
 
 
@@ -41,18 +42,23 @@ def make_optimizer(
     clip: str = "global_norm",
     clip_at: float = 1.0,
     weight_decay: float | None = None,
+    accumulate: int = 1,
+    ema: float = 0.0,
 ) -> keras.optimizers.Optimizer:
     """A Keras optimizer with its learning rate's course and its clipping of gradients.
 
     Args:
         name: one of `OPTIMIZERS`.
         learning_rate: at its highest.
-        schedule: "constant", or "cosine": up over `warmup` steps, then down along a half cosine
-            to a hundredth at `steps` (Loshchilov & Hutter 2017).
+        schedule: "constant"; "cosine": up over `warmup` steps, then down along a half cosine
+            to a hundredth at `steps` (Loshchilov & Hutter 2017); "inverse_sqrt": up over `warmup`
+            steps, then as 1/√step (Vaswani et al. 2017); "plateau": constant, for `Plateau`.
         clip: "global_norm" scales all gradients together (Pascanu et al. 2013), "norm" each by
             itself, "value" each number; "none".
         clip_at: the norm or value.
         weight_decay: decoupled decay; None for the optimizer's own default.
+        accumulate: batches whose mean gradient makes one step.
+        ema: momentum of an exponential moving average of the weights, 0 for none.
 
     Raises:
         InputError: for an unknown name or a number out of its range.
@@ -70,19 +76,58 @@ def make_optimizer(
     for argument, value in (("learning_rate", learning_rate), ("clip_at", clip_at)):
         if not 0 < value < math.inf:
             raise InputError(argument, "a number above 0", value, "change it")
-    rate = learning_rate
-    if schedule == "cosine":
-        rate = keras.optimizers.schedules.CosineDecay(
-            0.0 if warmup else learning_rate,
-            max(steps - warmup, 1),
-            alpha=0.01,
-            warmup_target=learning_rate if warmup else None,
-            warmup_steps=warmup,
-        )
+    if accumulate < 1:
+        raise InputError("accumulate", "1 or more", accumulate, "raise it")
+    if not 0 <= ema < 1:
+        raise InputError("ema", "a momentum from 0 to below 1", ema, "use 0.999")
     options = {CLIPPING[clip]: clip_at} if CLIPPING[clip] else {}
     if weight_decay is not None:
         options["weight_decay"] = weight_decay
-    return OPTIMIZERS[name](rate, **options)
+    if accumulate > 1:
+        options["gradient_accumulation_steps"] = accumulate
+    if ema:
+        options |= {"use_ema": True, "ema_momentum": ema}
+    return OPTIMIZERS[name](_rate(schedule, learning_rate, steps, warmup), **options)
+
+
+def _rate(schedule: str, highest: float, steps: int, warmup: int):
+    """The learning rate, or its course."""
+    if schedule == "inverse_sqrt":
+        return InverseSquareRoot(highest, max(warmup, 1))
+    if schedule != "cosine":
+        return highest
+    return keras.optimizers.schedules.CosineDecay(
+        0.0 if warmup else highest,
+        max(steps - warmup, 1),
+        alpha=0.01,
+        warmup_target=highest if warmup else None,
+        warmup_steps=warmup,
+    )
+
+
+@keras.saving.register_keras_serializable(package="kerasrnn")
+class InverseSquareRoot(keras.optimizers.schedules.LearningRateSchedule):
+    """Up in a line over `warmup` steps, then as 1/√step (Vaswani et al. 2017, equation 3).
+
+    Args:
+        highest: at the end of the warm-up.
+        warmup: steps, 1 or more.
+
+    >>> rate = InverseSquareRoot(0.5, 4)
+    >>> [float(rate(step)) for step in (0, 1, 3, 15)]
+    [0.125, 0.25, 0.5, 0.25]
+    """
+
+    def __init__(self, highest: float, warmup: int):
+        self.highest, self.warmup = highest, warmup
+
+    def __call__(self, step):
+        t = keras.ops.cast(step, "float32") + 1.0
+        up, down = t / self.warmup, keras.ops.sqrt(self.warmup / t)
+        return self.highest * keras.ops.minimum(up, down)
+
+    def get_config(self):
+        return {"highest": self.highest, "warmup": self.warmup}
 
 
 @tf.function(jit_compile=True, autograph=False, reduce_retracing=True)
@@ -147,16 +192,61 @@ def per_token(total, real):
 
 
 class StopOnNaN(keras.callbacks.Callback):
-    """Stops training with an InputError where the loss is no longer a number."""
+    """Stops training with `NotFinite` where the loss is no longer a number.
+
+    Args:
+        first: the batch of the epoch that training goes on with.
+    """
+
+    def __init__(self, first: int = 0):
+        super().__init__()
+        self.first = first
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch, self.done = epoch, self.first
+        self.first = 0
 
     def on_train_batch_end(self, batch, logs=None):
+        self.done += 1
         if not math.isfinite(logs["loss"]):
-            raise InputError(
-                "learning_rate",
-                "a loss that stays finite",
-                f"{logs['loss']} in batch {batch + 1}",
-                "lower it, or clip_at",
-            )
+            raise NotFinite(logs["loss"], self.epoch + 1, self.done)
+
+
+class _Replayed:
+    """Mixin of a callback of Keras's that decides by epochs: of those before, it decides again.
+
+    What it sees are the rows of `history.csv`, so that a training that went on sees no others.
+    """
+
+    def __init__(self, rows: list[dict], monitor: str, **options):
+        mode = "max" if monitor in HIGHER_IS_BETTER else "min"
+        super().__init__(monitor=monitor, mode=mode, **options)
+        self.rows = rows
+
+    def on_train_begin(self, logs=None):
+        super().on_train_begin(logs)
+        for row in self.rows:
+            super().on_epoch_end(row["epoch"] - 1, dict(row))
+        self.model.stop_training = False
+
+    def on_epoch_end(self, epoch, logs=None):
+        super().on_epoch_end(epoch, dict(self.rows[-1]))
+
+
+class StopEarly(_Replayed, keras.callbacks.EarlyStopping):
+    """Keras's `EarlyStopping`; stands behind `HistoryFile`, whose `rows` it reads."""
+
+
+class Plateau(_Replayed, keras.callbacks.ReduceLROnPlateau):
+    """Keras's `ReduceLROnPlateau`; stands behind `HistoryFile`, whose `rows` it reads."""
+
+    def __init__(self, rows: list[dict], monitor: str, learning_rate: float, **options):
+        super().__init__(rows, monitor, **options)
+        self.learning_rate = learning_rate
+
+    def on_train_begin(self, logs=None):
+        self.model.optimizer.learning_rate = self.learning_rate
+        super().on_train_begin(logs)
 
 
 class Speed(keras.callbacks.Callback):

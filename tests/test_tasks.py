@@ -166,14 +166,15 @@ def test_of_a_damaged_checkpoint_the_one_before_is_used(text, tmp_path, monkeypa
 def test_without_a_whole_checkpoint_a_run_is_refused_and_kept(text, tmp_path, monkeypatch):
     run = tmp_path / "run"
     train_and_stop(monkeypatch, job(text, run), 5)
-    [checkpoint] = checkpoint_folders(run)
+    first, checkpoint = checkpoint_folders(run)
+    (first / "digests.json").unlink()
     whole = (checkpoint / "model.keras").read_bytes()
     (checkpoint / "model.keras").write_bytes(whole[:-1])
     with pytest.raises(InputError) as error:
         lm.train(job(text, run), say, verbose=0)
     assert str(error.value) == (
-        f"RUN: expected a whole checkpoint, got {run / 'checkpoint'} (model.keras is not what was "
-        "written); use --overwrite to begin anew"
+        f"RUN: expected a whole checkpoint, got {run / 'checkpoint'} ([Errno 2] No such file or "
+        f"directory: '{first / 'digests.json'}'); use --overwrite to begin anew"
     )
     assert (checkpoint / "model.keras").read_bytes() == whole[:-1]
     (run / "config.json").write_text("{")
@@ -186,7 +187,7 @@ def test_without_a_whole_checkpoint_a_run_is_refused_and_kept(text, tmp_path, mo
 def test_what_a_kill_while_writing_left_is_cleared(text, tmp_path, monkeypatch):
     run = tmp_path / "run"
     train_and_stop(monkeypatch, job(text, run), 5)
-    [whole] = checkpoint_folders(run)
+    whole = checkpoint_folders(run)[-1]
     partial = run / "checkpoint" / ".partial.000000-000000009"
     shutil.copytree(whole, partial)
     (partial / "model.keras").write_bytes(b"half")
@@ -262,6 +263,7 @@ def test_word_vectors(text, tmp_path):
     model = runs.load_model(tmp_path / "run")
     the = model.tokenizer.words.index("the") + 4
     np.testing.assert_array_equal(model.embedding.embeddings[the], [1.5, -2.0, 0.25])
+    assert not model.embedding.trainable  # nor where training goes on
 
 
 def test_set():
@@ -295,3 +297,48 @@ def test_presets_are_trainable_settings():
     assert list(lm.PRESETS) == ["tiny", "small", "shakespeare"]
     for preset in lm.PRESETS.values():
         assert preset.clip == "global_norm" and preset.carry_state
+
+
+def test_a_loss_that_is_no_number_stops_and_the_step_before_is_kept(text, tmp_path):
+    run, said = tmp_path / "run", []
+    wild = job(text, run, learning_rate=1e38, schedule="constant", clip="none", optimizer="sgd")
+    with pytest.raises(InputError) as error:
+        lm.train(wild, said.append, verbose=0)
+    message = str(error.value)
+    assert message.startswith(
+        "learning_rate: expected a loss that stays finite, got nan in epoch 1"
+    )
+    assert ", first in the output of language_model/" in message and message.endswith(
+        "; lower it, or clip_at"
+    )
+    assert said[-1].endswith("looking for where it began")
+    kept = newest(run)
+    batch = int(message.split("batch ")[1].split(",")[0])
+    assert (kept.progress.epoch, kept.progress.batch) == (0, batch - 1)
+    for weight in keras.saving.load_model(kept.folder / "model.keras").get_weights():
+        assert np.isfinite(weight).all()
+
+
+def test_precision_accumulation_and_averages_are_wired(text, tmp_path):
+    settings = {"precision": "mixed_bfloat16", "accumulate": 2, "ema": 0.9, "epochs": 2}
+    best = lm.train(job(text, tmp_path / "run", **settings), say, verbose=0)
+    model = keras.saving.load_model(tmp_path / "run" / "model.keras")
+    assert model.recurrent[0].compute_dtype == "bfloat16"
+    assert keras.config.dtype_policy().name == "float32"
+    assert model.optimizer.gradient_accumulation_steps == 2 and model.optimizer.use_ema
+    measured = lm.evaluate(tmp_path / "run")  # what was validated is what was kept: the average
+    assert measured["nats"] == pytest.approx(best["val_nats"], rel=1e-3)
+    last = keras.saving.load_model(newest(tmp_path / "run").folder / "model.keras")
+    raw = last.recurrent[0].cell.kernel.numpy()
+    assert np.abs(raw - model.recurrent[0].cell.kernel.numpy()).max() > 1e-4
+
+
+def test_training_ends_early_and_goes_on_to_the_same_end(text, tmp_path, monkeypatch):
+    settings = {"learning_rate": 0.5, "schedule": "constant", "patience": 2, "epochs": 30}
+    lm.train(job(text, tmp_path / "whole", **settings), say, verbose=0)
+    rows = rows_without_speed(tmp_path / "whole")
+    assert 3 <= len(rows) - 1 < 30 and newest(tmp_path / "whole").progress.finished
+    parts = job(text, tmp_path / "parts", **settings)
+    train_and_stop(monkeypatch, parts, 36 * 2 + 5)
+    lm.train(parts, say, verbose=0)
+    assert rows_without_speed(tmp_path / "parts") == rows

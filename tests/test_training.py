@@ -63,7 +63,7 @@ def test_the_cosine_goes_up_and_down():
         ),
         (
             {"schedule": "linear"},
-            "schedule: expected one of constant, cosine, got linear; choose one of them",
+            "schedule: expected one of constant, cosine, inverse_sqrt, plateau, got linear; choose one of them",
         ),
         ({"learning_rate": 0.0}, "learning_rate: expected a number above 0, got 0.0; change it"),
     ],
@@ -94,7 +94,8 @@ def test_a_loss_that_is_not_finite_stops():
     with pytest.raises(InputError) as error:
         fit([Poison(), StopOnNaN()])
     assert str(error.value) == (
-        "learning_rate: expected a loss that stays finite, got nan in batch 3; lower it, or clip_at"
+        "learning_rate: expected a loss that stays finite, got nan in epoch 1, batch 3; lower "
+        "it, or clip_at"
     )
 
 

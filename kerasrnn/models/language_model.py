@@ -14,7 +14,7 @@ from keras import ops
 
 from kerasrnn.carry import CarriesState
 from kerasrnn.cells import CELLS, Cell, Dropout
-from kerasrnn.decoding import Decoded, sample
+from kerasrnn.decoding import Decoded, right_aligned, sample
 from kerasrnn.errors import InputError, check_texts
 from kerasrnn.layers import Recurrent
 from kerasrnn.metrics import BitsPerCharacter, Nats, Perplexity
@@ -38,16 +38,6 @@ class OneHot(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "size": self.size}
-
-
-def right_aligned(ids):
-    """Ids int32 [B, P], padded behind -> padded before, so that what follows touches them.
-
-    >>> right_aligned(tf.constant([[4, 5, 0], [6, 0, 0]])).numpy().tolist()
-    [[0, 4, 5], [0, 0, 6]]
-    """
-    lengths = tf.reduce_sum(tf.cast(ids != PAD, tf.int32), axis=1)
-    return tf.reverse(tf.reverse_sequence(ids, lengths, seq_axis=1), axis=[1])
 
 
 @keras.saving.register_keras_serializable(package="kerasrnn")
@@ -273,12 +263,16 @@ class LanguageModel(CarriesState, FitsOnManyWorkers, keras.Model):
 
     def get_config(self):
         tokenizer = keras.saving.serialize_keras_object(self.tokenizer)
-        return {**super().get_config(), "tokenizer": tokenizer, **self.options}
+        frozen = {"frozen_embedding": not self.embedding.trainable}
+        return {**super().get_config(), "tokenizer": tokenizer, **self.options, **frozen}
 
     @classmethod
     def from_config(cls, config):
         tokenizer = keras.saving.deserialize_keras_object(config.pop("tokenizer"))
-        return cls(tokenizer, **config)
+        frozen = config.pop("frozen_embedding", False)
+        model = cls(tokenizer, **config)
+        model.embedding.trainable = not frozen
+        return model
 
 
 def _embedding(size: int, width: int | str, tied: bool, policy) -> keras.layers.Layer:

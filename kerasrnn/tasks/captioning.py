@@ -193,7 +193,7 @@ def _train(job: Job, config: dict, start: Start, say, verbose: int) -> dict:
         run,
         start,
         Data(at, lambda shard: batches(valid, store, shard=shard, **options), count, tokens),
-        epochs=s.epochs,
+        s,
         monitor=f"val_{s.best_by}",
         sample=lambda epoch: _sample(model, sides[1][:SHOWN], store, s),
         scored=[Scored(lambda: validation(model, sides[1], store, s))],

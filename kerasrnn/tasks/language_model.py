@@ -189,7 +189,7 @@ def _train(job: Job, config: dict, start: Start, say, verbose: int) -> dict:
         run,
         start,
         Data(at, held_out, batches, s.batch_size * s.window),
-        epochs=s.epochs,
+        s,
         monitor=MONITOR,
         sample=lambda epoch: _sample(model, job.seed),
         carried=model.training_state if s.carry_state else None,

@@ -15,18 +15,26 @@ import tensorflow as tf
 from kerasrnn import distribution, interruption, runs
 from kerasrnn.checkpoints import KEEP, Progress, State
 from kerasrnn.errors import InputError
+from kerasrnn.not_finite import NotFinite
 from kerasrnn.pipelines.dataset import Position
+from kerasrnn.tasks.rewinding import rewound
 from kerasrnn.text import TOKENIZERS, Tokenizer
 from kerasrnn.training import (
+    SCHEDULES,
     BestModel,
     HistoryFile,
+    Plateau,
     Samples,
     Speed,
+    StopEarly,
     StopOnNaN,
     TokenCrossEntropy,
     cost,
     make_optimizer,
 )
+
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+PLATEAU = 3  # epochs without a better model after which schedule=plateau halves the rate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +54,11 @@ class CommonSettings:
     """What every task's training can be told.
 
     `vocabulary` is the most tokens known (0: all characters, 30,000 words, 8,000 subwords);
-    `warmup` a share of all steps; `valid_share` of the data is held out where nothing else says
-    what validates.
+    `warmup` a share of all steps; `accumulate` the batches of one step; `ema` the momentum of
+    averaged weights, which are then what is validated and kept; after `patience` epochs without
+    a better model training ends, with schedule=plateau the rate is halved (0: never, and 3);
+    `deterministic` runs slower and gives the same bits each time; `valid_share` of the data is
+    held out where nothing else says what validates.
     """
 
     vocabulary: int = 0
@@ -60,6 +71,11 @@ class CommonSettings:
     warmup: float = 0.05
     clip: str = "global_norm"
     clip_at: float = 1.0
+    accumulate: int = 1
+    ema: float = 0.0
+    patience: int = 0
+    precision: str = "float32"
+    deterministic: bool = False
     valid_share: float = 0.1
 
 
@@ -80,7 +96,7 @@ def tokenizer_of(level: str, texts: Iterable[str], vocabulary: int) -> Tokenizer
 
 def optimizer_of(settings, steps: int) -> keras.optimizers.Optimizer:
     """The optimizer that the settings name; `steps` is the length of all training."""
-    names = ("learning_rate", "schedule", "clip", "clip_at")
+    names = ("learning_rate", "schedule", "clip", "clip_at", "accumulate", "ema")
     options = {name: getattr(settings, name) for name in names}
     decay = settings.weight_decay if settings.optimizer == "adamw" else None
     warmup = int(settings.warmup * steps)
@@ -111,7 +127,9 @@ class Start:
 
     Attributes:
         strategy: on what.
-        out: the run folder; a worker that is not the chief has one of its own, which goes again.
+        out: where to write; a worker that is not the chief has a folder of its own, which goes.
+        shared: the run folder.
+        say: told what happens.
         model: as the checkpoint has it; None at the very beginning.
         progress: where training stands.
         state: what this worker held beside the model.
@@ -120,6 +138,8 @@ class Start:
 
     strategy: tf.distribute.Strategy
     out: Path
+    shared: Path
+    say: Callable[[str], None]
     model: keras.Model | None = None
     progress: Progress = field(default_factory=Progress)
     state: State = field(default_factory=dict)
@@ -141,10 +161,14 @@ def started(job, config: dict, say: Callable[[str], None]) -> Iterator[Start]:
         raise InputError("--keep", "1 or more", job.keep, "raise it")
     strategy = distribution.strategy(job.strategy)
     keras.utils.set_random_seed(job.seed)
+    if job.settings.deterministic:
+        tf.config.experimental.enable_op_determinism()
     checkpoint = None if job.overwrite else runs.find(job.out, config, say)
-    with tempfile.TemporaryDirectory() as own:
+    with tempfile.TemporaryDirectory() as own, _precision(job.settings.precision):
         chief = distribution.is_chief(strategy)
-        start = Start(strategy, Path(job.out) if chief else Path(own, "run"), keep=job.keep)
+        run = Path(job.out)
+        out = run if chief else Path(own, "run")
+        start = Start(strategy, out, run, say, keep=job.keep)
         if checkpoint is not None:
             start.progress = checkpoint.progress
             _check_replicas(job, checkpoint, strategy)
@@ -155,6 +179,17 @@ def started(job, config: dict, say: Callable[[str], None]) -> Iterator[Start]:
             here = f"epoch {start.progress.epoch + 1}, batch {start.progress.batch + 1}"
             say(f"going on in {here}")
         yield start
+
+
+@contextlib.contextmanager
+def _precision(name: str) -> Iterator[None]:
+    """Layers that are made inside compute so."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def _check_replicas(job, checkpoint, strategy) -> None:
@@ -187,15 +222,15 @@ def carry_on(
     run: Path,
     start: Start,
     data: Data,
+    settings: CommonSettings,
     *,
-    epochs: int,
     monitor: str,
     sample: Callable[[int], str],
     scored: list[keras.callbacks.Callback] = (),
     carried=None,
     verbose: int = 1,
 ) -> dict:
-    """Train from where `start` stands to the end of `epochs`, into the run folder.
+    """Train from where `start` stands to the end of all epochs, into the run folder.
 
     Args:
         monitor: the column of `history.csv` that says which model is best.
@@ -208,24 +243,57 @@ def carry_on(
         The best row of `history.csv`.
 
     Raises:
-        interruption.Interrupted: when the user stopped it.
+        Interrupted: when the user stopped it.
+        NotFinite: when the loss is no longer a number; the weights before that are kept.
     """
     progress, chief = start.progress, distribution.is_chief(start.strategy)
     options = {"carried": carried, "pending": start.state, "keep": start.keep}
-    checkpoints = interruption.Checkpoints(run, progress, data.batches, epochs, **options)
+    options |= {"batches": data.batches, "epochs": settings.epochs}
+    checkpoints = interruption.Checkpoints(run, progress, **options)
     callbacks = [
-        StopOnNaN(),
+        StopOnNaN(progress.batch),
         Speed(data.tokens_per_batch),
-        *scored,
-        HistoryFile(run, progress.rows),
-        BestModel(run / runs.MODEL, monitor, progress.rows),
-        Samples(run / "samples.txt", sample),
+        *_averaged(
+            settings,
+            [
+                *scored,
+                HistoryFile(run, progress.rows),
+                BestModel(run / runs.MODEL, monitor, progress.rows),
+                Samples(run / "samples.txt", sample),
+            ],
+        ),
+        *_deciding(settings, monitor, progress.rows),
         checkpoints,
     ]
     with interruption.stopping(checkpoints.asked):
         shown = verbose if chief else 0
-        interruption.fit(model, data.at, data.valid, progress, epochs, callbacks, shown)
+        try:
+            epochs = settings.epochs
+            interruption.fit(model, data.at, data.valid, progress, epochs, callbacks, shown)
+        except NotFinite as error:
+            raise rewound(start, data, error, options, start.say) from error
     return min(progress.rows, key=lambda row: cost(row, monitor))
+
+
+def _averaged(settings, callbacks: list) -> list:
+    """Callbacks that see the moving average of the weights, where there is one."""
+    if not settings.ema:
+        return callbacks
+    swap, follow = keras.callbacks.SwapEMAWeights(), keras.callbacks.LambdaCallback
+    before = follow(on_epoch_end=lambda epoch, logs: swap.on_test_begin())
+    behind = follow(on_epoch_end=lambda epoch, logs: swap.on_test_end())
+    return [swap, before, *callbacks, behind]
+
+
+def _deciding(settings, monitor: str, rows: list[dict]) -> list:
+    """Callbacks that end training or lower the learning rate."""
+    found = []
+    if settings.schedule == "plateau":
+        halved = {"factor": 0.5, "patience": settings.patience or PLATEAU}
+        found.append(Plateau(rows, monitor, settings.learning_rate, **halved))
+    elif settings.patience:
+        found.append(StopEarly(rows, monitor, patience=settings.patience))
+    return found
 
 
 def check_choices(settings, **known: Iterable[str]) -> None:
@@ -253,12 +321,14 @@ def check_shares(settings, *names: str) -> None:
 
 def check_common(settings, seed: int) -> None:
     """Refuse what no task can train with (InputError)."""
-    check_counts(settings, "batch_size", "epochs")
+    check_counts(settings, "batch_size", "epochs", "accumulate")
+    check_choices(settings, precision=PRECISIONS, schedule=SCHEDULES)
+    check_shares(settings, "ema")
     if not 0 < settings.valid_share < 1:
         raise InputError("valid_share", "a share between 0 and 1", settings.valid_share, "use 0.1")
     if not 0 <= settings.warmup < 1:
         raise InputError("warmup", "0 to below 1", settings.warmup, "change it")
-    for name in ("weight_decay", "vocabulary"):
+    for name in ("weight_decay", "vocabulary", "patience"):
         if getattr(settings, name) < 0:
             raise InputError(name, "0 or more", getattr(settings, name), "change it")
     if not 0 <= seed < 2**31:

@@ -193,7 +193,7 @@ def _train(job: Job, config: dict, start: Start, say, verbose: int) -> dict:
             count,
             tokens,
         ),
-        epochs=s.epochs,
+        s,
         monitor=f"val_{s.best_by}",
         sample=lambda epoch: _sample(model, shown[:SHOWN], s),
         scored=[Scored(lambda: validation(model, shown, s))],

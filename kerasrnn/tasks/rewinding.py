@@ -1,0 +1,66 @@
+"""After a loss that is no number: back to the step before, whose weights are kept, and why."""
+
+from __future__ import annotations
+
+from kerasrnn import distribution, runs
+from kerasrnn.checkpoints import newest
+from kerasrnn.interruption import Checkpoints, fit
+from kerasrnn.not_finite import NotFinite, first_not_finite
+from kerasrnn.pipelines.dataset import Position
+
+
+class _Reached(Exception):
+    """Training stands where it is wanted."""
+
+
+class _Rewound(Checkpoints):
+    """Trains on, writing nothing, up to one batch."""
+
+    def __init__(self, *args, at: tuple[int, int], **options):
+        super().__init__(*args, **options)
+        self.at = at
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if (self.progress.epoch, self.progress.batch) == self.at:
+            raise _Reached
+
+    def _save(self) -> None:
+        """Nothing is new."""
+
+    def keep_weights(self) -> None:
+        super()._save()
+
+
+def rewound(start, data, error: NotFinite, options: dict, say) -> NotFinite:
+    """Train again from the last checkpoint to the step that failed, and look at it.
+
+    The weights from before that step become the newest checkpoint.
+
+    Args:
+        start, data: as in `carry_on`.
+        error: what was raised.
+        options: of the `Checkpoints`.
+        say: told what is done.
+
+    Returns:
+        What to raise: the error that says where it began.
+    """
+    say(f"{error}; looking for where it began")
+    checkpoint = newest(start.shared)
+    with start.strategy.scope():
+        model = runs.load_model(checkpoint.folder)
+    state = checkpoint.states[distribution.worker_index(start.strategy)]
+    carried = model.training_state if options["carried"] is not None else None
+    at = (error.epoch - 1, error.batch - 1)
+    again = {**options, "pending": state, "carried": carried}
+    last = _Rewound(start.shared, checkpoint.progress, at=at, **again)
+    try:
+        fit(model, data.at, data.valid, checkpoint.progress, options["epochs"], [last], 0)
+    except _Reached:
+        last.keep_weights()
+    replicas = start.strategy.num_replicas_in_sync
+    here = replicas // distribution.workers(start.strategy)
+    shard = (distribution.worker_index(start.strategy) * here, replicas)
+    x, y = next(iter(data.at(Position(*at), shard)))
+    where = first_not_finite(model, x, y)
+    return NotFinite(error.loss, error.epoch, error.batch, f", first in {where}" if where else "")
