@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
+from kerasrnn.decoding import right_aligned
 from kerasrnn.export import onnx_file
 from kerasrnn.export.onnx_file import joined
 from kerasrnn.export.onnx_text import detokenizer_graph, tokenizer_graph
-from kerasrnn.models.language_model import right_aligned
 from kerasrnn.text import PAD, RESERVED
 
 SCALARS = [

@@ -15,13 +15,12 @@ import tensorflow as tf
 
 from kerasrnn.attention import Memory
 from kerasrnn.beam import BeamRules
-from kerasrnn.decoding import END, PAD, draw, without
+from kerasrnn.decoding import END, PAD, draw, right_aligned, without
 from kerasrnn.errors import InputError
 from kerasrnn.export import onnx_file
 from kerasrnn.export.language_model import SCALARS
 from kerasrnn.export.onnx_text import detokenizer_graph, labels_graph, tokenizer_graph
 from kerasrnn.export.runner import STREAMING, trimmed
-from kerasrnn.models.language_model import right_aligned
 from kerasrnn.text import START
 from kerasrnn.translating import copied_from, with_end
 

@@ -63,7 +63,8 @@ def test_the_cosine_goes_up_and_down():
         ),
         (
             {"schedule": "linear"},
-            "schedule: expected one of constant, cosine, inverse_sqrt, plateau, got linear; choose one of them",
+            "schedule: expected one of constant, cosine, inverse_sqrt, plateau, got linear; choose "
+            "one of them",
         ),
         ({"learning_rate": 0.0}, "learning_rate: expected a number above 0, got 0.0; change it"),
     ],
