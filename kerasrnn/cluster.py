@@ -60,6 +60,11 @@ class Cluster:
             raise InputError("TF_CONFIG", f"JSON like {EXAMPLE}", text, "correct it")
         return found
 
+    def index_of(self, job: str, task: int) -> int:
+        """Which worker TensorFlow calls so."""
+        chiefs = len(json.loads(os.environ["TF_CONFIG"])["cluster"].get("chief", []))
+        return task + (chiefs if job == "worker" else 0)
+
     @property
     def is_chief(self) -> bool:
         """Whether this process is the one that writes files."""

@@ -12,6 +12,8 @@ that we require does it itself; tests/test_multi_worker.py tells without them.
 
 from __future__ import annotations
 
+import re
+
 import keras
 import tensorflow as tf
 
@@ -23,6 +25,7 @@ GONE = (
     tf.errors.CancelledError,
     tf.errors.DeadlineExceededError,
 )
+TASK = re.compile(r"/job:(chief|worker)(?:/replica:0)?/task:(\d+)")
 WRITERS = (
     keras.callbacks.CSVLogger,
     keras.callbacks.ModelCheckpoint,
@@ -34,10 +37,14 @@ class WorkerLost(RuntimeError):
     """Another worker of the cluster is gone; training cannot go on without it."""
 
     def __init__(self, error: Exception):
-        reason = str(error).strip().splitlines()
-        reason = next((line for line in reason if "task:" in line or "peer" in line), reason[0])
+        found, cluster = TASK.search(str(error)), Cluster.from_environment()
+        name = "a worker"
+        if found and cluster is not None:
+            index = cluster.index_of(found[1], int(found[2]))
+            name = f"worker {index} ({cluster.addresses[index]})"
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:100]
         super().__init__(
-            f"lost a worker: {reason[:200]}; start all workers again with the same command"
+            f"{name} is gone ({reason}); start all workers again with the same command"
         )
 
 

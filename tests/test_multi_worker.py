@@ -112,7 +112,7 @@ def test_the_same_curve_on_any_number_of_replicas_and_workers(tmp_path, task):
 LONG = ("epochs=400",)
 
 
-def wait_for(condition, seconds: float = 90) -> None:
+def wait_for(condition, seconds: float = 240) -> None:
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, "it did not happen in time"
@@ -127,10 +127,11 @@ def test_a_dead_worker_is_noticed_and_the_same_command_goes_on(tmp_path, victim)
         wait_for(lambda: (out / "checkpoint").is_dir() and newest(out) is not None)
         processes[victim].send_signal(signal.SIGKILL)
         begin = time.monotonic()
-        _, said = processes[1 - victim].communicate(timeout=60)
-    assert time.monotonic() - begin < 50
+        _, said = processes[1 - victim].communicate(timeout=90)
+    assert time.monotonic() - begin < 60
     assert processes[1 - victim].returncode == 1
-    assert "lost a worker: " in said and "start all workers again with the same command" in said
+    assert f"worker {victim} (127.0.0.1:" in said
+    assert "start all workers again with the same command" in said
     before = newest(out).progress
     assert before.epoch > 0 and before.replicas == 2
     with started([trained("lm", out, *LONG)] * 2) as processes:

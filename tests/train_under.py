@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--replicas", type=int, default=1)
     parser.add_argument("--data", type=Path)
     parser.add_argument("changes", nargs="*")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     folder = args.data or Path(args.out).parent / "data"
     folder.mkdir(exist_ok=True)
     task, job = TASKS[args.task](folder, args.out, lambda s: changed(s, args.changes))
