@@ -128,8 +128,13 @@ def any_of(flag: bool, strategy: tf.distribute.Strategy) -> bool:
     """Whether the flag is set on any worker; all of them have to ask."""
     if not is_multi_worker(strategy):
         return flag
-    value = tf.constant(float(flag))
-    return float(strategy.reduce("SUM", strategy.run(lambda: value), axis=None)) > 0
+    flags = _each(tf.constant(float(flag)), strategy)
+    return float(strategy.reduce("SUM", flags, axis=None)) > 0
+
+
+def _each(value: tf.Tensor, strategy: tf.distribute.Strategy):
+    """The same on each replica of this worker."""
+    return strategy.experimental_distribute_values_from_function(lambda context: value)
 
 
 def gathered(data: bytes, strategy: tf.distribute.Strategy) -> list[bytes]:
@@ -139,8 +144,7 @@ def gathered(data: bytes, strategy: tf.distribute.Strategy) -> list[bytes]:
     mine = np.frombuffer(data, np.uint8).astype(np.int32)
 
     def of(values):
-        per_replica = strategy.run(lambda: tf.constant(values))
-        return strategy.gather(per_replica, axis=0).numpy()
+        return strategy.gather(_each(tf.constant(values), strategy), axis=0).numpy()
 
     sizes = of(np.array([len(mine)], np.int32))
     parts = np.split(of(mine), np.cumsum(sizes)[:-1])

@@ -38,14 +38,11 @@ class WorkerLost(RuntimeError):
 
     def __init__(self, error: Exception):
         found, cluster = TASK.search(str(error)), Cluster.from_environment()
-        name = "a worker"
+        name = f"a worker is gone ({type(error).__name__})"
         if found and cluster is not None:
             index = cluster.index_of(found[1], int(found[2]))
-            name = f"worker {index} ({cluster.addresses[index]})"
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:100]
-        super().__init__(
-            f"{name} is gone ({reason}); start all workers again with the same command"
-        )
+            name = f"worker {index} ({cluster.addresses[index]}) is gone"
+        super().__init__(f"{name}; start all workers again with the same command")
 
 
 def is_multi_worker(strategy: tf.distribute.Strategy) -> bool:
