@@ -108,8 +108,8 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tasks", nargs="+", choices=sorted(PAPER), default=sorted(PAPER))
     parser.add_argument("--cells", nargs="+", default=["gru", "lstm", "simple_rnn"])
-    parser.add_argument("--steps", type=int, help="T; by default 600 for adding, 50 for copy")
-    parser.add_argument("--minutes", type=float, default=3.0, help="at most, for each cell")
+    parser.add_argument("--steps", type=int, help="T; by default 600 for adding, 30 for copy")
+    parser.add_argument("--minutes", type=float, default=5.0, help="at most, for each cell")
     parser.add_argument("--rate", type=float, default=0.002, help="of Adam")
     parser.add_argument("--dry-run", action="store_true", help="print, leave RESULTS.md alone")
     args = parser.parse_args(argv)
@@ -117,7 +117,7 @@ def main(argv=None):
     body += "gates that remember from one step to all of them to begin with (chrono), at "
     body += f"most {args.minutes:g} minutes a cell; loss on 500 sequences of their own.\n"
     for task in args.tasks:
-        T = args.steps or {"adding": 600, "copy": 50}[task]
+        T = args.steps or {"adding": 600, "copy": 30}[task]
         rows = [train(task, cell, T, args.minutes, args.rate) for cell in args.cells]
         known = f"knowing nothing gives {guess(task, T):.3f}; solved is a tenth of it"
         body += f"\n**{task}**, T = {T}; {known}\n\n{table(HEADER, rows)}\n"
