@@ -16,7 +16,7 @@ import keras
 
 from kerasrnn.checkpoints import MODEL, Checkpoint, newest
 from kerasrnn.errors import InputError
-from kerasrnn.files import replacing
+from kerasrnn.files import recover, replacing
 
 CONFIG = "config.json"
 
@@ -36,6 +36,7 @@ def find(
             finished run.
     """
     path = Path(path)
+    recover(path / CONFIG)
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return None
     _same_command(path, read_config(path), config)
@@ -61,9 +62,13 @@ def open_run(path: str | Path, config: dict, overwrite: bool) -> Path:
         InputError: when the folder to overwrite is no run.
     """
     path = Path(path)
+    recover(path / CONFIG)
     if overwrite and path.exists() and (not path.is_dir() or any(path.iterdir())):
         if not (path / CONFIG).exists():
             raise InputError("--overwrite", "a run folder", path, "remove it yourself")
+        for child in path.iterdir():  # by its config a run is known, so this goes last
+            if child.name != CONFIG:
+                shutil.rmtree(child) if child.is_dir() else child.unlink()
         shutil.rmtree(path)
     path.mkdir(parents=True, exist_ok=True)
     if not (path / CONFIG).exists():
