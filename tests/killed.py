@@ -22,6 +22,7 @@ from tests import train_under
 
 LIMIT = 120.0  # seconds for what is waited for
 KINDS = {"train": ("checkpoint", "anywhere", "epoch"), "export": ("export",)}
+PAUSES = {"checkpoint": 0.1, "anywhere": 0.0, "epoch": 0.6, "export": 2.5}  # seconds, at most
 PROGRAMS = {"train": train_under.main, "export": cli.main}
 
 
@@ -51,8 +52,8 @@ def half_written(kind: str, out: Path) -> list[str]:
 
 def moment(kind: str, out: Path, chance: random.Random) -> Callable[[], bool]:
     """Whether the time to kill has come: any time, or one of the next that something is written."""
-    until, seen, times = time.monotonic() + chance.uniform(0, 6), [], chance.randint(1, 3)
-    times = 1 if kind == "export" else times
+    until, seen = time.monotonic() + chance.uniform(0, 6), []
+    times = chance.randint(1, 3) if kind == "checkpoint" else 1
 
     def come() -> bool:
         nonlocal seen, times
@@ -70,7 +71,7 @@ def killed(program: str, argv: list[str], out: Path, kind: str, chance: random.R
     """What stood half-written when a program that begins here was killed."""
     process, come = forked(program, argv), moment(kind, out, chance)
     limit = time.monotonic() + LIMIT
-    pause = chance.uniform(0, {"anywhere": 0, "export": 2.5}.get(kind, 0.1))
+    pause = chance.uniform(0, PAUSES[kind])
     while not come():
         if os.waitpid(process, os.WNOHANG)[0] or time.monotonic() > limit:
             raise RuntimeError(f"it ended, or did not come to be killed: {kind}")

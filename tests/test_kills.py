@@ -17,9 +17,9 @@ pytestmark = pytest.mark.slow
 CLOCK = ("seconds", "tokens_per_second")
 KILLS = 20
 SETTINGS = {
-    "lm": ("dropout=0.2", "epochs=8"),
-    "translator": ("dropout=0.2", "epochs=6"),
-    "captioner": ("dropout=0.2", "epochs=8", "flip=true"),
+    "lm": ("dropout=0.2", "epochs=20"),
+    "translator": ("dropout=0.2", "epochs=20"),
+    "captioner": ("dropout=0.2", "epochs=20", "flip=true"),
 }
 
 
@@ -51,7 +51,7 @@ def assert_same_weights(one, other):
 def test_a_run_killed_twenty_times_ends_as_one_never_killed(tmp_path, task):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     ran("tests.train_under", task, whole, *SETTINGS[task])
-    argv = ("--every", 0, task, parts, *SETTINGS[task])
+    argv = ("--every", 0.2, task, parts, *SETTINGS[task])
     kills = json.loads(ran("tests.killed", KILLS, 1, "train", parts, *argv).splitlines()[-1])
     assert len(kills) == KILLS
     for kind in ("checkpoint", "epoch"):
