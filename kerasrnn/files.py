@@ -81,6 +81,7 @@ def check_writable(path: str | Path, argument: str = "--out") -> None:
 
 
 Stamp = tuple[int, int]
+AGAIN = "the same command writes it again"
 
 
 def stamp(path: str | Path) -> Stamp:
@@ -89,7 +90,9 @@ def stamp(path: str | Path) -> Stamp:
     return found.st_size, found.st_mtime_ns
 
 
-def check_unchanged(path: str | Path, before: Stamp | None, argument: str) -> None:
+def check_unchanged(
+    path: str | Path, before: Stamp | None, argument: str, next_step: str = AGAIN
+) -> None:
     """Refuse a file that is no longer as its stamp says (InputError); None is not looked at."""
     if before is None:
         return
@@ -100,7 +103,7 @@ def check_unchanged(path: str | Path, before: Stamp | None, argument: str) -> No
     if fault:
         expected = "a file that stays as it was written"
         received = f"{path} ({fault})"
-        raise InputError(argument, expected, received, "the same command writes it again")
+        raise InputError(argument, expected, received, next_step)
 
 
 @contextlib.contextmanager

@@ -217,10 +217,10 @@ class Store:
         if path not in self._files:
             raise InputError("image", "one that the store was filled with", path, "fill it first")
         file, before = self._files[path]
-        check_unchanged(file, before, "image")
+        next_step = f"remove {self.folder} and fill again"
+        check_unchanged(file, before, "image", next_step)
         try:
             return np.load(file)
         except (OSError, ValueError, EOFError) as error:
             received = f"{file} ({getattr(error, 'strerror', None) or error})"
-            next_step = f"remove {self.folder} and fill again"
             raise InputError("image", "a whole file of the store", received, next_step) from error

@@ -71,7 +71,7 @@ def killed(program: str, argv: list[str], out: Path, kind: str, chance: random.R
     """What stood half-written when a program that begins here was killed."""
     process, come = forked(program, argv), moment(kind, out, chance)
     limit = time.monotonic() + LIMIT
-    pause = chance.uniform(0, PAUSES[kind])
+    pause = chance.choice((0.0, PAUSES[kind])) * chance.random()
     while not come():
         if os.waitpid(process, os.WNOHANG)[0] or time.monotonic() > limit:
             raise RuntimeError(f"it ended, or did not come to be killed: {kind}")

@@ -14,7 +14,7 @@ import pytest
 from kerasrnn import cli, interruption
 from kerasrnn.checkpoints import newest
 from kerasrnn.errors import InputError
-from kerasrnn.files import replacing, stamp
+from kerasrnn.files import AGAIN, replacing, stamp
 from kerasrnn.pipelines.images import Store
 from kerasrnn.pipelines.pairs import Pairs
 from kerasrnn.pipelines.text import IdStream
@@ -23,8 +23,6 @@ from tests.test_kills import assert_same_weights, rows
 from tests.test_tasks import TEXT, job, say
 from tests.train_under import TASKS
 from tests.workers import environment
-
-AGAIN = "the same command writes it again"
 
 
 def truncate(path):
@@ -123,7 +121,7 @@ def test_files_that_readers_find_changed(tmp_path, name):
             read()
         assert str(error.value) == (
             f"{argument}: expected a file that stays as it was written, got {file} ({reason}); "
-            f"{AGAIN}"
+            f"{f'remove {made.parent} and fill again' if argument == 'image' else AGAIN}"
         )
 
 
@@ -169,21 +167,19 @@ def test_a_full_disk_says_where_and_what_to_do(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", HARM)
 @pytest.mark.parametrize("task", TASKS)
-def test_what_is_trained_on_changes(tmp_path, monkeypatch, task, name):
+def test_what_is_trained_on_changes(tmp_path, monkeypatch, task):
     made, a_job = TASKS[task](tmp_path, str(tmp_path / "run"), lambda s: s)
     run, whole = tmp_path / "run", tmp_path / "whole"
 
     def harm():
         for file in [*run.glob("*ids*"), *run.rglob("*.npy")]:
-            HARM[name](file)
+            rewrite(file)
 
-    with harmed(monkeypatch, harm, batch=0), pytest.raises(InputError, match=AGAIN):
+    with harmed(monkeypatch, harm, batch=0), pytest.raises(InputError, match="changed since"):
         made.train(a_job, say, verbose=0)
-    if task == "captioner" and name != "gone":  # a store stays as long as images do
-        for file in (run / "images").rglob("*.npy"):
-            file.unlink()
+    for file in run.rglob("*.npy"):  # what was made of an image stays as long as the image does
+        file.unlink()
     made.train(a_job, say, verbose=0)
     made.train(dataclasses.replace(a_job, out=str(whole)), say, verbose=0)
     assert_same_weights(*(newest(r).folder / "model.keras" for r in (run, whole)))
@@ -220,7 +216,7 @@ def test_a_disk_that_fills_up(text, tmp_path):
     assert commanded(*train, whole)[0] == 0
     with small_disk(disk, "2m"):
         run, failed = disk / "run", []
-        for room in (2, 12, 40, 100, 200, 400):
+        for room in (2, 12, 40, 100, 200):
             (disk / "filler").write_bytes(b"")
             free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
             (disk / "filler").write_bytes(bytes(max(0, free - room * 1024)))
