@@ -6,19 +6,21 @@ import dataclasses
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
 
-from kerasrnn import cli, interruption
+from kerasrnn import cli, interruption, runs
 from kerasrnn.checkpoints import newest
 from kerasrnn.errors import InputError
-from kerasrnn.files import AGAIN, replacing, stamp
+from kerasrnn.files import AGAIN, remove, replacing, stamp
 from kerasrnn.pipelines.images import Store
 from kerasrnn.pipelines.pairs import Pairs
 from kerasrnn.pipelines.text import IdStream
 from kerasrnn.tasks import language_model as lm
+from kerasrnn.training import BestModel, Samples
 from tests.test_kills import assert_same_weights, rows
 from tests.test_tasks import TEXT, job, say
 from tests.train_under import TASKS
@@ -166,6 +168,56 @@ def test_a_full_disk_says_where_and_what_to_do(tmp_path, monkeypatch, capsys):
     )
 
 
+def test_a_run_killed_before_it_said_what_it_is_begins_anew(tmp_path):
+    run = tmp_path / "run"
+    for overwrite in (False, True):
+        run.mkdir(exist_ok=True)
+        (run / "config.json").unlink(missing_ok=True)
+        (run / ".partial.config.json").write_text("{")
+        assert overwrite or runs.find(run, {"task": "lm"}) is None
+        runs.open_run(run, {"task": "lm"}, overwrite)
+        assert [path.name for path in run.iterdir()] == ["config.json"]
+
+
+def test_what_is_overwritten_is_known_as_a_run_to_the_last(tmp_path, monkeypatch):
+    run = runs.open_run(tmp_path / "run", {"settings": {}}, False)
+    (run / "checkpoint").mkdir()
+    (run / "samples.txt").write_text("one")
+
+    def killed(path):
+        remove(path)
+        raise KeyboardInterrupt
+
+    for left in (2, 1):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(runs, "remove", killed)
+            runs.open_run(run, {"settings": {"units": 2}}, True)
+        assert runs.read_config(run) and len(list(run.iterdir())) == left
+    runs.open_run(run, {"settings": {"units": 2}}, True)
+    assert [path.name for path in run.iterdir()] == ["config.json"]
+    assert runs.read_config(run)["settings"] == {"units": 2}
+
+
+def test_samples_of_an_epoch_that_is_trained_again_stand_once(tmp_path, capsys):
+    path = tmp_path / "samples.txt"
+    for number, text in ((0, "a"), (1, "b"), (2, "c"), (1, "d")):
+        Samples(path, lambda epoch, text=text: text).on_epoch_end(number)
+    assert path.read_text() == "--- after epoch 1 ---\na\n--- after epoch 2 ---\nd\n"
+    Samples(path, lambda epoch: "e").on_epoch_end(0)
+    assert path.read_text() == "--- after epoch 1 ---\ne\n"
+
+
+def test_the_best_model_is_the_one_that_the_rows_say(tmp_path):
+    """Rows are rounded, and a run that goes on knows nothing else."""
+    saved = []
+    (tmp_path / "model.keras").touch()
+    best = BestModel(tmp_path / "model.keras", "val_nats", [{"val_nats": 1.234567}])
+    best.set_model(SimpleNamespace(save=lambda path: (saved.append(path), path.touch())))
+    for value in (1.5, 1.2345672, 1.2345661, 1.2345658):
+        best.on_epoch_end(0, {"val_nats": value})
+    assert len(saved) == 1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_what_is_trained_on_changes(tmp_path, monkeypatch, task):
@@ -216,7 +268,7 @@ def test_a_disk_that_fills_up(text, tmp_path):
     assert commanded(*train, whole)[0] == 0
     with small_disk(disk, "2m"):
         run, failed = disk / "run", []
-        for room in (2, 12, 40, 100, 200):
+        for room in (200, 2, 12, 40):
             (disk / "filler").write_bytes(b"")
             free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
             (disk / "filler").write_bytes(bytes(max(0, free - room * 1024)))
