@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -45,10 +46,18 @@ def write(
     made = {name: once[given] for name, given in signatures.items()}
     with exporting(), tf.device("CPU"):
         module = _Served(made, *captured)
-        tf.saved_model.save(module, str(path), signatures=made)
+        _save(module, path, made)
     if any(_uses_text(serve.get_concrete_function()) for serve in made.values()):
         (path / NEEDS_TEXT).parent.mkdir(exist_ok=True)
         (path / NEEDS_TEXT).touch()
+
+
+def _save(module, path: Path, signatures: dict) -> None:
+    try:
+        tf.saved_model.save(module, str(path), signatures=signatures)
+    except tf.errors.OpError as error:  # a disk that is full, in TensorFlow's words
+        reason = re.sub(r"\{\{.*?\}\}|\[Op:.*?\]", "", error.message).strip()
+        raise OSError(reason) from error
 
 
 def _uses_text(concrete) -> bool:

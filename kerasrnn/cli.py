@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -295,8 +296,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (OSError, VerificationError) as error:
-        say(f"kerasrnn: {' '.join(str(error).split())}")
+        say(f"kerasrnn: {_fault(error)}")
         return FAILED
+
+
+def _fault(error: Exception) -> str:
+    """What happened, and to which file, in one line."""
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        text = f"{error.filename}: {error.strerror}"
+    full = isinstance(error, OSError) and os.strerror(errno.ENOSPC) in text
+    return " ".join(text.split()) + ("; make room and give the same command again" if full else "")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
     recover(path)
     beside, before = _names(path)
     try:
-        yield beside
+        with naming(path):
+            yield beside
         if path.is_dir():
             # A folder cannot be replaced in one step: `recover` knows the moment between.
             os.rename(path, before)
@@ -45,10 +46,15 @@ def recover(path: str | Path) -> None:
     if os.path.lexists(before) and not path.exists():
         os.rename(before, path)
     for left in (beside, before):
-        if left.is_dir() and not left.is_symlink():
-            shutil.rmtree(left)
-        elif os.path.lexists(left):
-            left.unlink()
+        remove(left)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder with all that is in it, where there is one."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    elif os.path.lexists(path):
+        path.unlink()
 
 
 def _names(path: Path) -> tuple[Path, Path]:
@@ -57,10 +63,55 @@ def _names(path: Path) -> tuple[Path, Path]:
 
 
 @contextlib.contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """An OSError that does not say of which file, as that of a full disk, is one of `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+def check_writable(path: str | Path, argument: str = "--out") -> None:
+    """Refuse a folder that stands and cannot be written into (InputError)."""
+    if Path(path).is_dir() and not os.access(path, os.W_OK | os.X_OK):
+        expected = "a folder that can be written"
+        raise InputError(argument, expected, path, "change its permissions, or give another")
+
+
+Stamp = tuple[int, int]
+AGAIN = "the same command writes it again"
+
+
+def stamp(path: str | Path) -> Stamp:
+    """Size and time of the last change: by these a file that changes is known."""
+    found = os.stat(path)
+    return found.st_size, found.st_mtime_ns
+
+
+def check_unchanged(
+    path: str | Path, before: Stamp | None, argument: str, next_step: str = AGAIN
+) -> None:
+    """Refuse a file that is no longer as its stamp says (InputError); None is not looked at."""
+    if before is None:
+        return
+    try:
+        fault = "" if stamp(path) == before else "changed since"
+    except OSError as error:
+        fault = error.strerror
+    if fault:
+        expected = "a file that stays as it was written"
+        received = f"{path} ({fault})"
+        raise InputError(argument, expected, received, next_step)
+
+
+@contextlib.contextmanager
 def staging(path: str | Path, argument: str = "--out") -> Iterator[Path]:
     """An empty folder on the disk where `path`, which is what `argument` says, will be; removed at
     the end."""
     folder = Path(path).absolute().with_name(f".staging.{Path(path).name}")
+    check_writable(path, argument)
     try:
         if folder.exists():  # a kill left it
             shutil.rmtree(folder)
@@ -70,7 +121,8 @@ def staging(path: str | Path, argument: str = "--out") -> Iterator[Path]:
             argument, "a place that can be written", f"{path} ({error.strerror})", "give another"
         ) from error
     try:
-        yield folder
+        with naming(path):
+            yield folder
     finally:
         if folder.exists():  # it may have been moved to its place
             shutil.rmtree(folder)

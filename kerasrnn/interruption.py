@@ -16,7 +16,7 @@ from kerasrnn import checkpoints
 from kerasrnn.carry import CarriedState
 from kerasrnn.checkpoints import Progress, State
 from kerasrnn.distribution import any_of, dealt, gathered, is_chief, is_multi_worker
-from kerasrnn.pipelines.dataset import Position
+from kerasrnn.pipelines.dataset import Position, own_errors
 
 SECONDS = 60.0  # between two checkpoints, at least
 SHARE = 0.01  # of the time that checkpoints may take
@@ -195,7 +195,7 @@ def fit(
         else:
             own = follow(on_epoch_begin=lambda epoch, _, at=position: setattr(at, "epoch", epoch))
         data = dealt(lambda shard, here=position: at(here, shard), strategy)
-        with contextlib.suppress(_EndOfEpoch):
+        with contextlib.suppress(_EndOfEpoch), own_errors():
             model.fit(
                 data,
                 validation_data=dealt(valid, strategy),

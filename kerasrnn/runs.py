@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,7 @@ import keras
 
 from kerasrnn.checkpoints import MODEL, Checkpoint, newest
 from kerasrnn.errors import InputError
-from kerasrnn.files import replacing
+from kerasrnn.files import check_writable, recover, remove, replacing
 
 CONFIG = "config.json"
 
@@ -36,6 +35,7 @@ def find(
             finished run.
     """
     path = Path(path)
+    recover(path / CONFIG)
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return None
     _same_command(path, read_config(path), config)
@@ -58,18 +58,30 @@ def open_run(path: str | Path, config: dict, overwrite: bool) -> Path:
         overwrite: remove the run that stands there; nothing but a run is ever removed.
 
     Raises:
-        InputError: when the folder to overwrite is no run.
+        InputError: when the folder cannot be written, or the one to overwrite is no run.
     """
     path = Path(path)
+    check_writable(path)
+    recover(path / CONFIG)
     if overwrite and path.exists() and (not path.is_dir() or any(path.iterdir())):
         if not (path / CONFIG).exists():
             raise InputError("--overwrite", "a run folder", path, "remove it yourself")
-        shutil.rmtree(path)
+        for child in path.iterdir():  # by its config a run is known, so this goes last
+            if child.name != CONFIG:
+                remove(child)
+        remove(path)
     path.mkdir(parents=True, exist_ok=True)
     if not (path / CONFIG).exists():
         with replacing(path / CONFIG) as file:
             file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     return path
+
+
+def check_data(before: dict, now: dict) -> None:
+    """Refuse data that changed while it was read: between two configs of a job (InputError)."""
+    if now["data"] != before["data"]:
+        expected = "files that stay as they are while they are read"
+        raise InputError("data", expected, "some that changed", "give the same command again")
 
 
 def read_config(path: str | Path) -> dict:

@@ -332,21 +332,27 @@ class BestModel(keras.callbacks.Callback):
         self.best = min((cost(row, monitor) for row in rows), default=float("inf"))
 
     def on_epoch_end(self, epoch, logs=None):
-        if cost(logs, self.monitor) < self.best or not self.path.exists():
-            self.best = cost(logs, self.monitor)
+        here = round(float(cost(logs, self.monitor)), 6)  # as the rows have it
+        if here < self.best or not self.path.exists():
+            self.best = here
             with replacing(self.path) as path:
                 self.model.save(path)
 
 
 class Samples(keras.callbacks.Callback):
-    """Shows `sample(epoch)` after each epoch and adds it to the file `path`."""
+    """Shows `sample(epoch)` after each epoch and adds it to the file `path`.
+
+    What stands there of this epoch or later ones was trained by a process that was killed.
+    """
 
     def __init__(self, path: Path, sample: Callable[[int], str]):
         super().__init__()
         self.path, self.sample = path, sample
 
     def on_epoch_end(self, epoch, logs=None):
-        text = f"--- after epoch {epoch + 1} ---\n{self.sample(epoch)}\n"
+        title = f"--- after epoch {epoch + 1} ---\n"
+        text = f"{title}{self.sample(epoch)}\n"
         print(f"\n{text}")
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(text)
+        before = self.path.read_text(encoding="utf-8") if epoch and self.path.exists() else ""
+        with replacing(self.path) as path:
+            path.write_text(before.split(title)[0] + text, encoding="utf-8")

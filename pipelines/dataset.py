@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import tensorflow as tf
@@ -38,10 +39,42 @@ def generated(generator: Callable, batches: int, signature) -> tf.data.Dataset:
     >>> len(five), [int(number) for number in five]
     (5, [4, 5, 6, 7, 8])
     """
-    dataset = tf.data.Dataset.from_generator(generator, output_signature=signature)
+
+    def remembering():
+        try:
+            yield from generator()
+        except Exception as error:
+            _raised[:] = [error]
+            raise
+
+    dataset = tf.data.Dataset.from_generator(remembering, output_signature=signature)
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(batches)).prefetch(4)
     options = tf.data.Options()
     # Reading is cheap, and `fit` would wait for the autotune thread at the end of an epoch.
     options.autotune.enabled = False
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     return dataset.with_options(options)
+
+
+_raised: list[Exception] = []  # the last error of a generator, which runs in TensorFlow's threads
+
+
+@contextlib.contextmanager
+def own_errors() -> Iterator[None]:
+    """What a `generated` generator raises, as it was and not as TensorFlow tells it.
+
+    >>> def broken():
+    ...     yield 4
+    ...     raise OSError("gone")
+    >>> with own_errors():
+    ...     list(generated(broken, 5, tf.TensorSpec([], tf.int32)))
+    Traceback (most recent call last):
+    OSError: gone
+    """
+    _raised.clear()
+    try:
+        yield
+    except (tf.errors.OpError, RuntimeError) as error:  # the latter of lost workers
+        if _raised:
+            raise _raised.pop() from error
+        raise

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from kerasrnn.errors import InputError
-from kerasrnn.files import replacing
+from kerasrnn.files import Stamp, check_unchanged, replacing, stamp
 from kerasrnn.pipelines.reports import Tally
 
 MOST_PIXELS = 89_478_485  # Pillow's own limit
@@ -185,7 +185,7 @@ class Store:
 
     def __init__(self, folder: str | Path, name: str, make: Callable[[np.ndarray], np.ndarray]):
         self.folder, self.make = Path(folder) / name, make
-        self._files: dict[Path, Path] = {}
+        self._files: dict[Path, tuple[Path, Stamp]] = {}
 
     def fill(self, paths: Iterable[str | Path]) -> None:
         """Make what is missing; each file appears whole or not at all.
@@ -203,23 +203,24 @@ class Store:
                 array = np.asarray(self.make(_pixels(path, content)))
                 with replacing(file) as beside:
                     np.save(beside, array, allow_pickle=False)
-            self._files[path] = file
+            self._files[path] = file, stamp(file)
 
     def read(self, paths: Sequence[str | Path]) -> np.ndarray:
         """The arrays of images that `fill` has seen, [B, ...].
 
         Raises:
-            InputError: when it has not seen one, or an array's file is gone or broken.
+            InputError: when it has not seen one, or an array's file is gone, broken or changed.
         """
         return np.stack([self._array(Path(path)) for path in paths])
 
     def _array(self, path: Path) -> np.ndarray:
         if path not in self._files:
             raise InputError("image", "one that the store was filled with", path, "fill it first")
-        file = self._files[path]
+        file, before = self._files[path]
+        next_step = f"remove {self.folder} and fill again"
+        check_unchanged(file, before, "image", next_step)
         try:
             return np.load(file)
         except (OSError, ValueError, EOFError) as error:
             received = f"{file} ({getattr(error, 'strerror', None) or error})"
-            next_step = f"remove {self.folder} and fill again"
             raise InputError("image", "a whole file of the store", received, next_step) from error

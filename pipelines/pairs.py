@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerasrnn.errors import InputError
-from kerasrnn.files import replacing
+from kerasrnn.files import Stamp, check_unchanged, replacing, stamp
 from kerasrnn.pipelines.reading import LINE_FAULTS, LONG, LONGEST, lines, text_of
 from kerasrnn.pipelines.reports import Tally
 from kerasrnn.text import UNKNOWN, Tokenizer
@@ -193,6 +193,7 @@ class Pairs:
     Attributes:
         path, dtype: the file, and the type of its ids.
         source_lengths, target_lengths: int32 [N], start and end not counted.
+        stamp: the file is refused once it has changed.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "ids"
@@ -207,6 +208,7 @@ class Pairs:
     dtype: str
     source_lengths: np.ndarray
     target_lengths: np.ndarray
+    stamp: Stamp | None = None
 
     def __len__(self) -> int:
         return len(self.source_lengths)
@@ -221,8 +223,9 @@ class Pairs:
         """The sources and the targets of these pairs, each int32 [length].
 
         Raises:
-            InputError: when the file is gone or shorter than it was.
+            InputError: when the file is gone, shorter than it was or changed.
         """
+        check_unchanged(self.path, self.stamp, "pairs")
         width = np.dtype(self.dtype).itemsize
         rows = []
         try:
@@ -298,4 +301,4 @@ def encode_pairs(
                 lengths.append(of_these)
         if not report.kept:
             raise InputError("source", "pairs that can be used", report, "change what is dropped")
-    return Pairs(out, dtype.name, *np.concatenate(lengths, axis=1)), report
+    return Pairs(out, dtype.name, *np.concatenate(lengths, axis=1), stamp(out)), report

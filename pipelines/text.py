@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerasrnn.errors import InputError
-from kerasrnn.files import replacing
+from kerasrnn.files import Stamp, check_unchanged, replacing, stamp
 from kerasrnn.pipelines.dataset import Position, generated
 from kerasrnn.pipelines.reading import CHUNK, blocks
 from kerasrnn.pipelines.reading import fingerprint as fingerprint  # one of this file's names
@@ -119,6 +119,8 @@ def read_texts(paths: Iterable[str | Path], report: Report | None = None) -> Ite
 class IdStream:
     """N ids in a file, or a part of them; only what is asked for is read.
 
+    With a `stamp` the file is refused once it has changed.
+
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "ids"
     >>> np.arange(4, 14, dtype=np.uint8).tofile(path)
@@ -132,6 +134,7 @@ class IdStream:
     dtype: str
     start: int
     stop: int
+    stamp: Stamp | None = None
 
     def __len__(self) -> int:
         return self.stop - self.start
@@ -139,6 +142,7 @@ class IdStream:
     def read(self, start: int, count: int) -> np.ndarray:
         """`count` ids from `start` on, as int32 [count]."""
         assert 0 <= start and start + count <= len(self), (start, count, len(self))
+        check_unchanged(self.path, self.stamp, "ids")
         offset = (self.start + start) * np.dtype(self.dtype).itemsize
         ids = np.fromfile(self.path, self.dtype, count, offset=offset)
         if len(ids) != count:
@@ -176,7 +180,7 @@ def encode(
                 report.tokens += len(ids)
                 report.unknown += int(np.sum(ids == UNKNOWN))
                 file.write(ids.astype(dtype).tobytes())
-    return IdStream(out, dtype.name, 0, report.tokens), report
+    return IdStream(out, dtype.name, 0, report.tokens, stamp(out)), report
 
 
 def _check(ids: IdStream, batch_size: int, length: int, shard: tuple[int, int]) -> None:

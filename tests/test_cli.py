@@ -296,7 +296,9 @@ def test_the_disk_is_named_not_traced(folder, capsys, monkeypatch):
 
     monkeypatch.setattr(cli, "_print", full)
     code, _, err = call(capsys, "evaluate", folder / "run")
-    assert code == cli.FAILED and err.splitlines()[-1].endswith("No space left on device")
+    assert code == cli.FAILED and err.splitlines()[-1].endswith(
+        "No space left on device; make room and give the same command again"
+    )
 
 
 def test_a_finished_run(folder, capsys):

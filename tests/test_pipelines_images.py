@@ -431,6 +431,14 @@ def test_the_store_says_what_it_lacks(tmp_path):
             os.truncate(file, 0 if change == "empty" else file.stat().st_size - 3)
     messages = [refused(lambda path=path: store.read([path])) for path in paths]
     for message in messages:
+        assert message.startswith("image: expected a file that stays as it was written, got ")
+        assert message.endswith(next_step)
+    another = Store(tmp_path / "store", "means", Means())
+    another.fill(paths)  # what is there is not made again
+    found = [path for path in paths if another._files[path][0] in files[:2]]
+    for path in found:
+        message = refused(lambda path=path: another.read([path]))
         assert message.startswith("image: expected a whole file of the store, got ")
         assert message.endswith(next_step)
+    assert len(found) == 2
     assert any("(No such file or directory)" in message for message in messages)

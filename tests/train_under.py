@@ -1,7 +1,7 @@
 """A program: a small job of a task on so many replicas; prints its history as JSON.
 
-`python -m tests.train_under TASK OUT [--replicas N] [NAME=VALUE ...]`; under TF_CONFIG it is one
-of the workers.
+`python -m tests.train_under TASK OUT [--replicas N] [--every S] [NAME=VALUE ...]`; under TF_CONFIG
+it is one of the workers. `--every` is the time between two checkpoints, whatever they cost.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from kerasrnn import distribution
+from kerasrnn import distribution, interruption
 from kerasrnn.interruption import Interrupted
 from kerasrnn.pipelines.dates import write_dates
 from kerasrnn.pipelines.scenes import write_scenes
@@ -54,14 +54,17 @@ def captioner(folder: Path, out: str, change):
 TASKS = {"lm": lm, "translator": translator, "captioner": captioner}
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("task", choices=TASKS)
     parser.add_argument("out")
     parser.add_argument("--replicas", type=int, default=1)
     parser.add_argument("--data", type=Path)
+    parser.add_argument("--every", type=float)
     parser.add_argument("changes", nargs="*")
-    args = parser.parse_intermixed_args()
+    args = parser.parse_intermixed_args(argv)
+    if args.every is not None:
+        interruption.SECONDS, interruption.SHARE = args.every, float("inf")
     folder = args.data or Path(args.out).parent / "data"
     folder.mkdir(exist_ok=True)
     task, job = TASKS[args.task](folder, args.out, lambda s: changed(s, args.changes))

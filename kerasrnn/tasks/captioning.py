@@ -177,6 +177,7 @@ def _train(job: Job, config: dict, start: Start, say, verbose: int) -> dict:
     if model is None:
         with start.strategy.scope():
             model = make_model(s, tokenizer, encoder, count * s.epochs)
+    runs.check_data(config, job.config())
     run = runs.open_run(start.out, config, job.overwrite)
     say(f"{report}; {tokenizer.size} ids")
     store = store_of(model, job, run)

@@ -181,6 +181,7 @@ def _train(job: Job, config: dict, start: Start, say, verbose: int) -> dict:
         if model is None:
             with start.strategy.scope():
                 model = make_model(job, tokenizer, batches * s.epochs, say)
+        runs.check_data(config, job.config())
         run = runs.open_run(start.out, config, job.overwrite)
         say(f"{report}; {tokenizer.size} ids")
         at, held_out = datasets(job, ids.moved(run / IDS), replicas)

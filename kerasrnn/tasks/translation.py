@@ -179,6 +179,7 @@ def _train(job: Job, config: dict, start: Start, say, verbose: int) -> dict:
         if model is None:
             with start.strategy.scope():
                 model = make_model(s, tokenizers, count * s.epochs, job.seed)
+        runs.check_data(config, job.config())
         run = runs.open_run(start.out, config, job.overwrite)
         say(f"{report}; {tokenizers[0].size} and {tokenizers[1].size} ids")
         pairs, valid = pairs.moved(run / TRAIN), valid.moved(run / VALID)

@@ -1,0 +1,292 @@
+"""Disks that fill up, folders and files that cannot be written, data that changes: one line, no
+damage, and the same command goes on."""
+
+import contextlib
+import dataclasses
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pytest
+
+from kerasrnn import cli, interruption, runs
+from kerasrnn.checkpoints import newest
+from kerasrnn.errors import InputError
+from kerasrnn.files import AGAIN, remove, replacing, stamp
+from kerasrnn.pipelines.images import Store
+from kerasrnn.pipelines.pairs import Pairs
+from kerasrnn.pipelines.text import IdStream
+from kerasrnn.tasks import language_model as lm
+from kerasrnn.training import BestModel, Samples
+from tests.test_kills import assert_same_weights, rows
+from tests.test_tasks import TEXT, job, say
+from tests.train_under import TASKS
+from tests.workers import environment
+
+
+def truncate(path):
+    os.truncate(path, 10)
+
+
+def rewrite(path):
+    """The same size, other content."""
+    data = path.read_bytes()
+    path.write_bytes(bytes(len(data)))
+    os.utime(path, ns=(0, 0))
+
+
+HARM = {"truncated": truncate, "changed": rewrite, "gone": os.remove}
+
+
+@contextlib.contextmanager
+def only_readable(path):
+    """Nobody can write to a file or into a folder, not even root."""
+    mode = path.stat().st_mode
+    path.chmod(mode & 0o555)
+    if os.geteuid() == 0 and subprocess.run(["chattr", "+i", str(path)]).returncode:
+        pytest.skip("root, and no chattr here")
+    try:
+        yield
+    finally:
+        if os.geteuid() == 0:
+            subprocess.run(["chattr", "-i", str(path)], check=True)
+        path.chmod(mode)
+
+
+@pytest.fixture
+def text(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text(TEXT)
+    return path
+
+
+@contextlib.contextmanager
+def harmed(monkeypatch, harm, *, epoch: int = 1, batch: int = 2):
+    """Something is done to the files in the middle of training."""
+
+    class Harm(keras.callbacks.Callback):
+        def on_train_batch_end(self, number, logs=None):
+            if (self.epoch, number) == (epoch, batch):
+                harm()
+
+        def on_epoch_begin(self, number, logs=None):
+            self.epoch = number
+
+    fit = interruption.fit
+
+    def harming_fit(model, at, valid, progress, epochs, callbacks, verbose):
+        fit(model, at, valid, progress, epochs, [*callbacks, Harm()], verbose)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(interruption, "fit", harming_fit)
+        yield
+
+
+def test_ids_that_change_in_training_from_a_text_that_can_only_be_read(text, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    with only_readable(text):
+        with harmed(monkeypatch, lambda: truncate(run / "ids.bin")), pytest.raises(InputError) as e:
+            lm.train(job(text, run), say, verbose=0)
+        assert str(e.value) == (
+            f"ids: expected a file that stays as it was written, got {run / 'ids.bin'} (changed "
+            f"since); {AGAIN}"
+        )
+    assert newest(run).progress.epoch == 1
+
+
+@pytest.mark.parametrize("name", HARM)
+def test_files_that_readers_find_changed(tmp_path, name):
+    path, picture = tmp_path / "ids", tmp_path / "a.png"
+    np.arange(4, 24, dtype=np.uint8).tofile(path)
+    lengths = np.array([9, 9]), np.array([1, 1])
+    keras.utils.save_img(picture, np.random.default_rng(0).uniform(size=(4, 4, 3)))
+    store = Store(tmp_path, "red", lambda pixels: pixels[..., 0])
+    store.fill([picture])
+    [made] = (tmp_path / "red").iterdir()
+    readers = {
+        "ids": (path, lambda: ids.read(3, 4)),
+        "pairs": (path, lambda: pairs.read([1])),
+        "image": (made, lambda: store.read([picture])),
+    }
+    ids = IdStream(path, "uint8", 0, 20, stamp(path))
+    pairs = Pairs(path, "uint8", *lengths, stamp(path))
+    for _, read in readers.values():
+        read()
+    HARM[name](path)
+    HARM[name](made)
+    reason = "No such file or directory" if name == "gone" else "changed since"
+    for argument, (file, read) in readers.items():
+        with pytest.raises(InputError) as error:
+            read()
+        assert str(error.value) == (
+            f"{argument}: expected a file that stays as it was written, got {file} ({reason}); "
+            f"{f'remove {made.parent} and fill again' if argument == 'image' else AGAIN}"
+        )
+
+
+def test_a_text_that_changes_while_it_is_read(text, tmp_path, monkeypatch):
+    encode = lm.encode
+
+    def grown(*arguments):
+        text.write_text(TEXT + "more")
+        return encode(*arguments)
+
+    monkeypatch.setattr(lm, "encode", grown)
+    with pytest.raises(InputError) as error:
+        lm.train(job(text, tmp_path / "run"), say, verbose=0)
+    assert str(error.value) == (
+        "data: expected files that stay as they are while they are read, got some that changed; "
+        "give the same command again"
+    )
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("where", ["run", "parent"])
+def test_a_folder_that_cannot_be_written(text, tmp_path, where):
+    run = tmp_path / "place" / "run"
+    run.mkdir(parents=True)
+    folder = run if where == "run" else run.parent
+    wanted = "a folder that can be written" if where == "run" else "a place that can be written"
+    with only_readable(folder), pytest.raises(InputError, match=rf"^--out: expected {wanted}, got"):
+        lm.train(job(text, run), say, verbose=0)
+    assert not any(run.iterdir())
+
+
+def test_a_full_disk_says_where_and_what_to_do(tmp_path, monkeypatch, capsys):
+    def full(args):
+        with replacing(tmp_path / "model.keras"):
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setitem(cli.COMMANDS, "demo", full)
+    assert cli.main(["demo"]) == cli.FAILED
+    assert capsys.readouterr().err == (
+        f"kerasrnn: {tmp_path / 'model.keras'}: No space left on device; make room and give the "
+        "same command again\n"
+    )
+
+
+def test_a_run_killed_before_it_said_what_it_is_begins_anew(tmp_path):
+    run = tmp_path / "run"
+    for overwrite in (False, True):
+        run.mkdir(exist_ok=True)
+        (run / "config.json").unlink(missing_ok=True)
+        (run / ".partial.config.json").write_text("{")
+        assert overwrite or runs.find(run, {"task": "lm"}) is None
+        runs.open_run(run, {"task": "lm"}, overwrite)
+        assert [path.name for path in run.iterdir()] == ["config.json"]
+
+
+def test_what_is_overwritten_is_known_as_a_run_to_the_last(tmp_path, monkeypatch):
+    run = runs.open_run(tmp_path / "run", {"settings": {}}, False)
+    (run / "checkpoint").mkdir()
+    (run / "samples.txt").write_text("one")
+
+    def killed(path):
+        remove(path)
+        raise KeyboardInterrupt
+
+    for left in (2, 1):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(runs, "remove", killed)
+            runs.open_run(run, {"settings": {"units": 2}}, True)
+        assert runs.read_config(run) and len(list(run.iterdir())) == left
+    runs.open_run(run, {"settings": {"units": 2}}, True)
+    assert [path.name for path in run.iterdir()] == ["config.json"]
+    assert runs.read_config(run)["settings"] == {"units": 2}
+
+
+def test_samples_of_an_epoch_that_is_trained_again_stand_once(tmp_path, capsys):
+    path = tmp_path / "samples.txt"
+    for number, text in ((0, "a"), (1, "b"), (2, "c"), (1, "d")):
+        Samples(path, lambda epoch, text=text: text).on_epoch_end(number)
+    assert path.read_text() == "--- after epoch 1 ---\na\n--- after epoch 2 ---\nd\n"
+    Samples(path, lambda epoch: "e").on_epoch_end(0)
+    assert path.read_text() == "--- after epoch 1 ---\ne\n"
+
+
+def test_the_best_model_is_the_one_that_the_rows_say(tmp_path):
+    """Rows are rounded, and a run that goes on knows nothing else."""
+    saved = []
+    (tmp_path / "model.keras").touch()
+    best = BestModel(tmp_path / "model.keras", "val_nats", [{"val_nats": 1.234567}])
+    best.set_model(SimpleNamespace(save=lambda path: (saved.append(path), path.touch())))
+    for value in (1.5, 1.2345672, 1.2345661, 1.2345658):
+        best.on_epoch_end(0, {"val_nats": value})
+    assert len(saved) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", TASKS)
+def test_what_is_trained_on_changes(tmp_path, monkeypatch, task):
+    made, a_job = TASKS[task](tmp_path, str(tmp_path / "run"), lambda s: s)
+    run, whole = tmp_path / "run", tmp_path / "whole"
+
+    def harm():
+        for file in [*run.glob("*ids*"), *run.rglob("*.npy")]:
+            rewrite(file)
+
+    with harmed(monkeypatch, harm, batch=0), pytest.raises(InputError, match="changed since"):
+        made.train(a_job, say, verbose=0)
+    for file in run.rglob("*.npy"):  # what was made of an image stays as long as the image does
+        file.unlink()
+    made.train(a_job, say, verbose=0)
+    made.train(dataclasses.replace(a_job, out=str(whole)), say, verbose=0)
+    assert_same_weights(*(newest(r).folder / "model.keras" for r in (run, whole)))
+    assert rows(run) == rows(whole)
+
+
+@contextlib.contextmanager
+def small_disk(folder, size: str):
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)]
+    if os.geteuid() or subprocess.run(mount).returncode:
+        pytest.skip("a small disk needs root and tmpfs")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def commanded(*arguments: object) -> tuple[int, str]:
+    command = [sys.executable, "-m", "kerasrnn.cli", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, env=environment())
+    assert "Traceback" not in done.stderr, done.stderr[-3000:]
+    return done.returncode, done.stderr.rstrip().splitlines()[-1]
+
+
+SETTINGS = ("--set", "units=32", "layers=1", "embedding=8", "batch_size=4", "window=20")
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_up(text, tmp_path):
+    """Room for more and more: what stands is whole, and with room the command ends as ever."""
+    disk, whole = tmp_path / "disk", tmp_path / "whole"
+    train = ("train", "lm", "--text", text, *SETTINGS, "--epochs", 3, "--out")
+    assert commanded(*train, whole)[0] == 0
+    with small_disk(disk, "2m"):
+        run, failed = disk / "run", []
+        for room in (200, 2, 12, 40):
+            (disk / "filler").write_bytes(b"")
+            free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
+            (disk / "filler").write_bytes(bytes(max(0, free - room * 1024)))
+            code, line = commanded(*train, run)
+            assert code in (1, 2) and "No space left on device" in line, (room, line)
+            assert line.startswith("kerasrnn: ")
+            failed.append(line.split(": ")[1].removeprefix(f"{run}/"))
+            assert not list(disk.rglob(".partial.*")) and not list(disk.glob(".staging.*"))
+            (disk / "filler").unlink()
+        assert {"model.keras", "checkpoint/000001-000000000"} < set(failed), failed
+        assert commanded(*train, run)[0] == 0
+        assert_same_weights(*(newest(r).folder / "model.keras" for r in (run, whole)))
+        assert_same_weights(run / "model.keras", whole / "model.keras")
+        assert rows(run) == rows(whole)
+        for kind in ("onnx", "saved_model"):
+            free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
+            (disk / "filler").write_bytes(bytes(free - 20 * 1024))
+            code, line = commanded("export", run, "--format", kind, "--out", disk / "out")
+            assert code == 1 and "No space left on device" in line, line
+            assert sorted(p.name for p in disk.iterdir()) == ["filler", "run"]
+            (disk / "filler").unlink()
