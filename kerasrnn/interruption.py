@@ -161,6 +161,17 @@ class _EndOfEpoch(Exception):
     """The rest of an epoch is done; what `fit` does at its own end is not wanted."""
 
 
+@contextlib.contextmanager
+def _telling(position: Position) -> Iterator[None]:
+    """Raises what reading the data raised, of which TensorFlow only has the text."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        if position.failed is None:
+            raise
+        raise position.failed from error
+
+
 def fit(
     model: keras.Model,
     at: Callable[[Position, tuple[int, int]], tf.data.Dataset],
@@ -177,6 +188,9 @@ def fit(
             of its own, which begins at its next batch.
         valid: shard -> validation dataset.
         verbose: as Keras's.
+
+    Raises:
+        Exception: what reading the training data raised.
     """
     strategy, follow = model.distribute_strategy, keras.callbacks.LambdaCallback
 
@@ -190,7 +204,7 @@ def fit(
         else:
             own = follow(on_epoch_begin=lambda epoch, _, at=position: setattr(at, "epoch", epoch))
         data = dealt(lambda shard, here=position: at(here, shard), strategy)
-        with contextlib.suppress(_EndOfEpoch):
+        with contextlib.suppress(_EndOfEpoch), _telling(position):
             model.fit(
                 data,
                 validation_data=dealt(valid, strategy),

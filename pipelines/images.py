@@ -213,10 +213,14 @@ class Store:
         """
         return np.stack([self._array(Path(path)) for path in paths])
 
-    def _array(self, path: Path) -> np.ndarray:
+    def file(self, path: Path) -> Path:
+        """Where the array of an image that `fill` has seen lies."""
         if path not in self._files:
             raise InputError("image", "one that the store was filled with", path, "fill it first")
-        file = self._files[path]
+        return self._files[path]
+
+    def _array(self, path: Path) -> np.ndarray:
+        file = self.file(path)
         try:
             return np.load(file)
         except (OSError, ValueError, EOFError) as error:

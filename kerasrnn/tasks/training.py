@@ -16,6 +16,7 @@ from kerasrnn import distribution, interruption, runs
 from kerasrnn.checkpoints import KEEP, Progress, State
 from kerasrnn.errors import InputError
 from kerasrnn.pipelines.dataset import Position
+from kerasrnn.pipelines.service import Service
 from kerasrnn.text import TOKENIZERS, Tokenizer
 from kerasrnn.training import (
     BestModel,
@@ -33,12 +34,14 @@ from kerasrnn.training import (
 class CommonJob:
     """How every job is run: what does not change what is trained.
 
-    `keep` is how many checkpoints stay.
+    `keep` is how many checkpoints stay; `data_service` where the dispatcher of a tf.data service
+    listens, "host:port", whose workers then read the training data.
     """
 
     overwrite: bool = False
     strategy: str = "auto"
     keep: int = KEEP
+    data_service: str | None = None
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,7 @@ class Start:
         progress: where training stands.
         state: what this worker held beside the model.
         keep: how many checkpoints stay.
+        service: what reads the training data; None for this process.
     """
 
     strategy: tf.distribute.Strategy
@@ -124,6 +128,7 @@ class Start:
     progress: Progress = field(default_factory=Progress)
     state: State = field(default_factory=dict)
     keep: int = KEEP
+    service: Service | None = None
 
 
 @contextlib.contextmanager
@@ -135,16 +140,19 @@ def started(job, config: dict, say: Callable[[str], None]) -> Iterator[Start]:
         config: what `config.json` holds.
 
     Raises:
-        InputError: when the run folder, the checkpoint or the strategy cannot be used.
+        InputError: when the run folder, the checkpoint, the strategy or the data service cannot be
+            used.
     """
     if job.keep < 1:
         raise InputError("--keep", "1 or more", job.keep, "raise it")
+    service = Service.at(job.data_service) if job.data_service else None
     strategy = distribution.strategy(job.strategy)
     keras.utils.set_random_seed(job.seed)
     checkpoint = None if job.overwrite else runs.find(job.out, config, say)
     with tempfile.TemporaryDirectory() as own:
         chief = distribution.is_chief(strategy)
-        start = Start(strategy, Path(job.out) if chief else Path(own, "run"), keep=job.keep)
+        out = Path(job.out) if chief else Path(own, "run")
+        start = Start(strategy, out, keep=job.keep, service=service)
         if checkpoint is not None:
             start.progress = checkpoint.progress
             _check_replicas(job, checkpoint, strategy)
@@ -209,6 +217,7 @@ def carry_on(
 
     Raises:
         interruption.Interrupted: when the user stopped it.
+        Exception: what reading the training data raised.
     """
     progress, chief = start.progress, distribution.is_chief(start.strategy)
     options = {"carried": carried, "pending": start.state, "keep": start.keep}
