@@ -12,6 +12,8 @@ that we require does it itself; tests/test_multi_worker.py tells without them.
 
 from __future__ import annotations
 
+import re
+
 import keras
 import tensorflow as tf
 
@@ -23,6 +25,7 @@ GONE = (
     tf.errors.CancelledError,
     tf.errors.DeadlineExceededError,
 )
+REASONS = ("task:", "peer", "aborted by")  # a line of TensorFlow's message that says more
 WRITERS = (
     keras.callbacks.CSVLogger,
     keras.callbacks.ModelCheckpoint,
@@ -34,8 +37,10 @@ class WorkerLost(RuntimeError):
     """Another worker of the cluster is gone; training cannot go on without it."""
 
     def __init__(self, error: Exception):
-        reason = str(error).strip().splitlines()
-        reason = next((line for line in reason if "task:" in line or "peer" in line), reason[0])
+        nodes = re.compile(r"\{\{.*?\}\} ?")  # where in the graph
+        lines = [nodes.sub("", line) for line in str(error).strip().splitlines()]
+        telling = (line for line in lines if any(word in line for word in REASONS))
+        reason = next(telling, lines[0] if lines else type(error).__name__)
         super().__init__(
             f"lost a worker: {reason[:200]}; start all workers again with the same command"
         )

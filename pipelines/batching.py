@@ -287,13 +287,8 @@ def planned(
 
     def epoch():
         number = position.epoch
-        part_of = Part.in_graph(plan(examples, epoch=number, **options), number, shard)
-
-        def read(batch):
-            part = part_of(batch)
-            return tf.cast(part.place, tf.int32), make(part)
-
-        return lambda numbers: stage(numbers.map(read)).map(lambda place, b: (place[1], (place, b)))
+        epoch = plan(examples, epoch=number, **options)
+        return _in_graph(Part.in_graph(epoch, number, shard), make, stage)
 
     signature = (tf.TensorSpec([3], tf.int32), signature)
     if service is None:
@@ -301,6 +296,14 @@ def planned(
     else:
         dataset = service.read(epoch, remaining, signature, position)
     return dataset.map(lambda place, batch: batch)
+
+
+def _in_graph(part_of: Callable, make: Callable, stage: Stage) -> Stage:
+    def read(batch):
+        part = part_of(batch)
+        return tf.cast(part.place, tf.int32), make(part)
+
+    return lambda numbers: stage(numbers.map(read)).map(lambda place, b: (place[1], (place, b)))
 
 
 def batches(

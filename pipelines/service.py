@@ -122,6 +122,15 @@ def _distributed(service: Service, read: Stage, numbers: range) -> tf.data.Datas
         return dataset.apply(distribute(mode, f"grpc://{service.address}"))
 
 
+def read_by(
+    service: Service | None, generate: Callable, epoch: Callable, numbers, signature, position
+) -> tf.data.Dataset:
+    """What the service reads, as in `Service.read`; without one what `generate` yields."""
+    if service is None:
+        return generated(generate, len(numbers), signature, position)
+    return service.read(epoch, numbers, signature, position)
+
+
 def _in_order(remote: _Remote, service: Service, numbers: range) -> Iterator:
     """The batches by their numbers; each has its limit."""
     early = {}

@@ -18,11 +18,11 @@ import tensorflow as tf
 
 from kerasrnn.errors import InputError
 from kerasrnn.files import replacing
-from kerasrnn.pipelines.dataset import Position, generated
+from kerasrnn.pipelines.dataset import Position
 from kerasrnn.pipelines.graph_reading import ids_at
 from kerasrnn.pipelines.reading import CHUNK, blocks
 from kerasrnn.pipelines.reading import fingerprint as fingerprint  # one of this file's names
-from kerasrnn.pipelines.service import Service
+from kerasrnn.pipelines.service import Service, read_by
 from kerasrnn.text import END, START, UNKNOWN, Tokenizer
 
 
@@ -285,9 +285,7 @@ def contiguous(
 
         return lambda dataset: dataset.map(read)
 
-    if service is not None:
-        return service.read(epoch, numbers, signature, position)
-    return generated(generate, len(numbers), signature, position)
+    return read_by(service, generate, epoch, numbers, signature, position)
 
 
 def shuffled(
@@ -334,6 +332,4 @@ def shuffled(
         starts, read = drawn(), _windows(ids)
         return lambda numbers: numbers.map(lambda n: (n, read(tf.gather(starts, n), length, True)))
 
-    if service is not None:
-        return service.read(epoch, batches, _signature(rows, length), position)
-    return generated(generate, len(batches), _signature(rows, length), position)
+    return read_by(service, generate, epoch, batches, _signature(rows, length), position)

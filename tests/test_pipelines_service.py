@@ -10,6 +10,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from kerasrnn import cli
+from kerasrnn.checkpoints import newest
 from kerasrnn.errors import InputError
 from kerasrnn.pipelines import augmentation, captions
 from kerasrnn.pipelines.batching import batches
@@ -20,6 +22,8 @@ from kerasrnn.pipelines.pairs import Pairs
 from kerasrnn.pipelines.service import Service, ServiceLost
 from kerasrnn.pipelines.text import IdStream, contiguous, shuffled
 from tests.data_service import serving
+from tests.test_multi_worker import rows_of, trained, wait_for
+from tests.workers import finished, started
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +144,39 @@ def test_a_pass_that_is_left_early_leaves_no_thread_waiting(service, tmp_path):
         time.sleep(0.1)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["lm", "translator", "captioner"])
+def test_training_is_the_same_with_and_without(service, tmp_path, task):
+    kinds = {"without": [], "with": ["--data-service", service.address]}
+    rows = {}
+    for name, options in kinds.items():
+        command = trained(task, tmp_path / name, *options, "epochs=3", "dropout=0.2")
+        with started([command]) as processes:
+            rows[name] = rows_of(finished(processes, 300)[0])
+    assert rows["with"] == rows["without"] and len(rows["with"]) == 3
+
+
+@pytest.mark.slow
+def test_a_service_that_dies_in_training_and_comes_again(tmp_path):
+    out, command = tmp_path / "run", ["epochs=40", "dropout=0.2"]
+    with started([trained("lm", tmp_path / "whole", *command)]) as processes:
+        wanted = rows_of(finished(processes, 300)[0])
+    with serving(1) as served:
+        options = ["--data-service", served.address]
+        with started([trained("lm", out, *options, *command)]) as processes:
+            wait_for(lambda: (out / "checkpoint").is_dir() and newest(out) is not None)
+            served.workers[0].kill()
+            served.dispatcher.kill()
+            [done] = finished(processes, 120)
+    assert done.code == 1
+    assert done.err.splitlines()[-1].startswith(f"lost the data service at {served.address}: ")
+    assert not newest(out).progress.finished
+    with serving(1) as served:
+        options = ["--data-service", served.address]
+        with started([trained("lm", out, *options, *command)]) as processes:
+            assert rows_of(finished(processes, 300)[0]) == wanted
+
+
 # --- a service that fails ---
 
 
@@ -191,3 +228,12 @@ def test_nobody_listens():
         f"--data-service: expected a dispatcher that listens, got {address} ([Errno 111] Connection"
         " refused); start it first"
     )
+
+
+def test_the_command_line_says_it_in_one_line(tmp_path, capsys):
+    (tmp_path / "a.txt").write_text("abc " * 200)
+    command = ["train", "lm", "--text", tmp_path / "a.txt", "--out", tmp_path / "run"]
+    code = cli.main([*map(str, command), "--data-service", "nowhere"])
+    wanted = "kerasrnn: --data-service: expected host:port, got nowhere; correct it\n"
+    assert (code, capsys.readouterr().err) == (2, wanted)
+    assert not (tmp_path / "run").exists()
