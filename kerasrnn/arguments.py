@@ -82,6 +82,8 @@ def _training_options(parser, level: str, presets: str) -> None:
     text = "auto: the workers that TF_CONFIG names, or all GPUs (auto)"
     parser.add_argument("--strategy", choices=STRATEGIES, default="auto", help=text)
     parser.add_argument("--keep", type=int, default=2, metavar="N", help="checkpoints (2)")
+    text = "dispatcher of a tf.data service whose workers read the training data (this process)"
+    parser.add_argument("--data-service", metavar="HOST:PORT", help=text)
 
 
 def _search_options(parser, beam_help: str) -> None:

@@ -79,7 +79,7 @@ def _train_captioner(args) -> int | None:
 
 def _common(args) -> dict:
     """How any job is run."""
-    return {name: getattr(args, name) for name in ("overwrite", "strategy", "keep")}
+    return {name: getattr(args, name) for name in ("overwrite", "strategy", "keep", "data_service")}
 
 
 def _settings(args, task):

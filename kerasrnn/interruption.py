@@ -182,6 +182,9 @@ def fit(
         valid: shard -> validation dataset.
         callbacks: a `Checkpoints` among them, which moves `progress`.
         verbose: as Keras's.
+
+    Raises:
+        Exception: what reading the training data raised.
     """
     strategy, follow = model.distribute_strategy, keras.callbacks.LambdaCallback
 

@@ -18,7 +18,9 @@ import tensorflow as tf
 
 from kerasrnn.errors import InputError
 from kerasrnn.pipelines.dataset import Position, generated
+from kerasrnn.pipelines.graph_reading import pairs_in_graph
 from kerasrnn.pipelines.pairs import Pairs
+from kerasrnn.pipelines.service import Service, Stage
 from kerasrnn.text import END, PAD, START
 
 ROWS = 8  # of which the rows of a full batch by tokens are a multiple
@@ -231,22 +233,39 @@ class Part(NamedTuple):
         mine = indices[index * rows : (index + 1) * rows]
         return cls(mine, rows, tuple(epoch.lengths[batch].tolist()), (number, batch, index * rows))
 
+    @classmethod
+    def in_graph(cls, epoch: Plan, number: int, shard: tuple[int, int]) -> Callable:
+        """`of` as graph code: batch, int64 -> a part of tensors."""
+        index, count = shard
+
+        def of(batch: tf.Tensor) -> Part:
+            start, stop = tf.unstack(tf.gather(epoch.starts, batch + tf.constant([0, 1], tf.int64)))
+            rows = -(-(stop - start) // count)
+            mine = tf.constant(epoch.order)[start:stop][index * rows : (index + 1) * rows]
+            lengths = tf.unstack(tf.gather(epoch.lengths, batch))
+            return cls(mine, rows, lengths, tf.stack([number, batch, index * rows]))
+
+        return of
+
 
 def planned(
     examples,
     make: Callable[[Part], tuple],
     signature,
     *,
+    stage: Stage = lambda dataset: dataset,
     position: Position | None = None,
     shard: tuple[int, int] = (0, 1),
+    service: Service | None = None,
     **options,
 ) -> tf.data.Dataset:
     """What `make` makes of this worker's part of each batch, in the order of the plan.
 
     Args:
         examples: N of them, with `source_lengths` and `target_lengths`.
-        make: a `Part` -> a batch as `signature` (tensor specs) says.
-        position, shard: as in `batches`.
+        make: a `Part` -> a batch as `signature` (tensor specs) says; with a service graph code.
+        stage: what becomes of (place int32 [3], batch), where they are read: dataset -> dataset.
+        position, shard, service: as in `batches`.
         options: of `plan`.
 
     >>> pairs = Pairs(None, "uint8", np.array([3, 9, 4, 3, 9]), np.array([5, 8, 4, 6, 9]))
@@ -263,9 +282,28 @@ def planned(
         number = position.epoch
         epoch = plan(examples, epoch=number, **options)
         for batch in remaining:
-            yield make(Part.of(epoch, number, batch, shard))
+            part = Part.of(epoch, number, batch, shard)
+            yield part.place, make(part)
 
-    return generated(generate, len(remaining), signature)
+    def epoch():
+        number = position.epoch
+        epoch = plan(examples, epoch=number, **options)
+        return _in_graph(Part.in_graph(epoch, number, shard), make, stage)
+
+    signature = (tf.TensorSpec([3], tf.int32), signature)
+    if service is None:
+        dataset = stage(generated(generate, len(remaining), signature))
+    else:
+        dataset = service.read(epoch, remaining, signature)
+    return dataset.map(lambda place, batch: batch)
+
+
+def _in_graph(part_of: Callable, make: Callable, stage: Stage) -> Stage:
+    def read(batch):
+        part = part_of(batch)
+        return tf.cast(part.place, tf.int32), make(part)
+
+    return lambda numbers: stage(numbers.map(read)).map(lambda place, b: (place[1], (place, b)))
 
 
 def batches(
@@ -277,6 +315,7 @@ def batches(
     position: Position | None = None,
     shard: tuple[int, int] = (0, 1),
     multiple: int = 4,
+    service: Service | None = None,
 ) -> tf.data.Dataset:
     """((source [B, S], target_in [B, T]), target_out [B, T]), all int32, padded with 0.
 
@@ -290,6 +329,7 @@ def batches(
         shard: (index, count) of this worker. All have the same plan and each takes its rows of
             every batch; where B does not divide by the workers, rows of zeros are added, so that
             every worker has as many.
+        service: whose workers read; this process when not given.
 
     Raises:
         InputError: when an argument cannot be used.
@@ -305,4 +345,5 @@ def batches(
     options = {"batch_size": batch_size, "by": by, "seed": seed, "multiple": multiple}
     ids = tf.TensorSpec([None, None], tf.int32)
     signature = ((ids, ids), ids)
-    return planned(pairs, make, signature, position=position, shard=shard, **options)
+    where = {"position": position, "shard": shard, "service": service}
+    return planned(pairs, pairs_in_graph(pairs) if service else make, signature, **where, **options)

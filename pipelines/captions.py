@@ -18,9 +18,11 @@ import tensorflow as tf
 from kerasrnn.pipelines.batching import Part, planned, taught
 from kerasrnn.pipelines.caption_files import Row, caption_rows, refusal
 from kerasrnn.pipelines.dataset import Position, is_held_out
+from kerasrnn.pipelines.graph_reading import at_top, pieces, taught_in_graph
 from kerasrnn.pipelines.images import Store
 from kerasrnn.pipelines.pairs import LINES, Limits
 from kerasrnn.pipelines.reports import Tally
+from kerasrnn.pipelines.service import Service, Stage
 from kerasrnn.text import UNKNOWN, Tokenizer
 
 
@@ -231,7 +233,8 @@ def batches(
     position: Position | None = None,
     multiple: int = 4,
     shard: tuple[int, int] = (0, 1),
-    augment: Callable[[tf.data.Dataset], tf.data.Dataset] | None = None,
+    augment: Stage | None = None,
+    service: Service | None = None,
 ) -> tf.data.Dataset:
     """((image [B, ...], target_in int32 [B, T]), target_out int32 [B, T]).
 
@@ -244,6 +247,7 @@ def batches(
         batch_size: captions of a batch.
         seed, position, multiple, shard: as for pairs, in `batching.batches`.
         augment: stages of `augmentation`, one after the other.
+        service: whose workers read and augment; this process when not given.
 
     Raises:
         InputError: when an argument cannot be used.
@@ -256,13 +260,34 @@ def batches(
             images[: len(part.indices)] = store.read([examples.images[i] for i in part.indices])
         targets = [examples.ids[i] for i in part.indices]
         target_in, target_out = taught(targets, part.rows, part.lengths[1])
-        return part.place, ((images, target_in), target_out)
+        return (images, target_in), target_out
 
     ids = tf.TensorSpec([None, None], tf.int32)
-    image = tf.TensorSpec([None, *first.shape], first.dtype)
-    signature = (tf.TensorSpec([3], tf.int32), ((image, ids), ids))
+    signature = ((tf.TensorSpec([None, *first.shape], first.dtype), ids), ids)
     options = {"batch_size": batch_size, "seed": seed, "multiple": multiple}
-    dataset = planned(examples, make, signature, position=position, shard=shard, **options)
+    where = {"position": position, "shard": shard, "service": service}
     if augment is not None:
-        dataset = augment(dataset)
-    return dataset.map(lambda place, batch: batch).prefetch(2)
+        where["stage"] = augment
+    make = _in_graph(examples, store, first) if service else make
+    return planned(examples, make, signature, **where, **options).prefetch(2)
+
+
+def _in_graph(examples: Examples, store: Store, first: np.ndarray) -> Callable:
+    """What `batches` makes of a part, as graph code; `first` is an image of the store."""
+    files = [str(store.file(path).absolute()) for path in examples.images]
+    starts = np.cumsum([0, *examples.target_lengths])[:-1]
+
+    spec = tf.TensorSpec(first.shape, first.dtype)
+
+    def image(file):
+        content = tf.strings.substr(tf.io.read_file(file), -first.nbytes, first.nbytes)
+        return tf.reshape(tf.io.decode_raw(content, first.dtype), first.shape)
+
+    def make(part: Part):
+        at, counts = (tf.gather(c, part.indices) for c in (starts, examples.target_lengths))
+        ids = functools.partial(pieces, tf.constant(np.concatenate(examples.ids)))
+        target_in, target_out = taught_in_graph(ids, at, counts, part.rows, part.lengths[1])
+        images = tf.map_fn(image, tf.gather(files, part.indices), fn_output_signature=spec)
+        return (at_top(images, part.rows), target_in), target_out
+
+    return make

@@ -213,12 +213,16 @@ class Store:
         """
         return np.stack([self._array(Path(path)) for path in paths])
 
-    def _array(self, path: Path) -> np.ndarray:
+    def file(self, path: Path) -> Path:
+        """Where the array of an image that `fill` has seen lies."""
         if path not in self._files:
             raise InputError("image", "one that the store was filled with", path, "fill it first")
-        file, before = self._files[path]
+        return self._files[path][0]
+
+    def _array(self, path: Path) -> np.ndarray:
+        file = self.file(path)
         next_step = f"remove {self.folder} and fill again"
-        check_unchanged(file, before, "image", next_step)
+        check_unchanged(file, self._files[path][1], "image", next_step)
         try:
             return np.load(file)
         except (OSError, ValueError, EOFError) as error:

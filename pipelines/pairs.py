@@ -214,7 +214,7 @@ class Pairs:
         return len(self.source_lengths)
 
     @functools.cached_property
-    def _starts(self) -> np.ndarray:
+    def starts(self) -> np.ndarray:
         """Where each pair's ids begin, and where the last one's end: int64 [N + 1]."""
         both = self.source_lengths.astype(np.int64) + self.target_lengths
         return np.concatenate([[0], np.cumsum(both)])
@@ -231,7 +231,7 @@ class Pairs:
         try:
             with self.path.open("rb", buffering=0) as file:
                 for index in indices:
-                    start, stop = (int(place) * width for place in self._starts[index : index + 2])
+                    start, stop = (int(place) * width for place in self.starts[index : index + 2])
                     file.seek(start)
                     if len(found := file.read(stop - start)) != stop - start:
                         raise EOFError("it is too short")

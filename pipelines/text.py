@@ -9,7 +9,7 @@ from __future__ import annotations
 import codecs
 import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -18,9 +18,11 @@ import tensorflow as tf
 
 from kerasrnn.errors import InputError
 from kerasrnn.files import Stamp, check_unchanged, replacing, stamp
-from kerasrnn.pipelines.dataset import Position, generated
+from kerasrnn.pipelines.dataset import Position
+from kerasrnn.pipelines.graph_reading import ids_at
 from kerasrnn.pipelines.reading import CHUNK, blocks
 from kerasrnn.pipelines.reading import fingerprint as fingerprint  # one of this file's names
+from kerasrnn.pipelines.service import Service, read_by
 from kerasrnn.text import END, START, UNKNOWN, Tokenizer
 
 
@@ -206,10 +208,9 @@ def _rows(batch_size: int, shard: tuple[int, int]) -> range:
     return range(index * batch_size // count, (index + 1) * batch_size // count)
 
 
-def _dataset(generator, batches: int, rows: int, length: int | None) -> tf.data.Dataset:
-    """(inputs, targets), each int32 [B, T], from a generator of both."""
-    window = tf.TensorSpec([rows, length], tf.int32)
-    return generated(generator, batches, (window, window))
+def _signature(rows: range, length: int | None) -> tuple:
+    """(inputs, targets), each int32 [B, T]."""
+    return (tf.TensorSpec([len(rows), length], tf.int32),) * 2
 
 
 def _window(ids: IdStream, start: int, length: int, begins: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -221,6 +222,21 @@ def _window(ids: IdStream, start: int, length: int, begins: bool) -> tuple[np.nd
     return both[:-1], both[1:]
 
 
+def _windows(ids: IdStream) -> Callable:
+    """`_window` of several rows as graph code: starts int64 [B], length, begins -> both [B, T]."""
+    read = ids_at(ids.path, ids.dtype, ids.stop)
+
+    def windows(starts, length, begins):
+        starts = ids.start + tf.cast(starts, tf.int64)
+        whole = tf.fill(tf.shape(starts), length)
+        before = read(tf.maximum(starts - 1, 0), tf.ones_like(starts), 1)
+        targets = read(starts, whole, length)
+        inputs = tf.concat([tf.where(begins, START, before), targets[:, :-1]], 1)
+        return inputs, targets
+
+    return windows
+
+
 def contiguous(
     ids: IdStream,
     batch_size: int,
@@ -229,6 +245,7 @@ def contiguous(
     position: Position | None = None,
     whole: bool = False,
     shard: tuple[int, int] = (0, 1),
+    service: Service | None = None,
 ) -> tf.data.Dataset:
     """Windows for truncated back-propagation through time (Williams & Peng 1990).
 
@@ -244,6 +261,7 @@ def contiguous(
         position: where training stands; at the beginning when not given.
         whole: also give the last, shorter window of the rows.
         shard: (index, count) of this worker, which reads its rows alone.
+        service: whose workers read; this process when not given.
 
     Raises:
         InputError: when the stream is shorter than one batch, or B does not divide by the workers.
@@ -252,15 +270,26 @@ def contiguous(
     row_length = len(ids) // batch_size
     rows = _rows(batch_size, shard)
     starts = range(0, row_length if whole else row_length - length + 1, length)
-    starts = starts[position.batch if position else 0 :]
+    position = position or Position()
+    numbers = range(len(starts))[position.batch :]
+    signature = _signature(rows, None if whole else length)
 
     def generate():
-        for start in starts:
+        for start in starts[position.batch :]:
             size = min(length, row_length - start)
             windows = [_window(ids, row * row_length + start, size, start == 0) for row in rows]
             yield tuple(np.stack(part) for part in zip(*windows, strict=True))
 
-    return _dataset(generate, len(starts), len(rows), None if whole else length)
+    def epoch():
+        windows, first = _windows(ids), np.array(rows) * row_length
+
+        def read(number):
+            size = tf.minimum(row_length - number * length, length)
+            return number, windows(first + number * length, size, number == 0)
+
+        return lambda dataset: dataset.map(read)
+
+    return read_by(service, generate, epoch, numbers, signature)
 
 
 def shuffled(
@@ -271,6 +300,7 @@ def shuffled(
     seed: int,
     position: Position | None = None,
     shard: tuple[int, int] = (0, 1),
+    service: Service | None = None,
 ) -> tf.data.Dataset:
     """Windows in random order, each beginning with the start id: no state is carried.
 
@@ -280,7 +310,7 @@ def shuffled(
 
     Args:
         seed: of the order and the offset, together with the epoch of `position`.
-        position, ids, batch_size, length, shard: as in `contiguous`.
+        position, ids, batch_size, length, shard, service: as in `contiguous`.
     """
     _check(ids, batch_size, length, shard)
     rows = _rows(batch_size, shard)
@@ -289,14 +319,21 @@ def shuffled(
     windows = max((len(ids) - length + 1) // length, batch_size)
     batches = range(windows // batch_size)[position.batch :]
 
-    def generate():
+    def drawn() -> np.ndarray:
+        """Where the windows of an epoch begin, in its order, [batches, rows]."""
         random = np.random.default_rng([seed, position.epoch])
         spare = len(ids) - windows * length
         offset = int(random.integers(min(length, spare + 1)))
-        order = random.permutation(windows)
-        for batch in batches:
-            chosen = order[batch * batch_size : (batch + 1) * batch_size][rows.start : rows.stop]
-            pairs = [_window(ids, offset + int(w) * length, length, True) for w in chosen]
+        order = random.permutation(windows)[: windows // batch_size * batch_size]
+        return offset + order.reshape(-1, batch_size)[:, rows.start : rows.stop] * length
+
+    def generate():
+        for starts in drawn()[batches.start :].tolist():
+            pairs = [_window(ids, start, length, True) for start in starts]
             yield tuple(np.stack(part) for part in zip(*pairs, strict=True))
 
-    return _dataset(generate, len(batches), len(rows), length)
+    def epoch():
+        starts, read = drawn(), _windows(ids)
+        return lambda numbers: numbers.map(lambda n: (n, read(tf.gather(starts, n), length, True)))
+
+    return read_by(service, generate, epoch, batches, _signature(rows, length))

@@ -1,10 +1,15 @@
 """Real workers on loopback: Keras's `fit`, ours, a worker that dies, one that never comes."""
 
+import contextlib
 import json
 import os
+import re
+import shutil
 import signal
+import subprocess
 import sys
 import time
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -141,6 +146,75 @@ def test_a_dead_worker_is_noticed_and_the_same_command_goes_on(tmp_path, victim)
     assert [d.code for d in done] == [0, 0], done
     assert f"going on in epoch {before.epoch + 1}, batch {before.batch + 1}" in done[0].err
     assert "the same command goes on" in done[0].err
+
+
+# --- two machines, as far as the network goes ---
+
+
+def ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True, capture_output=True, timeout=20)
+
+
+@contextlib.contextmanager
+def two_hosts() -> Iterator[dict[str, str]]:
+    """Two network namespaces, joined by a cable: name -> address. They go at the end."""
+    if os.geteuid() != 0 or shutil.which("ip") is None:
+        pytest.skip("needs root and ip (iproute2)")
+    hosts = {f"kr{os.getpid()}{side}": f"10.77.0.{n}" for n, side in enumerate("ab", 1)}
+    first, second = hosts
+    try:
+        for host in hosts:
+            try:
+                ip("netns", "add", host)
+            except subprocess.CalledProcessError as error:
+                pytest.skip(f"no network namespaces here: {error.stderr.decode()}")
+        cable = ("veth0", "netns", first, "type", "veth", "peer", "name", "veth0", "netns", second)
+        ip("link", "add", *cable)
+        for host, address in hosts.items():
+            ip("-n", host, "addr", "add", f"{address}/24", "dev", "veth0")
+            for device in ("lo", "veth0"):
+                ip("-n", host, "link", "set", device, "up")
+        yield hosts
+    finally:
+        for host in hosts:
+            subprocess.run(["ip", "netns", "del", host], capture_output=True, timeout=20)
+
+
+def on(hosts: dict[str, str], command: list[str]):
+    """The command as the worker of each host."""
+    commands = [["ip", "netns", "exec", host, *command] for host in hosts]
+    return started(commands, addresses=[f"{address}:2222" for address in hosts.values()])
+
+
+@pytest.mark.slow
+def test_two_hosts_train_as_one_process_does(tmp_path):
+    with started([trained("lm", tmp_path / "alone")]) as processes:
+        wanted = rows_of(finished(processes, 300)[0])
+    with two_hosts() as hosts, on(hosts, trained("lm", tmp_path / "run")) as processes:
+        found = rows_of(finished(processes, 300)[0])
+    assert len(found) == len(wanted) == 5
+    for row, other in zip(found, wanted, strict=True):
+        assert row == pytest.approx(other, rel=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_cut_cable_is_noticed_on_both_hosts(tmp_path, side):
+    """No reset comes through it, as one does from a host whose process died."""
+    out = tmp_path / "run"
+    with two_hosts() as hosts, on(hosts, trained("lm", out, *LONG)) as processes:
+        wait_for(lambda: (out / "checkpoint").is_dir() and newest(out) is not None)
+        ip("-n", list(hosts)[side], "link", "set", "veth0", "down")
+        begin = time.monotonic()
+        done = finished(processes, 90)
+    assert time.monotonic() - begin < 60
+    for one in done:
+        assert one.code == 1
+        assert re.search(
+            r"lost a worker: Collective ops is aborted by: .*; start all workers again with the "
+            "same command\n$",
+            one.err,
+        )
 
 
 @pytest.mark.slow

@@ -1,7 +1,8 @@
 """A program: a small job of a task on so many replicas; prints its history as JSON.
 
-`python -m tests.train_under TASK OUT [--replicas N] [--every S] [NAME=VALUE ...]`; under TF_CONFIG
-it is one of the workers. `--every` is the time between two checkpoints, whatever they cost.
+`python -m tests.train_under TASK OUT [--replicas N] [--data-service ADDRESS] [--every S]
+[NAME=VALUE ...]`; under TF_CONFIG it is one of the workers. `--every` is the time between two
+checkpoints, whatever they cost.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from kerasrnn import distribution, interruption
 from kerasrnn.interruption import Interrupted
 from kerasrnn.pipelines.dates import write_dates
 from kerasrnn.pipelines.scenes import write_scenes
+from kerasrnn.pipelines.service import ServiceLost
 from kerasrnn.tasks import captioning, language_model, translation
 from kerasrnn.tasks.settings import changed
 
@@ -61,6 +63,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--replicas", type=int, default=1)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--every", type=float)
+    parser.add_argument("--data-service")
     parser.add_argument("changes", nargs="*")
     args = parser.parse_intermixed_args(argv)
     if args.every is not None:
@@ -68,6 +71,7 @@ def main(argv: list[str] | None = None) -> None:
     folder = args.data or Path(args.out).parent / "data"
     folder.mkdir(exist_ok=True)
     task, job = TASKS[args.task](folder, args.out, lambda s: changed(s, args.changes))
+    job = dataclasses.replace(job, data_service=args.data_service)
     if args.replicas > 1:
         [cpu] = tf.config.list_physical_devices("CPU")
         devices = [tf.config.LogicalDeviceConfiguration()] * args.replicas
@@ -78,7 +82,7 @@ def main(argv: list[str] | None = None) -> None:
     except Interrupted as stop:
         print(stop, file=sys.stderr)
         sys.exit(stop.exit_code)
-    except distribution.WorkerLost as lost:
+    except (distribution.WorkerLost, ServiceLost) as lost:
         sys.exit(str(lost))
     if not distribution.is_chief():
         return

@@ -46,9 +46,15 @@ def environment(**more: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def started(commands: list[list[str]], chief: bool = False, **more: str) -> Iterator[list]:
-    """One process for each command, together a cluster; what still runs at the end is killed."""
-    addresses = [f"127.0.0.1:{port}" for port in free_ports(len(commands))]
+def started(
+    commands: list[list[str]],
+    chief: bool = False,
+    addresses: list[str] | None = None,
+    **more: str,
+) -> Iterator[list]:
+    """One process for each command, together a cluster, on loopback where no addresses are given;
+    what still runs at the end is killed."""
+    addresses = addresses or [f"127.0.0.1:{port}" for port in free_ports(len(commands))]
     processes = []
     try:
         for index, command in enumerate(commands):

@@ -185,7 +185,7 @@ def _train(job: Job, config: dict, start: Start, say, verbose: int) -> dict:
     augment = augment_of(s, job.seed)
 
     def at(position: Position, shard: tuple[int, int]):
-        where = {"seed": job.seed, "position": position, "shard": shard}
+        where = {"seed": job.seed, "position": position, "shard": shard, "service": start.service}
         return batches(examples, store, augment=augment, **where, **options)
 
     tokens = (int(examples.target_lengths.sum()) + len(examples)) / count

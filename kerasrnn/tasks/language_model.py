@@ -13,6 +13,7 @@ from kerasrnn import runs
 from kerasrnn.errors import InputError
 from kerasrnn.files import staging
 from kerasrnn.models.language_model import LanguageModel
+from kerasrnn.pipelines.service import Service
 from kerasrnn.pipelines.text import (
     IdStream,
     Position,
@@ -133,8 +134,11 @@ def make_model(
     return model
 
 
-def datasets(job: Job, ids: IdStream, replicas: int = 1):
-    """(position and shard -> training dataset, shard -> validation dataset)."""
+def datasets(job: Job, ids: IdStream, replicas: int = 1, service: Service | None = None):
+    """(position and shard -> training dataset, shard -> validation dataset).
+
+    The service, if there is one, reads the training dataset.
+    """
     s = job.settings
     train, valid = ids.split(1 - s.valid_share)
     if len(valid) < s.window * replicas:
@@ -146,7 +150,7 @@ def datasets(job: Job, ids: IdStream, replicas: int = 1):
     rows = min(s.batch_size, len(valid) // s.window) // replicas * replicas
 
     def at(position: Position, shard: tuple[int, int]) -> tf.data.Dataset:
-        where = {"position": position, "shard": shard}
+        where = {"position": position, "shard": shard, "service": service}
         if s.carry_state:
             return contiguous(train, s.batch_size, s.window, **where)
         return shuffled(train, s.batch_size, s.window, seed=job.seed, **where)
@@ -184,7 +188,7 @@ def _train(job: Job, config: dict, start: Start, say, verbose: int) -> dict:
         runs.check_data(config, job.config())
         run = runs.open_run(start.out, config, job.overwrite)
         say(f"{report}; {tokenizer.size} ids")
-        at, held_out = datasets(job, ids.moved(run / IDS), replicas)
+        at, held_out = datasets(job, ids.moved(run / IDS), replicas, start.service)
     return carry_on(
         model,
         run,

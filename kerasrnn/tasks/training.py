@@ -17,6 +17,7 @@ from kerasrnn.checkpoints import KEEP, Progress, State
 from kerasrnn.errors import InputError
 from kerasrnn.not_finite import NotFinite
 from kerasrnn.pipelines.dataset import Position
+from kerasrnn.pipelines.service import Service
 from kerasrnn.tasks.rewinding import rewound
 from kerasrnn.text import TOKENIZERS, Tokenizer
 from kerasrnn.training import (
@@ -41,12 +42,14 @@ PLATEAU = 3  # epochs without a better model after which schedule=plateau halves
 class CommonJob:
     """How every job is run: what does not change what is trained.
 
-    `keep` is how many checkpoints stay.
+    `keep` is how many checkpoints stay; `data_service` where the dispatcher of a tf.data service
+    listens, "host:port", whose workers then read the training data.
     """
 
     overwrite: bool = False
     strategy: str = "auto"
     keep: int = KEEP
+    data_service: str | None = None
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,7 @@ class Start:
         progress: where training stands.
         state: what this worker held beside the model.
         keep: how many checkpoints stay.
+        service: what reads the training data; None for this process.
     """
 
     strategy: tf.distribute.Strategy
@@ -144,6 +148,7 @@ class Start:
     progress: Progress = field(default_factory=Progress)
     state: State = field(default_factory=dict)
     keep: int = KEEP
+    service: Service | None = None
 
 
 @contextlib.contextmanager
@@ -155,10 +160,12 @@ def started(job, config: dict, say: Callable[[str], None]) -> Iterator[Start]:
         config: what `config.json` holds.
 
     Raises:
-        InputError: when the run folder, the checkpoint or the strategy cannot be used.
+        InputError: when the run folder, the checkpoint, the strategy or the data service cannot be
+            used.
     """
     if job.keep < 1:
         raise InputError("--keep", "1 or more", job.keep, "raise it")
+    service = Service.at(job.data_service) if job.data_service else None
     strategy = distribution.strategy(job.strategy)
     keras.utils.set_random_seed(job.seed)
     if job.settings.deterministic:
@@ -168,7 +175,7 @@ def started(job, config: dict, say: Callable[[str], None]) -> Iterator[Start]:
         chief = distribution.is_chief(strategy)
         run = Path(job.out)
         out = run if chief else Path(own, "run")
-        start = Start(strategy, out, run, say, keep=job.keep)
+        start = Start(strategy, out, run, say, keep=job.keep, service=service)
         if checkpoint is not None:
             start.progress = checkpoint.progress
             _check_replicas(job, checkpoint, strategy)
@@ -245,6 +252,7 @@ def carry_on(
     Raises:
         Interrupted: when the user stopped it.
         NotFinite: when the loss is no longer a number; the weights before that are kept.
+        Exception: what reading the data raised.
     """
     progress, chief = start.progress, distribution.is_chief(start.strategy)
     options = {"carried": carried, "pending": start.state, "keep": start.keep}

@@ -16,7 +16,7 @@ from kerasrnn.errors import InputError
 from kerasrnn.files import staging
 from kerasrnn.models.translator import Translator
 from kerasrnn.pipelines.batching import batches
-from kerasrnn.pipelines.dataset import Position, is_held_out
+from kerasrnn.pipelines.dataset import is_held_out
 from kerasrnn.pipelines.pairs import Limits, PairReport, Pairs, encode_pairs, read_pairs
 from kerasrnn.pipelines.text import fingerprint
 from kerasrnn.tasks.search import rules_of
@@ -138,13 +138,11 @@ class Texts:
         return cls(tuple(files[:2]), tuple(files[2:]))
 
 
-def dataset_of(
-    job: Job, pairs: Pairs, position: Position | None = None, shard: tuple[int, int] = (0, 1)
-):
-    """Batches of sentences of similar length: of a position in training, else always the same."""
+def dataset_of(job: Job, pairs: Pairs, **where):
+    """Batches of sentences of similar length; `where` is position, shard and service."""
     s = job.settings
     options = {"batch_size": s.batch_size, "by": s.batch_by, "multiple": s.multiple}
-    return batches(pairs, seed=job.seed, position=position, shard=shard, **options)
+    return batches(pairs, seed=job.seed, **options, **where)
 
 
 def train(job: Job, say: Callable[[str], None], verbose: int = 1) -> dict:
@@ -175,7 +173,7 @@ def _train(job: Job, config: dict, start: Start, say, verbose: int) -> dict:
         tokenizers = model.tokenizers if model else make_tokenizers(job, *texts.train)
         pairs, valid, report = _encoded(job, texts, tokenizers, folder, say)
         shown = list(read_pairs(*texts.valid, faults=job.faults))
-        count = len(dataset_of(job, pairs, Position()))
+        count = len(dataset_of(job, pairs))
         if model is None:
             with start.strategy.scope():
                 model = make_model(s, tokenizers, count * s.epochs, job.seed)
@@ -189,7 +187,9 @@ def _train(job: Job, config: dict, start: Start, say, verbose: int) -> dict:
         run,
         start,
         Data(
-            lambda at, shard: dataset_of(job, pairs, at, shard),
+            lambda at, shard: dataset_of(
+                job, pairs, position=at, shard=shard, service=start.service
+            ),
             lambda shard: dataset_of(job, valid, shard=shard),
             count,
             tokens,
