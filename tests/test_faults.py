@@ -156,16 +156,20 @@ def test_a_folder_that_cannot_be_written(text, tmp_path, where):
 
 
 def test_a_full_disk_says_where_and_what_to_do(tmp_path, monkeypatch, capsys):
+    place = tmp_path / "model.keras"
+    errors = [OSError(28, "No space left on device"), OSError(f"{place}: No space left on device")]
+
     def full(args):
-        with replacing(tmp_path / "model.keras"):
-            raise OSError(28, "No space left on device")
+        with replacing(place):
+            raise errors.pop()
 
     monkeypatch.setitem(cli.COMMANDS, "demo", full)
-    assert cli.main(["demo"]) == cli.FAILED
-    assert capsys.readouterr().err == (
-        f"kerasrnn: {tmp_path / 'model.keras'}: No space left on device; make room and give the "
-        "same command again\n"
-    )
+    while errors:
+        assert cli.main(["demo"]) == cli.FAILED
+        assert capsys.readouterr().err == (
+            f"kerasrnn: {place}: No space left on device; make room and give the same command "
+            "again\n"
+        )
 
 
 def test_a_run_killed_before_it_said_what_it_is_begins_anew(tmp_path):
