@@ -113,19 +113,20 @@ def main(argv=None):
     parser.add_argument("--rate", type=float, default=0.002, help="of Adam")
     parser.add_argument("--dry-run", action="store_true", help="print, leave RESULTS.md alone")
     args = parser.parse_args(argv)
-    body = f"{UNITS} units, batches of {B}, Adam at {args.rate}, gradients clipped to norm 1, "
-    body += "gates that remember from one step to all of them to begin with (chrono), at "
-    body += f"most {args.minutes:g} minutes a cell; loss on 500 sequences of their own.\n"
+    about = f"{UNITS} units, batches of {B}, Adam at {args.rate}, gradients clipped to norm 1, "
+    about += "gates that remember from one step to all of them to begin with (chrono), at "
+    about += f"most {args.minutes:g} minutes a cell; loss on 500 sequences of their own. "
     for task in args.tasks:
         T = args.steps or {"adding": 600, "copy": 30}[task]
         rows = [train(task, cell, T, args.minutes, args.rate) for cell in args.cells]
-        known = f"knowing nothing gives {guess(task, T):.3f}; solved is a tenth of it"
-        body += f"\n**{task}**, T = {T}; {known}\n\n{table(HEADER, rows)}\n"
-    body += "\nThe paper's adding is at 600 steps too, its copy at 1000 blanks.\n"
-    print(body)
-    if not args.dry_run:
-        arguments = " ".join(argv or sys.argv[1:])
-        write("Memory tasks", f"python benchmarks/memory_tasks.py {arguments}".strip(), body)
+        known = f"T = {T}; knowing nothing gives {guess(task, T):.3f}; solved is a tenth of it. "
+        paper = "The paper's is at 600 steps too." if task == "adding" else "The paper's: 1000."
+        body = f"{about}{known}{paper}\n\n{table(HEADER, rows)}\n"
+        print(body)
+        if not args.dry_run:
+            arguments = " ".join(argv or sys.argv[1:])
+            command = f"python benchmarks/memory_tasks.py {arguments}".strip()
+            write(f"Memory: {task}", command, body)
 
 
 if __name__ == "__main__":
