@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from kerasrnn.errors import InputError
-from kerasrnn.training import BestModel, HistoryFile, Samples, Speed, StopOnNaN, make_optimizer
+from kerasrnn.optimizers import make_optimizer
+from kerasrnn.training import BestModel, HistoryFile, Samples, Speed, StopOnNaN
 
 
 @pytest.mark.parametrize("name", ["adagrad", "adam", "adamw", "rmsprop", "sgd"])

@@ -16,12 +16,12 @@ from kerasrnn import distribution, interruption, runs
 from kerasrnn.checkpoints import KEEP, Progress, State
 from kerasrnn.errors import InputError
 from kerasrnn.not_finite import NotFinite
+from kerasrnn.optimizers import SCHEDULES, make_optimizer
 from kerasrnn.pipelines.dataset import Position
 from kerasrnn.pipelines.service import Service
 from kerasrnn.tasks.rewinding import rewound
 from kerasrnn.text import TOKENIZERS, Tokenizer
 from kerasrnn.training import (
-    SCHEDULES,
     BestModel,
     HistoryFile,
     Plateau,
@@ -31,7 +31,6 @@ from kerasrnn.training import (
     StopOnNaN,
     TokenCrossEntropy,
     cost,
-    make_optimizer,
 )
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
@@ -258,26 +257,23 @@ def carry_on(
     options = {"carried": carried, "pending": start.state, "keep": start.keep}
     options |= {"batches": data.batches, "epochs": settings.epochs}
     checkpoints = interruption.Checkpoints(run, progress, **options)
+    writers = [
+        HistoryFile(run, progress.rows),
+        BestModel(run / runs.MODEL, monitor, progress.rows),
+        Samples(run / "samples.txt", sample),
+    ]
     callbacks = [
         StopOnNaN(progress.batch),
         Speed(data.tokens_per_batch),
-        *_averaged(
-            settings,
-            [
-                *scored,
-                HistoryFile(run, progress.rows),
-                BestModel(run / runs.MODEL, monitor, progress.rows),
-                Samples(run / "samples.txt", sample),
-            ],
-        ),
+        *_averaged(settings, [*scored, *writers]),
         *_deciding(settings, monitor, progress.rows),
         checkpoints,
     ]
     with interruption.stopping(checkpoints.asked):
         shown = verbose if chief else 0
+        parts = (data.at, data.valid, progress, settings.epochs, callbacks)
         try:
-            epochs = settings.epochs
-            interruption.fit(model, data.at, data.valid, progress, epochs, callbacks, shown)
+            interruption.fit(model, *parts, shown)
         except NotFinite as error:
             raise rewound(start, data, error, options, start.say) from error
     return min(progress.rows, key=lambda row: cost(row, monitor))
