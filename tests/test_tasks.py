@@ -340,3 +340,24 @@ def test_training_ends_early_and_goes_on_to_the_same_end(text, tmp_path, monkeyp
     train_and_stop(monkeypatch, parts, 36 * 2 + 5)
     lm.train(parts, say, verbose=0)
     assert rows_without_speed(tmp_path / "parts") == rows
+
+
+def test_the_mean_of_the_last_epochs_is_tried_and_kept_when_it_is_best(text, tmp_path):
+    settings = {"average": 2, "schedule": "constant", "learning_rate": 0.2}
+    best = lm.train(job(text, tmp_path / "run", **settings), say, verbose=0)
+    files = sorted(path.name for path in (tmp_path / "run" / "epochs").iterdir())
+    assert files == ["000001.weights.h5", "000002.weights.h5"]
+    last = keras.saving.load_model(newest(tmp_path / "run").folder / "model.keras")
+    found = []
+    for file in files:
+        last.load_weights(tmp_path / "run" / "epochs" / file)
+        found.append(last.get_weights())
+    model = keras.saving.load_model(tmp_path / "run" / "model.keras")
+    assert best["averaged"] == 2  # it is better here
+    for mean, *both in zip(model.get_weights(), *found, strict=True):
+        np.testing.assert_allclose(mean, np.mean(both, axis=0), atol=1e-6)
+    assert lm.evaluate(tmp_path / "run")["nats"] == pytest.approx(best["val_nats"], abs=1e-5)
+    plain = lm.train(job(text, tmp_path / "plain", **settings | {"average": 0}), say, verbose=0)
+    assert plain["val_nats"] > best["val_nats"]
+    for a, b in zip(weights(tmp_path / "run"), weights(tmp_path / "plain"), strict=True):
+        np.testing.assert_array_equal(a, b)  # training itself is as it was

@@ -13,6 +13,7 @@ import keras
 import tensorflow as tf
 
 from kerasrnn import distribution, interruption, runs
+from kerasrnn.averaging import AveragedEpochs
 from kerasrnn.checkpoints import KEEP, Progress, State
 from kerasrnn.errors import InputError
 from kerasrnn.not_finite import NotFinite
@@ -57,7 +58,8 @@ class CommonSettings:
 
     `vocabulary` is the most tokens known (0: all characters, 30,000 words, 8,000 subwords);
     `warmup` a share of all steps; `accumulate` the batches of one step; `ema` the momentum of
-    averaged weights, which are then what is validated and kept; after `patience` epochs without
+    averaged weights, which are then what is validated and kept; `average` the last epochs whose
+    mean is tried at the end; after `patience` epochs without
     a better model training ends, with schedule=plateau the rate is halved (0: never, and 3);
     `deterministic` runs slower and gives the same bits each time; `valid_share` of the data is
     held out where nothing else says what validates.
@@ -75,6 +77,7 @@ class CommonSettings:
     clip_at: float = 1.0
     accumulate: int = 1
     ema: float = 0.0
+    average: int = 0
     patience: int = 0
     precision: str = "float32"
     deterministic: bool = False
@@ -257,16 +260,16 @@ def carry_on(
     options = {"carried": carried, "pending": start.state, "keep": start.keep}
     options |= {"batches": data.batches, "epochs": settings.epochs}
     checkpoints = interruption.Checkpoints(run, progress, **options)
-    writers = [
-        HistoryFile(run, progress.rows),
-        BestModel(run / runs.MODEL, monitor, progress.rows),
-        Samples(run / "samples.txt", sample),
-    ]
+    best = BestModel(run / runs.MODEL, monitor, progress.rows)
+    samples = Samples(run / "samples.txt", sample)
+    writers = [HistoryFile(run, progress.rows), best, samples]
+    mean = _mean(model, start, data, settings, best, scored)
     callbacks = [
         StopOnNaN(progress.batch),
         Speed(data.tokens_per_batch),
         *_averaged(settings, [*scored, *writers]),
         *_deciding(settings, monitor, progress.rows),
+        *mean,
         checkpoints,
     ]
     with interruption.stopping(checkpoints.asked):
@@ -276,7 +279,25 @@ def carry_on(
             interruption.fit(model, *parts, shown)
         except NotFinite as error:
             raise rewound(start, data, error, options, start.say) from error
-    return min(progress.rows, key=lambda row: cost(row, monitor))
+    rows = [*progress.rows, *(row for callback in mean for row in callback.rows)]
+    return min(rows, key=lambda row: cost(row, monitor))
+
+
+def _mean(model, start: Start, data: Data, settings, best: BestModel, scored) -> list:
+    """The callback that tries the mean of the last epochs, where settings ask for it."""
+    if not settings.average:
+        return []
+
+    def measure():
+        valid = distribution.dealt(data.valid, start.strategy)
+        found = model.evaluate(valid, return_dict=True, verbose=0)
+        row = {f"val_{name}": value for name, value in found.items()}
+        for callback in scored:
+            row.update(callback.score())
+        return {name: round(float(value), 6) for name, value in row.items()}
+
+    folder, count = start.shared / "epochs", settings.average
+    return [AveragedEpochs(folder, count, settings.epochs, measure, best.on_epoch_end)]
 
 
 def _averaged(settings, callbacks: list) -> list:
@@ -332,7 +353,7 @@ def check_common(settings, seed: int) -> None:
         raise InputError("valid_share", "a share between 0 and 1", settings.valid_share, "use 0.1")
     if not 0 <= settings.warmup < 1:
         raise InputError("warmup", "0 to below 1", settings.warmup, "change it")
-    for name in ("weight_decay", "vocabulary", "patience"):
+    for name in ("weight_decay", "vocabulary", "patience", "average"):
         if getattr(settings, name) < 0:
             raise InputError(name, "0 or more", getattr(settings, name), "change it")
     if not 0 <= seed < 2**31:
