@@ -22,7 +22,7 @@ from kerasrnn.pipelines.pairs import Pairs
 from kerasrnn.pipelines.service import Service, ServiceLost
 from kerasrnn.pipelines.text import IdStream, contiguous, shuffled
 from tests.data_service import serving
-from tests.test_multi_worker import rows_of, trained, wait_for
+from tests.test_multi_worker import has_checkpoint, rows_of, trained, wait_for
 from tests.workers import finished, started
 
 
@@ -164,7 +164,7 @@ def test_a_service_that_dies_in_training_and_comes_again(tmp_path):
     with serving(1) as served:
         options = ["--data-service", served.address]
         with started([trained("lm", out, *options, *command)]) as processes:
-            wait_for(lambda: (out / "checkpoint").is_dir() and newest(out) is not None)
+            wait_for(lambda: has_checkpoint(out))
             served.workers[0].kill()
             served.dispatcher.kill()
             [done] = finished(processes, 120)
