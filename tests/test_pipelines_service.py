@@ -204,6 +204,7 @@ def test_a_dispatcher_without_workers_and_one_that_dies(tmp_path):
     assert seconds < 10 and later < 10
 
 
+@pytest.mark.slow
 def test_something_else_that_listens(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as server:
         service = Service.at(f"127.0.0.1:{server.getsockname()[1]}")
