@@ -22,7 +22,7 @@ from kerasrnn.pipelines.pairs import Pairs
 from kerasrnn.pipelines.service import Service, ServiceLost
 from kerasrnn.pipelines.text import IdStream, contiguous, shuffled
 from tests.data_service import serving
-from tests.test_multi_worker import rows_of, trained, wait_for
+from tests.test_multi_worker import has_checkpoint, rows_of, trained, wait_for
 from tests.workers import finished, started
 
 
@@ -162,7 +162,7 @@ def test_a_service_that_dies_in_training_and_comes_again(tmp_path):
     with serving(1) as served:
         options = ["--data-service", served.address]
         with started([trained("lm", out, *options, *command)]) as processes:
-            wait_for(lambda: (out / "checkpoint").is_dir() and newest(out) is not None)
+            wait_for(lambda: has_checkpoint(out))
             served.workers[0].kill()
             served.dispatcher.kill()
             [done] = finished(processes, 120)
@@ -201,6 +201,7 @@ def test_a_dispatcher_without_workers_and_one_that_dies(tmp_path):
     assert seconds < 10 and later < 10
 
 
+@pytest.mark.slow
 def test_something_else_that_listens(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as server:
         service = Service.at(f"127.0.0.1:{server.getsockname()[1]}")
