@@ -103,6 +103,8 @@ def write(
         keep: how many stay.
     """
     (run / FOLDER).mkdir(exist_ok=True)
+    for path in (run / FOLDER).glob(".*"):  # a kill left it
+        recover(run / FOLDER / path.name.split(".", 2)[2])
     with replacing(run / FOLDER / progress.name) as folder:
         folder.mkdir()
         save(folder / MODEL)
@@ -122,14 +124,9 @@ def _digest(path: Path) -> str:
 
 
 def _names(run: Path) -> list[str]:
-    """Of all checkpoints, the oldest first."""
-    folder = run / FOLDER
-    if not folder.is_dir():
-        return []
-    for path in folder.iterdir():
-        if path.name.startswith("."):  # a kill left it
-            recover(folder / path.name.split(".", 2)[2])
-    return sorted(path.name for path in folder.iterdir() if path.is_dir())
+    """Of all checkpoints, the oldest first; one that is being written is none."""
+    folders = (run / FOLDER).glob("[0-9]*")
+    return sorted(path.name for path in folders if path.is_dir())
 
 
 def newest(run: Path, warn: Callable[[str], None] = lambda text: None) -> Checkpoint | None:
