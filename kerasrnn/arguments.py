@@ -7,6 +7,7 @@ from importlib.metadata import version
 
 ABOUT = "Train, use, measure and export recurrent sequence models."
 LEVELS = ("char", "word", "subword")
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 STRATEGIES = ("auto", "mirrored", "multi-worker", "one-device")
 EVALUATED = {
     "source": "translator",
@@ -77,6 +78,7 @@ def _training_options(parser, level: str, presets: str) -> None:
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--precision", choices=PRECISIONS, help="of computing (float32)")
     parser.add_argument("--set", nargs="+", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--overwrite", action="store_true", help="begin anew where a run stands")
     text = "auto: the workers that TF_CONFIG names, or all GPUs (auto)"

@@ -90,7 +90,7 @@ def _settings(args, task):
         known = ", ".join(task.PRESETS)
         raise InputError("--preset", f"one of {known}", args.preset, "choose one of them")
     assignments = [part for group in args.set for part in group]
-    for name in ("epochs", "batch_size"):
+    for name in ("epochs", "batch_size", "precision"):
         if getattr(args, name) is not None:
             assignments.append(f"{name}={getattr(args, name)}")
     return changed(task.PRESETS[args.preset], assignments)
