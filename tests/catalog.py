@@ -11,6 +11,7 @@ from kerasrnn.metrics import BitsPerCharacter, Nats, Perplexity
 from kerasrnn.models.captioner import Captioner
 from kerasrnn.models.language_model import LanguageModel, OneHot
 from kerasrnn.models.translator import Translator
+from kerasrnn.optimizers import InverseSquareRoot
 from kerasrnn.text import CharTokenizer, SentencePieceTokenizer, WordTokenizer
 from kerasrnn.training import TokenCrossEntropy
 
@@ -126,6 +127,7 @@ MODELS = {
 OTHERS = {
     "Coordinates": lambda: Coordinates(),
     "ImageEncoder": lambda: ImageEncoder(size=32, trained=1),
+    "InverseSquareRoot": lambda: InverseSquareRoot(0.5, 4),
     "OneHot": lambda: OneHot(7),
 }
 CATALOG = {

@@ -77,9 +77,10 @@ def test_every_kind_of_layer(reader, tmp_path):
         assert 0 < off(found, expected) < error
         assert read_metadata(small)["quantized"] == kind
     ops = kinds(onnx.load(tmp_path / "int8.onnx"))
-    assert ops.count("DynamicQuantizeLSTM") == 2 and "LSTM" not in ops
-    assert ops.count("MatMulIntegerToFloat") == 1 and "MatMul" not in ops
-    assert ops.count("GRU") == ops.count("RNN") == 1
+    assert ops.count("DynamicQuantizeLSTM") == 1 and "LSTM" not in ops
+    assert ops.count("MatMulIntegerToFloat") == 1
+    assert ops.count("MatMul") == 2  # of the SimpleRNN, too small to be worth it
+    assert ops.count("GRU") == ops.count("Scan") == 1
     assert held(onnx.load(tmp_path / "int8.onnx")) < 0.05 * held(onnx.load(path))
     assert "LSTM" in kinds(onnx.load(tmp_path / "fp16.onnx"))
 

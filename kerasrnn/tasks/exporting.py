@@ -131,8 +131,8 @@ def verify_run(run: str | Path, exported: str | Path) -> dict[Path, tuple[int, i
         VerificationError: when another artifact does not do what the model does.
     """
     exported = Path(exported)
-    names = ("saved_model", "encode.onnx")
-    inside = [*(exported / name for name in names), *sorted(exported.glob("model*.onnx"))]
+    inside = [exported / name for name in ("model.onnx", "encode.onnx", "saved_model")]
+    inside += sorted(exported.glob("model.*.onnx"))
     artifacts = [path for path in inside if path.exists()] or [exported]
     if not artifacts[0].exists():
         raise InputError("EXPORT", "an export", f"{exported}, which is not there", "check the path")
