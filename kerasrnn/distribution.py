@@ -141,12 +141,17 @@ def gathered(data: bytes, strategy: tf.distribute.Strategy) -> list[bytes]:
     """What each worker gives, in their order, on every one of them; all have to ask."""
     if not is_multi_worker(strategy):
         return [data]
-    mine = np.frombuffer(data, np.uint8).astype(np.int32)
 
     def of(values):
         return strategy.gather(_each(tf.constant(values), strategy), axis=0).numpy()
 
-    sizes = of(np.array([len(mine)], np.int32))
-    parts = np.split(of(mine), np.cumsum(sizes)[:-1])
-    here = len(strategy.extended.worker_devices)  # its replicas all give the same
-    return [part.astype(np.uint8).tobytes() for part in parts[::here]]
+    sizes = of(np.array([len(data)], np.int32))
+    # Of few lengths, for TensorFlow compiles once for each.
+    lengths = [1 << int(size).bit_length() for size in sizes]
+    mine = np.zeros(1 << len(data).bit_length(), np.int32)
+    mine[: len(data)] = np.frombuffer(data, np.uint8)
+    parts = np.split(of(mine), np.cumsum(lengths)[:-1])
+    found = [
+        part[:size].astype(np.uint8).tobytes() for part, size in zip(parts, sizes, strict=True)
+    ]
+    return found[:: len(strategy.extended.worker_devices)]  # a worker's replicas give the same

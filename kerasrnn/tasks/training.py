@@ -262,7 +262,7 @@ def carry_on(
     checkpoints = interruption.Checkpoints(run, progress, **options)
     best = BestModel(run / runs.MODEL, monitor, progress.rows)
     samples = Samples(run / "samples.txt", sample)
-    writers = [HistoryFile(run, progress.rows), best, samples]
+    writers = [HistoryFile(run, progress.rows), *([best, samples] if chief else [])]
     mean = _mean(model, start, data, settings, best, scored)
     callbacks = [
         StopOnNaN(progress.batch),
