@@ -54,6 +54,7 @@ class Cluster:
             found = cls(found.addresses, before + int(task["index"]))
             [_place(address) for address in found.addresses]
             wrong = not 0 <= found.index < len(found.addresses) or set(cluster) - {*JOBS}
+            wrong = wrong or len(set(found.addresses)) < len(found.addresses)
         except (AttributeError, KeyError, TypeError, ValueError):
             wrong = True
         if wrong:
@@ -128,6 +129,8 @@ def meet(cluster: Cluster, seconds: float) -> None:
         InputError: naming who did not come within `seconds`.
     """
     until = time.monotonic() + seconds
+    others = f"{len(cluster.addresses) - 1} other workers" if cluster.is_chief else "the first one"
+    print(f"waiting for {others}, {seconds:.0f} seconds at most", file=sys.stderr, flush=True)
     if cluster.is_chief:
         _hear(cluster, until, seconds)
     else:

@@ -37,11 +37,12 @@ class WorkerLost(RuntimeError):
     """Another worker of the cluster is gone; training cannot go on without it."""
 
     def __init__(self, error: Exception):
-        found, cluster = TASK.search(str(error)), Cluster.from_environment()
-        name = f"a worker is gone ({type(error).__name__})"
-        if found and cluster is not None:
-            index = cluster.index_of(found[1], int(found[2]))
-            name = f"worker {index} ({cluster.addresses[index]}) is gone"
+        cluster, name = Cluster.from_environment(), f"a worker is gone ({type(error).__name__})"
+        for job, task in TASK.findall(str(error)) if cluster is not None else []:
+            index = cluster.index_of(job, int(task))
+            if index != cluster.index:  # who tells it names itself too
+                name = f"worker {index} ({cluster.addresses[index]}) is gone"
+                break
         super().__init__(f"{name}; start all workers again with the same command")
 
 

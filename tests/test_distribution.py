@@ -60,6 +60,7 @@ def config(cluster, kind="worker", index=0) -> str:
         config({"worker": ["a:1", "b:2"]}, index=2),
         config({"worker": ["a:1", "b:2"]}, index=-1),
         config({"worker": ["a:1", "b"]}),
+        config({"worker": ["a:1", "a:1"]}),
         config({"worker": ["a:1"], "ps": ["b:2"]}),
         config({"worker": ["a:1"]}, kind="evaluator"),
     ],
@@ -134,6 +135,15 @@ def test_a_port_in_use():
         address = f"127.0.0.1:{server.getsockname()[1]}"
         with pytest.raises(InputError, match=r"^TF_CONFIG: expected a free port, got 127.0.0.1:"):
             meet(Cluster((address, "127.0.0.1:1"), 0), seconds=1)
+
+
+def test_the_lost_worker_is_another_one(monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", config({"worker": ["a:1", "b:2"]}))
+    error = RuntimeError("/job:worker/replica:0/task:0 tells: /job:worker/task:1 is unhealthy")
+    assert str(multi_worker.WorkerLost(error)) == (
+        "worker 1 (b:2) is gone; start all workers again with the same command"
+    )
+    assert str(multi_worker.WorkerLost(RuntimeError("?"))).startswith("a worker is gone (Runtime")
 
 
 # --- several replicas in this process ---

@@ -18,6 +18,7 @@ from kerasrnn.export.onnx_file import convert
 from kerasrnn.export.onnx_loops import graphs, nodes
 from kerasrnn.export.verify import VerificationError
 from kerasrnn.models import LanguageModel
+from kerasrnn.tasks import exporting
 from kerasrnn.text import CharTokenizer
 from tests.test_export import feed
 
@@ -246,3 +247,9 @@ def test_what_is_refused(exported, reader, tmp_path):
             call()
         assert str(error.value).startswith(message)
     assert [path.name for path in tmp_path.iterdir()] == ["x.onnx"]
+
+
+def test_only_onnx_files_can_be_measured(tmp_path):
+    page = tmp_path / "index.html"
+    page.write_text("<!doctype html>")
+    assert exporting.measured([page, tmp_path]) == {}
