@@ -45,7 +45,9 @@ def test_each_weight_is_stored_once(kind, tmp_path):
     path = tmp_path / "m.onnx"
     keras_model.onnx(model, path)
     weights = 4 * sum(w.shape.num_elements() for w in model.weights)
-    assert weights < path.stat().st_size < weights + 18_000
+    assert (
+        weights < path.stat().st_size < weights + 25_000
+    )  # names of layers, counted through a session, among it
     ids = [np.random.default_rng(i).integers(0, V, (2, 5 + i)) for i in range(2)]
     given = dict(zip(("one", "other"), (i.astype("int32") for i in ids), strict=True))
     [found] = onnxruntime.InferenceSession(path).run(None, given)
