@@ -134,7 +134,7 @@ def has_checkpoint(run) -> bool:
 def test_a_dead_worker_is_noticed_and_the_same_command_goes_on(tmp_path, victim):
     out = tmp_path / "run"
     with started([trained("lm", out, *LONG)] * 2) as processes:
-        wait_for(lambda: has_checkpoint(out))
+        wait_for(lambda: has_checkpoint(out) and newest(out).progress.epoch > 0)
         processes[victim].send_signal(signal.SIGKILL)
         begin = time.monotonic()
         _, said = processes[1 - victim].communicate(timeout=90)
