@@ -125,7 +125,7 @@ def wait_for(condition, seconds: float = 240) -> None:
 
 
 def has_checkpoint(run) -> bool:
-    """Whether one is written. `newest` would clear away what the live run is writing."""
+    """Whether one is written."""
     return any(not path.name.startswith(".") for path in run.glob("checkpoint/*"))
 
 
