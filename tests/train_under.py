@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import pickle
 import sys
 from pathlib import Path
 
@@ -28,6 +29,14 @@ CLOCK = ("seconds", "tokens_per_second")
 SAME = {"units": 16, "embedding": 8, "dropout": 0.0, "epochs": 5, "learning_rate": 1e-2}
 
 
+def once(folder: Path, write):
+    """What `write` gives; made by the first process, read by those that follow."""
+    made = folder / "made.pickle"
+    if not made.exists():
+        made.write_bytes(pickle.dumps(write()))
+    return pickle.loads(made.read_bytes())
+
+
 def lm(folder: Path, out: str, change):
     text = folder / "text.txt"
     text.write_text(TEXT)
@@ -37,7 +46,7 @@ def lm(folder: Path, out: str, change):
 
 
 def translator(folder: Path, out: str, change):
-    dates = write_dates(folder, train=165, valid=9)
+    dates = once(folder, lambda: write_dates(folder, train=165, valid=9))
     settings = {"batch_size": 16, "longest": 36, "multiple": 36, "batch_by": "sentences"}
     s = change(dataclasses.replace(translation.Settings(), **SAME, **settings))
     files = ("train_source", "train_target", "valid_source", "valid_target")
@@ -46,7 +55,7 @@ def translator(folder: Path, out: str, change):
 
 
 def captioner(folder: Path, out: str, change):
-    scenes = write_scenes(folder, train=41, valid=5)
+    scenes = once(folder, lambda: write_scenes(folder, train=41, valid=5))
     settings = {"size": 16, "batch_size": 16, "longest": 30, "multiple": 32}
     s = change(dataclasses.replace(captioning.Settings(), **SAME, **settings))
     images, train, valid = map(str, (scenes.images, scenes.train, scenes.valid))
