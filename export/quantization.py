@@ -16,7 +16,6 @@ that does not load.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from kerasrnn.errors import InputError
 from kerasrnn.export import onnx_file
 from kerasrnn.export.keras_model import random_cases
 from kerasrnn.export.onnx_loops import bodies, graphs, nodes
+from kerasrnn.export.onnx_tidy import prune, read_in
 from kerasrnn.export.verify import Case, VerificationError, run_fresh, unlike
 from kerasrnn.files import staging
 
@@ -100,30 +100,18 @@ class _Weights:
     def finish(self, replaced: Sequence[str]) -> None:
         """Put new nodes first and drop the constants `replaced` and whatever nothing reads."""
         _set(self.graph.node, [*self.first, *self.graph.node])
-        before = None
-        while before != (before := sum(1 for _ in nodes(self.graph))):
-            _drop(self.graph, _read(self.graph), replaced)
-
-
-def _drop(graph: onnx.GraphProto, read: set[str], replaced: Sequence[str]) -> None:
-    for node in graph.node:
-        for body in bodies(node):
-            _drop(body, read, replaced)
-    _set(graph.node, [node for node in graph.node if read & set(node.output)])
-    kept = (t for t in graph.initializer if t.name in read and t.name not in replaced)
-    _set(graph.initializer, list(kept))
+        for one in reversed([*graphs(self.graph)]):  # bodies before what is around them
+            prune(one)
+        for one in graphs(self.graph):
+            read = read_in(one)
+            kept = (t for t in one.initializer if t.name in read and t.name not in replaced)
+            _set(one.initializer, list(kept))
 
 
 def _set(field, values: list) -> None:
     values = [type(value).FromString(value.SerializeToString()) for value in values]
     del field[:]
     field.extend(values)
-
-
-def _read(graph: onnx.GraphProto) -> set[str]:
-    """What any node reads, and what any graph gives."""
-    given = {output.name for one in graphs(graph) for output in one.output}
-    return given | {name for node in nodes(graph) for name in node.input}
 
 
 def _attribute(node: onnx.NodeProto, name: str, default):
@@ -295,5 +283,5 @@ def quantize(path: str | Path, out: str | Path, kind: str, cases: list[Case] | N
         found = [line for full, got in zip(*both, strict=True) for line in unlike(full, got)]
         if found:
             raise VerificationError(f"{out.name}: {'; '.join(sorted(set(found)))}")
-        os.replace(folder / out.name, out)
+        onnx_file.place(folder / out.name, out)
     return out

@@ -11,7 +11,7 @@ import os
 import socket
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import tensorflow as tf
 
@@ -31,10 +31,12 @@ class Cluster:
     Attributes:
         addresses: "host:port" of every worker, the chief first.
         index: which of them this process is.
+        chiefs: how many of them have TensorFlow's job "chief", the others being "worker".
     """
 
     addresses: tuple[str, ...]
     index: int
+    chiefs: int = field(default=0, compare=False)
 
     @classmethod
     def from_environment(cls) -> Cluster | None:
@@ -49,9 +51,9 @@ class Cluster:
         try:
             config = json.loads(text)
             cluster, task = config["cluster"], config["task"]
-            before = sum(len(cluster.get(job, [])) for job in JOBS[: JOBS.index(task["type"])])
-            found = cls(tuple(a for job in JOBS for a in cluster.get(job, [])), before)
-            found = cls(found.addresses, before + int(task["index"]))
+            chiefs = len(cluster.get("chief", []))
+            index = int(task["index"]) + (0, chiefs)[JOBS.index(task["type"])]
+            found = cls(tuple(a for job in JOBS for a in cluster.get(job, [])), index, chiefs)
             [_place(address) for address in found.addresses]
             wrong = not 0 <= found.index < len(found.addresses) or set(cluster) - {*JOBS}
             wrong = wrong or len(set(found.addresses)) < len(found.addresses)
@@ -63,8 +65,13 @@ class Cluster:
 
     def index_of(self, job: str, task: int) -> int:
         """Which worker TensorFlow calls so."""
-        chiefs = len(json.loads(os.environ["TF_CONFIG"])["cluster"].get("chief", []))
-        return task + (chiefs if job == "worker" else 0)
+        return task + (self.chiefs if job == "worker" else 0)
+
+    @property
+    def jobs(self) -> dict[str, int]:
+        """How many workers have each of TensorFlow's jobs, the chief's job first."""
+        counts = zip(JOBS, (self.chiefs, len(self.addresses) - self.chiefs), strict=True)
+        return {job: count for job, count in counts if count}
 
     @property
     def is_chief(self) -> bool:
@@ -90,7 +97,9 @@ def join(
     Raises:
         InputError: when they are not there in time, or TensorFlow has begun already.
     """
-    from tensorflow.python.eager import context  # the limits have no public name
+    # The limits have no public name.
+    from tensorflow.compiler.xla.tsl.protobuf.coordination_config_pb2 import CoordinatedJob
+    from tensorflow.python.eager import context
 
     if context.context()._context_handle is not None:
         raise InputError(
@@ -98,14 +107,14 @@ def join(
             "make the strategy first",
         )  # fmt: skip
     meet(cluster, wait)
-    chief = "chief" if "chief" in json.loads(os.environ["TF_CONFIG"])["cluster"] else "worker"
+    jobs = [CoordinatedJob(name=job, num_tasks=count) for job, count in cluster.jobs.items()]
     milliseconds = {
         "cluster_register_timeout_in_ms": int(wait * 1000),
         "heartbeat_timeout_in_ms": int(heartbeat * 1000),
         "shutdown_barrier_timeout_in_ms": int(heartbeat * 1000),
     }
     context.context().configure_coordination_service(
-        "standalone", f"/job:{chief}/replica:0/task:0", coordinated_jobs=_jobs(), **milliseconds
+        "standalone", f"/job:{jobs[0].name}/replica:0/task:0", coordinated_jobs=jobs, **milliseconds
     )
     # One that dies right here would leave the others in TensorFlow, which hears nothing.
     faulthandler.dump_traceback_later(wait, exit=True, file=sys.__stderr__)
@@ -113,13 +122,6 @@ def join(
         return tf.distribute.MultiWorkerMirroredStrategy()
     finally:
         faulthandler.cancel_dump_traceback_later()
-
-
-def _jobs() -> list:
-    from tensorflow.compiler.xla.tsl.protobuf.coordination_config_pb2 import CoordinatedJob
-
-    jobs = json.loads(os.environ["TF_CONFIG"])["cluster"]
-    return [CoordinatedJob(name=job, num_tasks=len(jobs[job])) for job in JOBS if job in jobs]
 
 
 def meet(cluster: Cluster, seconds: float) -> None:

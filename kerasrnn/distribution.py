@@ -22,9 +22,9 @@ __all__ = [
     "gathered",
     "is_chief",
     "is_multi_worker",
+    "shards_here",
     "strategy",
     "worker_index",
-    "workers",
 ]
 
 STRATEGIES = ("auto", "mirrored", "multi-worker", "one-device")
@@ -103,25 +103,29 @@ def dealt(
             batches, and only those of this machine's replicas are made here.
         strategy: that the model was made in.
     """
-    count = strategy.num_replicas_in_sync
-    if count == 1:
-        return make((0, 1))
-
-    lengths = []
-
-    def of(context):
-        here = count // context.num_input_pipelines
-        first = context.input_pipeline_id * here
-        shards = [make((first + i, count)) for i in range(here)]
-        lengths.append(shards[0].cardinality().numpy())
-        turns = tf.data.Dataset.range(here).repeat()
-        return tf.data.Dataset.choose_from_datasets(shards, turns)
-
-    dataset = strategy.distribute_datasets_from_function(of)
+    shards = shards_here(strategy)
+    if strategy.num_replicas_in_sync == 1:
+        return make(shards[0])
+    parts = [make(shard) for shard in shards]
+    turns = tf.data.Dataset.range(len(parts)).repeat()
+    taken = tf.data.Dataset.choose_from_datasets(parts, turns)
+    dataset = strategy.distribute_datasets_from_function(lambda context: taken)
     # TensorFlow counts each replica's batches. Without a count Keras would ask for one step too
     # many, of which what needs no data, as Adam's count of steps, may be done before it fails.
-    dataset._cardinality = lengths[0]
+    dataset._cardinality = parts[0].cardinality().numpy()
     return dataset
+
+
+def shards_here(strategy: tf.distribute.Strategy) -> list[tuple[int, int]]:
+    """(index, count) of the replicas of this process.
+
+    >>> shards_here(strategy("one-device"))
+    [(0, 1)]
+    """
+    count = strategy.num_replicas_in_sync
+    here = count // workers(strategy)
+    first = worker_index(strategy) * here
+    return [(first + i, count) for i in range(here)]
 
 
 def any_of(flag: bool, strategy: tf.distribute.Strategy) -> bool:

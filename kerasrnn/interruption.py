@@ -107,10 +107,11 @@ class Checkpoints(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         # Keras makes the metrics in the first step; they are sums, so what was is added then.
-        metrics = self.pending.get("metric", [])
-        for part, value in zip(_parts(self.model.metrics_variables), metrics, strict=False):
-            part.assign_add(value)
-        self.pending = {}
+        if self.pending:
+            metrics = self.pending.get("metric", [])
+            for part, value in zip(_parts(self.model.metrics_variables), metrics, strict=False):
+                part.assign_add(value)
+            self.pending = {}
         self.progress.batch += 1
         if self.progress.batch == self.batches:
             return  # the end of the epoch follows, with its validation

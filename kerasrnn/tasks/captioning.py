@@ -191,7 +191,6 @@ def _train(job: Job, config: dict, start: Start, say, verbose: int) -> dict:
     tokens = (int(examples.target_lengths.sum()) + len(examples)) / count
     return carry_on(
         model,
-        run,
         start,
         Data(at, lambda shard: batches(valid, store, shard=shard, **options), count, tokens),
         s,

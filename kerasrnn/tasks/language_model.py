@@ -191,7 +191,6 @@ def _train(job: Job, config: dict, start: Start, say, verbose: int) -> dict:
         at, held_out = datasets(job, ids.moved(run / IDS), replicas, start.service)
     return carry_on(
         model,
-        run,
         start,
         Data(at, held_out, batches, s.batch_size * s.window),
         s,

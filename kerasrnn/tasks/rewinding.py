@@ -31,7 +31,7 @@ class _Rewound(Checkpoints):
         super()._save()
 
 
-def rewound(start, data, error: NotFinite, options: dict, say) -> NotFinite:
+def rewound(start, data, error: NotFinite, options: dict) -> NotFinite:
     """Train again from the last checkpoint to the step that failed, and look at it.
 
     The weights from before that step become the newest checkpoint.
@@ -40,12 +40,11 @@ def rewound(start, data, error: NotFinite, options: dict, say) -> NotFinite:
         start, data: as in `carry_on`.
         error: what was raised.
         options: of the `Checkpoints`.
-        say: told what is done.
 
     Returns:
         What to raise: the error that says where it began.
     """
-    say(f"{error}; looking for where it began")
+    start.say(f"{error}; looking for where it began")
     checkpoint = newest(start.shared)
     with start.strategy.scope():
         model = runs.load_model(checkpoint.folder)
@@ -58,9 +57,6 @@ def rewound(start, data, error: NotFinite, options: dict, say) -> NotFinite:
         fit(model, data.at, data.valid, checkpoint.progress, options["epochs"], [last], 0)
     except _Reached:
         last.keep_weights()
-    replicas = start.strategy.num_replicas_in_sync
-    here = replicas // distribution.workers(start.strategy)
-    shard = (distribution.worker_index(start.strategy) * here, replicas)
-    x, y = next(iter(data.at(Position(*at), shard)))
+    x, y = next(iter(data.at(Position(*at), distribution.shards_here(start.strategy)[0])))
     where = first_not_finite(model, x, y)
     return NotFinite(error.loss, error.epoch, error.batch, f", first in {where}" if where else "")

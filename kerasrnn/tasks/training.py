@@ -228,7 +228,6 @@ class Data:
 
 def carry_on(
     model: keras.Model,
-    run: Path,
     start: Start,
     data: Data,
     settings: CommonSettings,
@@ -239,7 +238,7 @@ def carry_on(
     carried=None,
     verbose: int = 1,
 ) -> dict:
-    """Train from where `start` stands to the end of all epochs, into the run folder.
+    """Train from where `start` stands to the end of all epochs, into its folder.
 
     Args:
         monitor: the column of `history.csv` that says which model is best.
@@ -256,7 +255,7 @@ def carry_on(
         NotFinite: when the loss is no longer a number; the weights before that are kept.
         Exception: what reading the data raised.
     """
-    progress, chief = start.progress, distribution.is_chief(start.strategy)
+    progress, run, chief = start.progress, start.out, distribution.is_chief(start.strategy)
     options = {"carried": carried, "pending": start.state, "keep": start.keep}
     options |= {"batches": data.batches, "epochs": settings.epochs}
     checkpoints = interruption.Checkpoints(run, progress, **options)
@@ -278,7 +277,7 @@ def carry_on(
         try:
             interruption.fit(model, *parts, shown)
         except NotFinite as error:
-            raise rewound(start, data, error, options, start.say) from error
+            raise rewound(start, data, error, options) from error
     rows = [*progress.rows, *(row for callback in mean for row in callback.rows)]
     return min(rows, key=lambda row: cost(row, monitor))
 

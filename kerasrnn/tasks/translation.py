@@ -184,7 +184,6 @@ def _train(job: Job, config: dict, start: Start, say, verbose: int) -> dict:
     tokens = (int(pairs.target_lengths.sum()) + len(pairs)) / count
     return carry_on(
         model,
-        run,
         start,
         Data(
             lambda at, shard: dataset_of(
