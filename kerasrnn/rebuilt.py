@@ -97,7 +97,7 @@ class Rebuilt:
         scanned, fixed, states = self.steps.zeros()
         scanned, stubs = [tf.identity(z) for z in scanned], []
         self.direct = [i for i, w in enumerate(self.weights) if is_float(w)]
-        run, results = self.steps.flat_step, self.steps.trial_results
+        run, results = self.steps.flat_step, self.steps.zero_results()
         d = self._pull(run, scanned, fixed, states, results, stubs=stubs)
         kept = {id(dy): k for k, dy in enumerate(d.products) if dy is not None}
         reached = [i for i, dz in enumerate(d.scanned) if dz is not None]
@@ -111,7 +111,7 @@ class Rebuilt:
     def results(self, scanned, kept):
         """y of every product: where z + y was kept in place of z, nothing is left for y."""
         sums = {k: i for i, k in self.sums.items()}
-        count = len(self.steps.trial_results)
+        count = len(self.steps.result_zeros)
         return [tf.zeros_like(scanned[sums[k]]) if k in sums else next(kept) for k in range(count)]
 
     def gradients(self, scanned, states, results, upstream):
@@ -174,7 +174,7 @@ class Rebuilt:
 
     def assemble(self, d_states, sums, ys):
         """([gradient of each leaf of (z, states, constants)], [of each weight], {Factor: dY})."""
-        steps, d_products = self.steps, ys[: len(self.steps.trial_results)]
+        steps, d_products = self.steps, ys[: len(self.steps.result_zeros)]
         d_scanned = dict(zip(self.own, ys[len(d_products) :], strict=True))
         d_scanned.update({i: d_products[k] for i, k in self.same.items()})
         sums = dict(zip(self.summed, sums, strict=True))

@@ -12,7 +12,9 @@ from dataclasses import dataclass, replace
 import keras
 from keras import ops, tree
 
-from kerasrnn.steps import AutocastScope, Problem, Steps, project, scan, time_major
+from kerasrnn.purity import impurity, impurity_of
+from kerasrnn.scan import scan
+from kerasrnn.steps import AutocastScope, Problem, Steps, project, time_major
 
 __all__ = ["RUNNERS", "Plan", "Problem", "exporting", "lowered", "plan", "run"]
 
@@ -87,6 +89,8 @@ def plan(cell, masked=False, training=False, device=None, runner="auto"):
         device: "CPU" or "GPU"; by default "GPU" where this process sees one.
         runner: "auto", or the name of a runner to force.
 
+    Whether the step of a cell that needs constants is a pure function is known once it has run.
+
     Raises:
         ValueError: if `runner` is unknown or cannot do this here.
     """
@@ -100,7 +104,7 @@ def plan(cell, masked=False, training=False, device=None, runner="auto"):
     device = device or _device()
     if runner == "auto":
         return _choose(cell, masked, training, device)
-    refusal = _refusal(runner, cell, masked, device)
+    refusal = _refusal(runner, cell, masked, training, device)
     if refusal:
         raise ValueError(f"runner={runner!r}: {refusal}; use runner='auto'.")
     return Plan(runner, "asked for")
@@ -110,18 +114,24 @@ def _choose(cell, masked, training, device):
     backend = keras.backend.backend()
     if backend != "tensorflow":
         return Plan("loop", f"the backend is {backend}")
-    refusal = _refusal("cudnn", cell, masked, device)
+    impure = impurity_of(cell, training)
+    if impure:
+        return Plan("loop", f"{impure}, so it cannot be run again for the gradient")
+    refusal = _refusal("cudnn", cell, masked, training, device)
     if refusal is None:
         return Plan("cudnn", "a GPU, no mask, and a cell that is exactly cuDNN's")
     how = "recorded under XLA" if training else "forward only, no gradient expected"
     return Plan("replay", f"{how}; not cudnn: {refusal}")
 
 
-def _refusal(runner, cell, masked, device):
+def _refusal(runner, cell, masked, training, device):
     """Why `runner` cannot do it, or None."""
     backend = keras.backend.backend()
     if runner != "loop" and backend != "tensorflow":
         return f"needs the TensorFlow backend, this is {backend}"
+    if runner == "replay":
+        impure = impurity_of(cell, training)
+        return impure and f"{impure}, so it cannot be run again for the gradient"
     if runner != "cudnn":
         return None
     if device != "GPU":
@@ -189,6 +199,8 @@ def _forwards(problem):
 
 def _run(problem, runner):
     masked = problem.mask is not None
+    if keras.backend.backend() == "tensorflow":
+        impurity(problem)  # the plan asks for it
     chosen = plan(problem.cell, masked, problem.training, runner=runner)
     compute = RUNNERS[chosen.runner]
     if problem.x.shape[1] is None and chosen.runner in ("loop", "replay"):

@@ -14,7 +14,8 @@ import tensorflow as tf
 from keras import tree
 
 from kerasrnn.rebuilt import Matrix, Rebuilt, is_float, lookup, scope_of, weight_gradient
-from kerasrnn.steps import AutocastScope, Steps, project, scan, time_major
+from kerasrnn.scan import scan
+from kerasrnn.steps import AutocastScope, Steps, project, time_major
 
 SECOND_ORDER = (
     "runner='replay' has no second-order gradients; use Recurrent(..., runner='loop'), which has."

@@ -1,4 +1,4 @@
-"""A cell's step on flat lists of tensors, and the loop over time that runs it.
+"""A cell's step on flat lists of tensors.
 
 B batch, T time, H units. Inside the engine time comes first: [T, B, ...].
 """
@@ -11,6 +11,7 @@ from keras import ops, tree
 from keras.src.backend import AutocastScope  # weights in the cell's compute dtype, as in a layer
 
 from kerasrnn.cells.base import matmul
+from kerasrnn.trial import tried
 
 BATCH = 97  # stands for an unknown batch size where a step is tried on zeros
 
@@ -108,7 +109,6 @@ class Steps:
         self.fixed += [c for c in tree.flatten(self.structure[2]) if c is not None]
         self.states = tree.flatten(states)
         self.count = len(self.states)
-        self.products, self.trial_results = [], []
         self._try()
         if self.masked:
             self.scanned = [*self.scanned, mask]
@@ -201,7 +201,24 @@ class Steps:
         return output, tree.flatten(new)
 
     def _try(self):
-        """Run one step on zeros to learn which products it has and which outputs are states."""
+        """Try one step on zeros to learn which products it has and which outputs are states."""
+        self.trial = tried(self._tried, self.cell.variables)
+        self.output, new = self.trial.result
+        outputs = tree.flatten(self.output)
+        self.output_specs = [self._spec(o) for o in outputs]
+        self.aliases = [next((i for i, n in enumerate(new) if n is o), None) for o in outputs]
+        found, wanted = [self._spec(n) for n in new], [self._spec(s) for s in self.states]
+        if [s.shape for s in found] != [s.shape for s in wanted]:
+            raise ValueError(
+                f"{type(self.cell).__name__}.step: expected a new state of shapes "
+                f"{[s.shape for s in wanted]} (None: any), as state_size="
+                f"{self.cell.state_size} says, received {[s.shape for s in found]}; "
+                "return (output, new_state) with the state's own structure."
+            )
+
+    def _tried(self):
+        """One step on zeros; notes its products and the shapes of their results."""
+        self.products, self.result_zeros = [], []
         scanned, fixed, states = self.zeros()
 
         def linear(h, weight, columns=None, blocks=1):
@@ -212,21 +229,14 @@ class Steps:
             input, output = self._spec(h), self._spec(y[0])
             output = Spec((*output.shape[:-1], width // blocks), output.dtype)
             self.products.append(Product(weight, columns, blocks, source, input, output))
-            self.trial_results.extend(y)
+            self.result_zeros.extend([Spec(shape, output.dtype)] * blocks)
             return y[0] if blocks == 1 else y
 
-        self.output, new = self._step(scanned, fixed, states, linear)
-        outputs = tree.flatten(self.output)
-        self.output_specs = [self._spec(o) for o in outputs]
-        self.aliases = [next((i for i, n in enumerate(new) if n is o), None) for o in outputs]
-        found, wanted = [self._spec(n) for n in new], [self._spec(s) for s in states]
-        if [s.shape for s in found] != [s.shape for s in wanted]:
-            raise ValueError(
-                f"{type(self.cell).__name__}.step: expected a new state of shapes "
-                f"{[s.shape for s in wanted]} (None: any), as state_size="
-                f"{self.cell.state_size} says, received {[s.shape for s in found]}; "
-                "return (output, new_state) with the state's own structure."
-            )
+        return self._step(scanned, fixed, states, linear)
+
+    def zero_results(self):
+        """Zeros in place of every product's blocks, to go with `zeros`."""
+        return [ops.zeros(spec.shape, dtype=spec.dtype) for spec in self.result_zeros]
 
     def zeros(self):
         """Zeros in place of (scanned, fixed, states) of one step, every size a number."""
@@ -281,65 +291,3 @@ class Steps:
     def result_specs(self):
         """The spec of every block of every product."""
         return [p.output for p in self.products for _ in range(p.blocks)]
-
-
-def scan(body, xs, carry, specs, reverse=False, delayed=()):
-    """Run `body(x_t, carry) -> (carry, ys)` over the first axis of every x in `xs`.
-
-    Args:
-        body: the step; x_t, carry and ys are lists of tensors.
-        xs: tensors [T, ...].
-        carry: tensors that keep their shapes.
-        specs: a `Spec` for each y.
-        reverse: from T - 1 down to 0; the stacked ys stay in the order of time.
-        delayed: pairs (first, x); at step t they give x[t - 1], first at 0, after the xs.
-
-    Returns:
-        The last carry, and each y stacked: [T, ...].
-    """
-    if keras.backend.backend() == "tensorflow":
-        return _scan_tensorflow(body, xs, carry, specs, reverse, delayed)
-
-    def step(carry, x_t):
-        carry, ys = body(list(x_t), list(carry))
-        return tuple(carry), tuple(ys)
-
-    length = xs[0].shape[0]
-    carry, ys = ops.scan(step, tuple(carry), tuple(xs), length=length, reverse=reverse)
-    return list(carry), list(ys)
-
-
-def _scan_tensorflow(body, xs, carry, specs, reverse, delayed):
-    import tensorflow as tf
-
-    T = xs[0].shape[0]
-    if T == 0:  # XLA cannot trace a step that reads from nothing
-        batch = tf.shape(xs[0])[1]
-        return carry, [tf.zeros((0, batch, *s.shape[1:]), s.dtype) for s in specs]
-    T = tf.shape(xs[0])[0] if T is None else T
-
-    def readable(x):
-        array = tf.TensorArray(x.dtype, T, element_shape=x.shape[1:], clear_after_read=False)
-        return array.unstack(x)
-
-    reads, delayed = [readable(x) for x in xs], [(first, readable(x)) for first, x in delayed]
-    writes = tuple(tf.TensorArray(s.dtype, size=T, element_shape=s.shape) for s in specs)
-
-    def step(t, carry, writes):
-        x_t = [x.read(t) for x in reads]
-        x_t += [tf.where(t > 0, x.read(tf.maximum(t - 1, 0)), first) for first, x in delayed]
-        new, ys = body(x_t, list(carry))
-        for old, n in zip(carry, new, strict=True):
-            n.set_shape(old.shape)
-        new_writes = tuple(w.write(t, y) for w, y in zip(writes, ys, strict=True))
-        return t - 1 if reverse else t + 1, tuple(new), new_writes
-
-    start = tf.constant(T - 1 if reverse else 0) if isinstance(T, int) else (T - 1) * int(reverse)
-    _, carry, writes = tf.while_loop(
-        (lambda t, *_: t >= 0) if reverse else (lambda t, *_: t < T),
-        step,
-        (start, tuple(carry), writes),
-        maximum_iterations=T,
-        parallel_iterations=32,
-    )
-    return list(carry), [w.stack() for w in writes]

@@ -41,7 +41,8 @@ class GRU(Gated):
         self.recurrent_activation = keras.activations.get(recurrent_activation)
         self.reset_after = reset_after
         self.update_replaces = update_replaces
-        exact = reset_after and not update_replaces and self.has_cudnn_gates()
+        exact = type(self) is GRU and reset_after and not update_replaces
+        exact = exact and self.has_cudnn_gates()  # a subclass may step otherwise
         self.cudnn = "gru" if exact else None
 
     def add_bias(self):

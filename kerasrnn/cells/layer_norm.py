@@ -38,7 +38,6 @@ class LayerNormLSTM(LSTM):
     def __init__(self, units, epsilon=1e-5, **kwargs):
         super().__init__(units, **kwargs)
         self.epsilon = epsilon
-        self.cudnn = None
 
     def build(self, input_shape):
         super().build(input_shape)

@@ -50,7 +50,8 @@ class LSTM(Gated):
         self.recurrent_activation = keras.activations.get(recurrent_activation)
         self.unit_forget_bias = unit_forget_bias
         self.state_size = (units, units)
-        self.cudnn = "lstm" if self.has_cudnn_gates() else None
+        exact = type(self) is LSTM and self.has_cudnn_gates()  # a subclass may step otherwise
+        self.cudnn = "lstm" if exact else None
 
     def add_bias(self):
         rest = self.bias_initializer

@@ -26,10 +26,6 @@ class PeepholeLSTM(LSTM):
 
     gates = "ifgo"  # the blocks of the weights, in their order
 
-    def __init__(self, units, **kwargs):
-        super().__init__(units, **kwargs)
-        self.cudnn = None
-
     @property
     def blocks(self):
         return len(self.gates)
@@ -185,7 +181,6 @@ class CoupledLSTM(LSTM):
     def __init__(self, units, **kwargs):
         kwargs["unit_forget_bias"] = False
         super().__init__(units, **kwargs)
-        self.cudnn = None
 
     def add_bias(self):
         width = self.blocks * self.units

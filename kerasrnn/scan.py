@@ -1,0 +1,66 @@
+"""The loop over time that runs a step. Time comes first: [T, B, ...]."""
+
+import keras
+from keras import ops
+
+
+def scan(body, xs, carry, specs, reverse=False, delayed=()):
+    """Run `body(x_t, carry) -> (carry, ys)` over the first axis of every x in `xs`.
+
+    Args:
+        body: the step; x_t, carry and ys are lists of tensors.
+        xs: tensors [T, ...].
+        carry: tensors that keep their shapes.
+        specs: a `Spec` for each y.
+        reverse: from T - 1 down to 0; the stacked ys stay in the order of time.
+        delayed: pairs (first, x); at step t they give x[t - 1], first at 0, after the xs.
+
+    Returns:
+        The last carry, and each y stacked: [T, ...].
+    """
+    if keras.backend.backend() == "tensorflow":
+        return _scan_tensorflow(body, xs, carry, specs, reverse, delayed)
+
+    def step(carry, x_t):
+        carry, ys = body(list(x_t), list(carry))
+        return tuple(carry), tuple(ys)
+
+    length = xs[0].shape[0]
+    carry, ys = ops.scan(step, tuple(carry), tuple(xs), length=length, reverse=reverse)
+    return list(carry), list(ys)
+
+
+def _scan_tensorflow(body, xs, carry, specs, reverse, delayed):
+    import tensorflow as tf
+
+    T = xs[0].shape[0]
+    if T == 0:  # XLA cannot trace a step that reads from nothing
+        batch = tf.shape(xs[0])[1]
+        return carry, [tf.zeros((0, batch, *s.shape[1:]), s.dtype) for s in specs]
+    T = tf.shape(xs[0])[0] if T is None else T
+
+    def readable(x):
+        array = tf.TensorArray(x.dtype, T, element_shape=x.shape[1:], clear_after_read=False)
+        return array.unstack(x)
+
+    reads, delayed = [readable(x) for x in xs], [(first, readable(x)) for first, x in delayed]
+    writes = tuple(tf.TensorArray(s.dtype, size=T, element_shape=s.shape) for s in specs)
+
+    def step(t, carry, writes):
+        x_t = [x.read(t) for x in reads]
+        x_t += [tf.where(t > 0, x.read(tf.maximum(t - 1, 0)), first) for first, x in delayed]
+        new, ys = body(x_t, list(carry))
+        for old, n in zip(carry, new, strict=True):
+            n.set_shape(old.shape)
+        new_writes = tuple(w.write(t, y) for w, y in zip(writes, ys, strict=True))
+        return t - 1 if reverse else t + 1, tuple(new), new_writes
+
+    start = tf.constant(T - 1 if reverse else 0) if isinstance(T, int) else (T - 1) * int(reverse)
+    _, carry, writes = tf.while_loop(
+        (lambda t, *_: t >= 0) if reverse else (lambda t, *_: t < T),
+        step,
+        (start, tuple(carry), writes),
+        maximum_iterations=T,
+        parallel_iterations=32,
+    )
+    return list(carry), [w.stack() for w in writes]
