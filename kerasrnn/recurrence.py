@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 import keras
 from keras import ops, tree
 
-from kerasrnn.steps import AutocastScope, Problem, Steps, project, scan, time_major
+from kerasrnn.compat.keras import AutocastScope
+from kerasrnn.steps import Problem, Steps, project, scan, time_major
 
 __all__ = ["RUNNERS", "Plan", "Problem", "exporting", "lowered", "plan", "run"]
 
@@ -275,15 +276,14 @@ def replay(problem):
 
 def cudnn(problem):
     """cuDNN's own kernels, through Keras's TensorFlow backend."""
-    from keras.src import backend
+    from kerasrnn.compat.rnn import KERNELS
 
     cell = problem.cell
     with AutocastScope(cell.compute_dtype):
         weights = [
             ops.convert_to_tensor(w) for w in (cell.kernel, cell.recurrent_kernel, cell.bias)
         ]
-    kernels = {"lstm": backend.lstm, "gru": backend.gru}
-    last, outputs, states = kernels[cell.cudnn](
+    last, outputs, states = KERNELS[cell.cudnn](
         problem.x,
         *tree.flatten(problem.states),
         None,
