@@ -10,14 +10,14 @@ import numpy as np
 import onnx as onnx_proto
 import tensorflow as tf
 from keras import tree
-from keras.src.export.export_utils import get_input_signature
 
+from kerasrnn.compat.keras import get_input_signature, is_graph, layers_of, output_names
 from kerasrnn.errors import InputError
 from kerasrnn.export import onnx_file
 from kerasrnn.export.onnx_text import OPSET
 from kerasrnn.export.verify import TOLERANCE, Case, verify
 from kerasrnn.files import staging
-from kerasrnn.layers.adoption import Adoption, adopt, is_graph
+from kerasrnn.layers.adoption import Adoption, adopt
 from kerasrnn.layers.recurrent import Recurrent
 
 LARGE = 2**20  # bytes of a weight
@@ -123,7 +123,7 @@ def _answer(model, given, inputs, weights=()) -> tuple:
 def _kept(model) -> dict[str, keras.Variable]:
     """What stateful recurrent layers keep between calls, by its name as an input."""
     found = {}
-    for layer in model._flatten_layers():
+    for layer in layers_of(model):
         if isinstance(layer, Recurrent | keras.layers.RNN) and layer.stateful:
             states = layer.kept_states if isinstance(layer, Recurrent) else layer.states
             found.update({f"{layer.name}_state_{i}": s for i, s in enumerate(tree.flatten(states))})
@@ -146,20 +146,19 @@ def _moved(model) -> tuple[keras.Model, Adoption]:
         moved = adopt(model)
         return moved, moved.adoption
     stock = (keras.layers.RNN, keras.layers.Bidirectional)
-    inside = [one.name for one in model._flatten_layers() if isinstance(one, stock)]
+    inside = [one.name for one in layers_of(model) if isinstance(one, stock)]
     return model, Adoption(left=[(name, "inside a subclassed model") for name in inside])
 
 
 def _tolerance(model) -> float:
     """Of the outputs: more where layers compute in half precision."""
-    kinds = {one.compute_dtype for one in model._flatten_layers()}
+    kinds = {one.compute_dtype for one in layers_of(model)}
     return HALF if kinds & {"float16", "bfloat16"} else TOLERANCE
 
 
 def _output_names(model, count: int, taken: list[str]) -> list[str]:
     """Keras's names of the outputs, each once."""
-    functional = getattr(model, "_functional", None) or model  # of a Sequential
-    names = getattr(functional, "output_names", [f"output_{i}" for i in range(count)])
+    names = output_names(model) or [f"output_{i}" for i in range(count)]
     found = []
     for name in names:
         number, free = 1, name

@@ -13,12 +13,12 @@ import tensorflow as tf
 from onnx import compose, helper, numpy_helper
 from onnx.external_data_helper import set_external_data
 
+from kerasrnn.compat.tf2onnx import HANDLERS, load_tf2onnx
 from kerasrnn.export.lowering import DOMAIN, Lowering
 from kerasrnn.export.onnx_loops import nodes, read_from_outside
 from kerasrnn.export.onnx_recurrence import expand
 from kerasrnn.export.onnx_text import OPSET
 from kerasrnn.export.onnx_tidy import share
-from kerasrnn.export.tf2onnx_patch import HANDLERS, load_tf2onnx
 from kerasrnn.recurrence import exporting
 
 TF2ONNX_OPSET = 18  # the newest that tf2onnx writes; ONNX's own converter goes on from there

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 import tensorflow as tf
 
+from kerasrnn.compat.tensorflow import configure_coordination, started
 from kerasrnn.errors import InputError
 
 JOBS = ("chief", "worker")  # in TensorFlow's order of tasks
@@ -97,25 +98,13 @@ def join(
     Raises:
         InputError: when they are not there in time, or TensorFlow has begun already.
     """
-    # The limits have no public name.
-    from tensorflow.compiler.xla.tsl.protobuf.coordination_config_pb2 import CoordinatedJob
-    from tensorflow.python.eager import context
-
-    if context.context()._context_handle is not None:
+    if started():
         raise InputError(
             "strategy", "several workers before TensorFlow's first operation", "them after it",
             "make the strategy first",
         )  # fmt: skip
     meet(cluster, wait)
-    jobs = [CoordinatedJob(name=job, num_tasks=count) for job, count in cluster.jobs.items()]
-    milliseconds = {
-        "cluster_register_timeout_in_ms": int(wait * 1000),
-        "heartbeat_timeout_in_ms": int(heartbeat * 1000),
-        "shutdown_barrier_timeout_in_ms": int(heartbeat * 1000),
-    }
-    context.context().configure_coordination_service(
-        "standalone", f"/job:{jobs[0].name}/replica:0/task:0", coordinated_jobs=jobs, **milliseconds
-    )
+    configure_coordination(cluster.jobs, wait, heartbeat)
     # One that dies right here would leave the others in TensorFlow, which hears nothing.
     faulthandler.dump_traceback_later(wait, exit=True, file=sys.__stderr__)
     try:

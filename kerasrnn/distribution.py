@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from kerasrnn import multi_worker
 from kerasrnn.cluster import HEARTBEAT_SECONDS, WAIT_SECONDS, Cluster, join
+from kerasrnn.compat.tensorflow import set_cardinality
 from kerasrnn.errors import InputError
 from kerasrnn.multi_worker import WorkerLost, is_chief, is_multi_worker, worker_index, workers
 
@@ -112,7 +113,7 @@ def dealt(
     dataset = strategy.distribute_datasets_from_function(lambda context: taken)
     # TensorFlow counts each replica's batches. Without a count Keras would ask for one step too
     # many, of which what needs no data, as Adam's count of steps, may be done before it fails.
-    dataset._cardinality = parts[0].cardinality().numpy()
+    set_cardinality(dataset, parts[0].cardinality().numpy())
     return dataset
 
 

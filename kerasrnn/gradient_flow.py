@@ -11,9 +11,10 @@ from keras import ops, tree
 
 from kerasrnn.cells import Cell
 from kerasrnn.cells.base import matmul
+from kerasrnn.compat.keras import AutocastScope, layers_of
 from kerasrnn.layers import Recurrent
 from kerasrnn.recurrence import observing
-from kerasrnn.steps import AutocastScope, project, time_major
+from kerasrnn.steps import project, time_major
 
 
 class Probed(Cell):
@@ -171,7 +172,7 @@ def _found(model, layer):
             f"model: expected a compiled model, received {model.name!r} without a loss; call "
             "model.compile(optimizer, loss) first."
         )
-    layers = [one for one in model._flatten_layers() if isinstance(one, Recurrent)]
+    layers = [one for one in layers_of(model) if isinstance(one, Recurrent)]
     if not layers or (layer is not None and layer not in layers):
         raise ValueError(
             f"layer: expected one of the model's Recurrent layers {[one.name for one in layers]}, "

@@ -158,7 +158,7 @@ class Checkpoints(keras.callbacks.Callback):
 
 def _parts(variables: list) -> list[tf.Variable]:
     """The variables of each replica on this machine that Keras's variables stand for."""
-    own = [getattr(variable, "_value", variable) for variable in variables]
+    own = [v.value if isinstance(v, keras.Variable) else v for v in variables]
     return [part for variable in own for part in getattr(variable, "values", (variable,))]
 
 

@@ -1,14 +1,4 @@
-"""Keras 3's `fit` on several workers and replicas: what Keras leaves out.
-
-Three repairs, for TensorFlow 2.21 and Keras 3.15 (keras issue 20585). Each can go when a Keras
-that we require does it itself; tests/test_multi_worker.py tells without them.
-
-1. `_maybe_symbolic_build` takes the mean of a batch over all workers, which
-   `MultiWorkerMirroredStrategy` refuses for integers and for batches of different shapes.
-2. `_make_function` takes the mean of what a step returns along axis 0; metrics are scalars.
-3. Optimizers clip each replica's own gradients, not their sum: the same global batch gave another
-   step on two replicas than on one. Keras 2 summed first, as everything here does.
-"""
+"""`fit` on several workers and replicas: who writes files, and a worker that is lost."""
 
 from __future__ import annotations
 
@@ -18,6 +8,8 @@ import keras
 import tensorflow as tf
 
 from kerasrnn.cluster import Cluster
+from kerasrnn.compat.fit import MultiWorkerSteps, SumsBeforeClipping
+from kerasrnn.compat.tensorflow import in_multi_worker_mode
 
 GONE = (
     tf.errors.UnavailableError,
@@ -48,8 +40,7 @@ class WorkerLost(RuntimeError):
 
 def is_multi_worker(strategy: tf.distribute.Strategy) -> bool:
     """Whether the strategy is one of several processes."""
-    several = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
-    return several and strategy.extended._in_multi_worker_mode()
+    return in_multi_worker_mode(strategy)
 
 
 def worker_index(strategy: tf.distribute.Strategy | None = None) -> int:
@@ -95,20 +86,7 @@ def without_writers(callbacks) -> list:
     return found
 
 
-class SumsBeforeClipping:
-    """An optimizer's mixin: gradients are summed over replicas, then clipped."""
-
-    def _clip_gradients(self, grads):
-        replica = tf.distribute.get_replica_context()
-        known = [g for g in grads if g is not None]
-        reduced = iter(replica.all_reduce(tf.distribute.ReduceOp.SUM, known))
-        return super()._clip_gradients([None if g is None else next(reduced) for g in grads])
-
-    def _all_reduce_sum_gradients(self, grads_and_vars):
-        return grads_and_vars
-
-
-class FitsOnManyWorkers:
+class FitsOnManyWorkers(MultiWorkerSteps):
     """A model's mixin: `fit`, `evaluate` and `predict` work on several workers and replicas."""
 
     def compile(self, *args, **kwargs):
@@ -125,27 +103,6 @@ class FitsOnManyWorkers:
 
     def predict(self, *args, **kwargs):
         return self._or_lost(super().predict, *args, **kwargs)
-
-    def train_step(self, data):
-        return self._for_a_mean(super().train_step(data))
-
-    def test_step(self, data):
-        return self._for_a_mean(super().test_step(data))
-
-    def _for_a_mean(self, logs):
-        if not is_multi_worker(self.distribute_strategy):
-            return logs
-        return {name: tf.reshape(value, [1]) for name, value in logs.items()}
-
-    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        strategy = self.distribute_strategy
-        if iterator is not None and is_multi_worker(strategy):
-            _, _, batches = next(iter(iterator))
-            data_batch = keras.tree.map_structure(
-                lambda value: strategy.experimental_local_results(value)[0], next(batches)
-            )
-            iterator = None
-        super()._maybe_symbolic_build(iterator, data_batch)
 
     def _or_lost(self, function, *args, **kwargs):
         if not is_multi_worker(self.distribute_strategy):

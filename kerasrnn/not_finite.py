@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kerasrnn.compat.keras import layers_of
 from kerasrnn.errors import InputError
 
 
@@ -45,7 +46,7 @@ def _watched(model: keras.Model) -> Iterator[list[str]]:
 
         object.__setattr__(layer, "call", call)
 
-    layers = list(model._flatten_layers(include_self=False))
+    layers = layers_of(model, include_self=False)
     for layer in layers:
         watch(layer)
     try:

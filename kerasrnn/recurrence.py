@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 import keras
 from keras import ops, tree
 
+from kerasrnn.compat.keras import AutocastScope
 from kerasrnn.purity import impurity, impurity_of
 from kerasrnn.scan import scan
-from kerasrnn.steps import AutocastScope, Problem, Steps, project, time_major
+from kerasrnn.steps import Problem, Steps, project, time_major
 
 __all__ = ["RUNNERS", "Plan", "Problem", "exporting", "lowered", "plan", "run"]
 
@@ -287,15 +288,14 @@ def replay(problem):
 
 def cudnn(problem):
     """cuDNN's own kernels, through Keras's TensorFlow backend."""
-    from keras.src import backend
+    from kerasrnn.compat.rnn import KERNELS
 
     cell = problem.cell
     with AutocastScope(cell.compute_dtype):
         weights = [
             ops.convert_to_tensor(w) for w in (cell.kernel, cell.recurrent_kernel, cell.bias)
         ]
-    kernels = {"lstm": backend.lstm, "gru": backend.gru}
-    last, outputs, states = kernels[cell.cudnn](
+    last, outputs, states = KERNELS[cell.cudnn](
         problem.x,
         *tree.flatten(problem.states),
         None,

@@ -13,9 +13,10 @@ from itertools import chain
 import tensorflow as tf
 from keras import tree
 
+from kerasrnn.compat.keras import AutocastScope
 from kerasrnn.rebuilt import Matrix, Rebuilt, is_float, lookup, scope_of, weight_gradient
 from kerasrnn.scan import scan
-from kerasrnn.steps import AutocastScope, Steps, project, time_major
+from kerasrnn.steps import Steps, project, time_major
 
 SECOND_ORDER = (
     "runner='replay' has no second-order gradients; use Recurrent(..., runner='loop'), which has."

@@ -8,9 +8,9 @@ from typing import Any
 
 import keras
 from keras import ops, tree
-from keras.src.backend import AutocastScope  # weights in the cell's compute dtype, as in a layer
 
 from kerasrnn.cells.base import matmul
+from kerasrnn.compat.keras import AutocastScope
 from kerasrnn.trial import tried
 
 BATCH = 97  # stands for an unknown batch size where a step is tried on zeros

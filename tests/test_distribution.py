@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from kerasrnn import distribution, multi_worker
 from kerasrnn.cluster import Cluster, meet
+from kerasrnn.compat.fit import SumsBeforeClipping
 from kerasrnn.errors import InputError
 from tests.workers import free_ports, tf_config
 
@@ -193,7 +194,7 @@ def test_an_enabled_model_is_saved_as_what_it_was(mirrored, tmp_path):
     with mirrored.scope():
         model = distribution.enable(line_model(global_clipnorm=1.0))
     assert isinstance(model, multi_worker.FitsOnManyWorkers)
-    assert isinstance(model.optimizer, multi_worker.SumsBeforeClipping)
+    assert isinstance(model.optimizer, SumsBeforeClipping)
     model.save(tmp_path / "m.keras")
     again = keras.saving.load_model(tmp_path / "m.keras")
     assert type(again) is keras.Sequential and type(again.optimizer) is keras.optimizers.SGD

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from kerasrnn.cells import GRU, LSTM, SimpleRNN
+from kerasrnn.compat.tf2onnx import load_tf2onnx
 from kerasrnn.layers import Recurrent
 from kerasrnn.recurrence import exporting
 from tests.recurrent_cases import MASKS, everything, float64, mask_of, scatter, values, worst
@@ -81,10 +82,8 @@ def test_fits_in_a_model_and_survives_saving(tmp_path):
 
 def test_a_masked_lstm_converts_to_onnx_while_exporting():
     import onnxruntime
-    import tf2onnx
-    from keras.src.export.tf2onnx_lib import patch_tf2onnx
 
-    patch_tf2onnx()
+    tf2onnx = load_tf2onnx()
     inputs, mask = keras.Input((None, D)), keras.Input((None,), dtype="bool")
     layer = Recurrent(LSTM(H), return_sequences=True)
     model = keras.Model([inputs, mask], layer(inputs, mask=mask))

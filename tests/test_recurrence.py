@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from kerasrnn import recurrence
 from kerasrnn.cells import GRU, LSTM, Cell, SimpleRNN
+from kerasrnn.compat.rnn import KERNELS
 from kerasrnn.layers import Recurrent
 from kerasrnn.recurrence import Plan, Problem, exporting, plan, run
 from tests.recurrent_cases import mask_of, scatter, values
@@ -40,8 +41,6 @@ def test_plan(cell, options, runner, reason):
 @pytest.mark.parametrize("sequences", [True, False])
 def test_the_cudnn_runner_hands_over_what_keras_asks_for(cell, sequences, monkeypatch):
     """There is no GPU here: the kernels are stood in for by the layers that call them."""
-    from keras.src import backend
-
     stock = {LSTM: keras.layers.LSTM, GRU: keras.layers.GRU}[cell]
     x, states = values(2, 3, D), [values(2, H, seed=i) for i in range(2 if cell is LSTM else 1)]
 
@@ -58,7 +57,7 @@ def test_the_cudnn_runner_hands_over_what_keras_asks_for(cell, sequences, monkey
     layer(x)
     scatter(layer)
     wanted = layer(x, initial_state=states)
-    monkeypatch.setattr(backend, cell.__name__.lower(), kernel)
+    monkeypatch.setitem(KERNELS, cell.__name__.lower(), kernel)
     monkeypatch.setattr(recurrence, "_device", lambda: "GPU")
     assert layer.plan().runner == "cudnn"
     for found, want in zip(layer(x, initial_state=states), wanted, strict=True):

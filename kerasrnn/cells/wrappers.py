@@ -5,10 +5,10 @@ B batch, T time, D input, H units. Whatever is random is drawn in `project`, onc
 
 import keras
 from keras import ops, tree
-from keras.src.backend import AutocastScope
 
 from kerasrnn.cells.base import Cell
 from kerasrnn.cells.layer_norm import normalised
+from kerasrnn.compat.keras import AutocastScope
 
 
 class Wrapper(Cell):

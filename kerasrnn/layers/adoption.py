@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import keras
 
 from kerasrnn.cells import GRU, LSTM, Cell, Dropout, SimpleRNN
+from kerasrnn.compat.keras import is_graph
 from kerasrnn.layers.bidirectional import Bidirectional
 from kerasrnn.layers.recurrent import Recurrent
 
@@ -76,11 +77,6 @@ def _check(model):
             f"model: expected a built model, received {model.name!r} without weights; call it "
             "once, or give it an Input."
         )
-
-
-def is_graph(model):
-    """Whether the model's layers and calls can be walked."""
-    return isinstance(model, keras.Sequential) or hasattr(model, "_operations_by_depth")
 
 
 def _rebuilt(model, adoption, successors):

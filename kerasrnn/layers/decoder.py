@@ -14,9 +14,9 @@ from kerasrnn.attention import ATTENTIONS, GatedAttention
 from kerasrnn.attention_cells import BahdanauCell, HardCell, LuongCell
 from kerasrnn.cells import CELLS
 from kerasrnn.cells.base import matmul
+from kerasrnn.compat.keras import AutocastScope
 from kerasrnn.layers.encoders import Encoded
 from kerasrnn.layers.recurrent import Recurrent
-from kerasrnn.steps import AutocastScope
 
 CONDITIONINGS = {
     "once": None,  # the initial state alone (Sutskever et al. 2014)

@@ -1,14 +1,18 @@
-"""What tf2onnx 1.17 lacks, in one place.
-
-- numpy 2: it calls numpy 1 names; Keras carries the repair for its own export.
-- `SelectV2` becomes c · x + (1 - c) · y, which is NaN where the side not chosen is infinite;
-  ONNX's `Where` chooses.
-
-Delete an entry when tf2onnx no longer needs it.
-"""
+"""What tf2onnx 1.17 lacks."""
 
 import logging
 import warnings
+
+from kerasrnn.compat.private import KERAS, TF2ONNX, Private
+
+PRIVATE = (
+    Private(
+        "keras.src.export.tf2onnx_lib.patch_tf2onnx",
+        "tf2onnx calls names of numpy 1. Keras carries the repair for its own export.",
+        (*KERAS, *TF2ONNX),
+        "tf2onnx runs with numpy 2",
+    ),
+)
 
 
 def load_tf2onnx():
@@ -25,6 +29,7 @@ def load_tf2onnx():
 
 
 def _where(context, node, name, arguments):
+    # tf2onnx makes c · x + (1 - c) · y, which is NaN where the side not chosen is infinite.
     node.type = "Where"
     return node
 

@@ -1,0 +1,24 @@
+"""What is written down of each private name."""
+
+from dataclasses import dataclass
+
+KERAS = ("keras 3.12.0", "keras 3.15.1", "keras-nightly 3.16.0.dev2026102704")
+TENSORFLOW = ("tensorflow 2.20.0", "tensorflow 2.21.0")
+TF2ONNX = ("tf2onnx 1.16.1", "tf2onnx 1.17.0")
+
+
+@dataclass(frozen=True)
+class Private:
+    """A name that a library does not promise to keep.
+
+    Attributes:
+        name: with its module or class, in dots.
+        reason: why no public name does it.
+        tried: the releases it works with.
+        until: the condition under which it can be removed.
+    """
+
+    name: str
+    reason: str
+    tried: tuple[str, ...]
+    until: str

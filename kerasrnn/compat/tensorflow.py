@@ -1,0 +1,82 @@
+"""TensorFlow's workers: their limits of time, and what is known of their data."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+from tensorflow.compiler.xla.tsl.protobuf.coordination_config_pb2 import CoordinatedJob
+from tensorflow.python.eager import context
+
+from kerasrnn.compat.private import TENSORFLOW, Private
+
+__all__ = ["configure_coordination", "in_multi_worker_mode", "set_cardinality", "started"]
+
+PRIVATE = (
+    Private(
+        "tensorflow.compiler.xla.tsl.protobuf.coordination_config_pb2.CoordinatedJob",
+        "An argument of configure_coordination_service.",
+        TENSORFLOW,
+        "as for tensorflow.python.eager.context",
+    ),
+    Private(
+        "tensorflow.python.eager.context",
+        "MultiWorkerMirroredStrategy waits for ever for workers that do not come, and for hours "
+        "for one that is dead. The limits have no public name.",
+        TENSORFLOW,
+        "the strategy, or tf.config, takes the limits of the coordination service",
+    ),
+    Private(
+        "tensorflow.python.eager.context.Context._context_handle",
+        "The limits can be set only before TensorFlow's first operation, and set later they do "
+        "nothing, without an error. Nothing public says whether it has begun.",
+        TENSORFLOW,
+        "TensorFlow refuses limits that come too late, or tells whether it has begun",
+    ),
+    Private(
+        "tf.distribute.StrategyExtended._in_multi_worker_mode",
+        "MultiWorkerMirroredStrategy is also the class of a strategy with one worker.",
+        TENSORFLOW,
+        "a strategy tells publicly how many workers it has",
+    ),
+    Private(
+        "tf.distribute.DistributedDataset._cardinality",
+        "A distributed dataset made from a function counts nothing; "
+        "tf.data.experimental.assert_cardinality takes no distributed dataset.",
+        TENSORFLOW,
+        "the cardinality of a distributed dataset can be set",
+    ),
+)
+
+
+def started() -> bool:
+    """Whether TensorFlow has done its first operation; the limits have to be set before."""
+    return context.context()._context_handle is not None
+
+
+def configure_coordination(jobs: dict[str, int], wait: float, heartbeat: float) -> None:
+    """Set how long the workers wait for each other, before TensorFlow's first operation.
+
+    Args:
+        jobs: how many workers have each of TensorFlow's jobs, the chief's job first.
+        wait: seconds for all to come.
+        heartbeat: seconds without a sign of a worker after which the others stop.
+    """
+    leader = f"/job:{next(iter(jobs))}/replica:0/task:0"
+    context.context().configure_coordination_service(
+        "standalone",
+        leader,
+        coordinated_jobs=[CoordinatedJob(name=job, num_tasks=n) for job, n in jobs.items()],
+        cluster_register_timeout_in_ms=int(wait * 1000),
+        heartbeat_timeout_in_ms=int(heartbeat * 1000),
+        shutdown_barrier_timeout_in_ms=int(heartbeat * 1000),
+    )
+
+
+def in_multi_worker_mode(strategy: tf.distribute.Strategy) -> bool:
+    """Whether the strategy is one of several processes."""
+    several = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+    return several and strategy.extended._in_multi_worker_mode()
+
+
+def set_cardinality(dataset: tf.distribute.DistributedDataset, count: int) -> None:
+    """Say how many batches a distributed dataset has."""
+    dataset._cardinality = count
