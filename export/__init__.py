@@ -1,6 +1,6 @@
 """Trained models -> SavedModel and ONNX, checked."""
 
-from kerasrnn.lazy import loader
+from kerasrnn.lazy import lazy
 
 _PLACES = {
     "FORMATS": "kerasrnn.export.artifact",
@@ -13,4 +13,4 @@ _PLACES = {
     "verify_export": "kerasrnn.export.artifact",
 }
 __all__ = list(_PLACES)
-__getattr__ = loader(__name__, _PLACES)
+__getattr__, __dir__ = lazy(__name__, _PLACES)

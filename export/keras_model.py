@@ -143,7 +143,7 @@ def _large(model) -> dict[str, keras.Variable]:
 def _moved(model) -> tuple[keras.Model, Adoption]:
     """The model on the engine where its layers can be walked, and what became of them."""
     if is_graph(model):
-        moved = adopt(model)
+        moved = adopt(model, copy=False)  # it is only read
         return moved, moved.adoption
     stock = (keras.layers.RNN, keras.layers.Bidirectional)
     inside = [one.name for one in layers_of(model) if isinstance(one, stock)]

@@ -60,7 +60,7 @@ class Served:
     @property
     def reader_signature(self) -> tuple[tf.TensorSpec, ...]:
         """Ids [B, T] that were read, and the state before them, flat."""
-        state = tf.nest.flatten(self.model.zero_state(1))
+        state = tf.nest.flatten(self.model.initial_state(1))
         kept = [
             tf.TensorSpec([None, v.shape[1]], v.dtype, f"state_{i}") for i, v in enumerate(state)
         ]
@@ -68,7 +68,7 @@ class Served:
 
     def reader(self, ids, *state):
         """Ids that were read, not written: (logits [B, T, V], the state after them, flat)."""
-        nested = tf.nest.pack_sequence_as(self.model.zero_state(1), state)
+        nested = tf.nest.pack_sequence_as(self.model.initial_state(1), state)
         logits, after = self.model.forward(ids, nested, training=False)
         return logits, *tf.nest.flatten(after)
 

@@ -1,6 +1,9 @@
 """Recurrent sequence models for Keras 3 on TensorFlow. Names load what they need when used."""
 
-from kerasrnn.lazy import loader
+from importlib.metadata import version
+
+from kerasrnn.lazy import lazy
+from kerasrnn.saved_classes import announce
 
 _PLACES = {
     "Bidirectional": "kerasrnn.layers",
@@ -14,6 +17,16 @@ _PLACES = {
     "Translator": "kerasrnn.models.translator",
     "WordTokenizer": "kerasrnn.text",
     "adopt": "kerasrnn.layers",
+    "attention": "kerasrnn.attention",
+    "attention_cells": "kerasrnn.attention_cells",
+    "cells": "kerasrnn.cells",
+    "distribution": "kerasrnn.distribution",
+    "export": "kerasrnn.export",
+    "layers": "kerasrnn.layers",
+    "models": "kerasrnn.models",
+    "pipelines": "kerasrnn.pipelines",
 }
 __all__ = list(_PLACES)
-__getattr__ = loader(__name__, _PLACES)
+__version__ = version("kerasrnn")
+__getattr__, __dir__ = lazy(__name__, _PLACES)
+announce()

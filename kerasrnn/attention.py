@@ -63,8 +63,21 @@ class Attention(keras.layers.Layer):
         """query [..., Q], values [..., D]."""
 
     def memory(self, values, mask):
-        """values [B, S, D], mask bool [B, S] -> `Memory`."""
-        return Memory(self.project(values), ops.cast(values, self.compute_dtype), mask)
+        """values [B, S, D], mask bool [B, S] -> `Memory`.
+
+        Raises:
+            ValueError: when the attention has weights and is not built.
+        """
+        try:
+            keys = self.project(values)
+        except AttributeError as error:
+            if self.built:
+                raise
+            raise ValueError(
+                f"{type(self).__name__}.memory: expected a built attention, received one without "
+                "weights; call build((None, None, features)) of the layer around the cell first."
+            ) from error
+        return Memory(keys, ops.cast(values, self.compute_dtype), mask)
 
     def project(self, values):
         """values [B, S, D] -> keys [B, S, A]."""

@@ -41,7 +41,12 @@ class AttentionWrapper(Wrapper):
 
     def packed(self, constants):
         flat = tree.flatten(constants)
-        return (Memory(*flat),) if len(flat) == len(Memory._fields) else constants
+        if constants and len(flat) != len(Memory._fields):
+            raise ValueError(
+                f"constants: expected a Memory (keys, values, mask), received {len(flat)} "
+                "tensors; make one with cell.attention.memory(values, mask)."
+            )
+        return (Memory(*flat),) if constants else constants
 
     def build_attention(self, query):
         """Build the attention for queries [B, query]."""
@@ -154,7 +159,7 @@ class HardCell(BahdanauCell):
 
     The output is (y [B, H], context [B, D], weights α [B, S], place [B, S]): `place` is one where
     the cell looked, zeros in a row that took the expectation, and has no gradient; it makes
-    REINFORCE's term, see `kerasrnn.training.reinforce`.
+    REINFORCE's term, see `kerasrnn.attention_losses.reinforce`.
 
     Args:
         cell, attention, memory_size: as in `AttentionWrapper`.

@@ -3,48 +3,50 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 
 import keras
 import tensorflow as tf
 
 
 class CarriedState(tf.Module):
-    """The state at the end of the last batch; zeros after `reset` or when the batch size changes.
+    """The state at the end of the last batch; the initial state after `reset`, or when the batch
+    size changes.
 
     Each replica keeps its own.
 
     Args:
-        sizes: H of each state tensor.
-        dtype: of the state tensors.
+        initial_state: rows -> the state before the first batch, a list of [rows, H].
     """
 
-    def __init__(self, sizes: list[int], dtype: str):
+    def __init__(self, initial_state: Callable[[int], list[tf.Tensor]]):
         super().__init__()
-        self.variables_ = [
+        self.initial_state = initial_state
+        self.states = [
             tf.Variable(
-                tf.zeros([0, size], dtype),
-                shape=[None, size],
+                tf.zeros([0, state.shape[1]], state.dtype),
+                shape=[None, state.shape[1]],
                 trainable=False,
                 synchronization=tf.VariableSynchronization.ON_READ,
                 aggregation=tf.VariableAggregation.NONE,
             )
-            for size in sizes
+            for state in initial_state(0)
         ]
 
     def read(self, rows) -> list[tf.Tensor]:
         """The state of a batch of `rows` rows: a list of [B, H]."""
-        return [self._read(variable, rows) for variable in self.variables_]
+        pairs = zip(self.states, self.initial_state(rows), strict=True)
+        return [self._read(variable, initial, rows) for variable, initial in pairs]
 
     @staticmethod
-    def _read(variable, rows):
+    def _read(variable, initial, rows):
         value = tf.convert_to_tensor(variable)
-        zeros = tf.zeros([rows, variable.shape[1]], variable.dtype)
-        state = tf.cond(tf.shape(value)[0] == rows, lambda: value, lambda: zeros)
+        state = tf.cond(tf.shape(value)[0] == rows, lambda: value, lambda: initial)
         return tf.ensure_shape(state, [None, variable.shape[1]])
 
     def write(self, state: list[tf.Tensor]) -> None:
         """Keep `state`; no gradient flows into the batch before."""
-        for variable, value in zip(self.variables_, state, strict=True):
+        for variable, value in zip(self.states, state, strict=True):
             variable.assign(tf.stop_gradient(tf.cast(value, variable.dtype)))
 
     def numpy(self) -> list:
@@ -62,12 +64,12 @@ class CarriedState(tf.Module):
 
     def _locals(self) -> list[tf.Variable]:
         """The variables of each replica on this machine."""
-        replicas = [getattr(variable, "values", (variable,)) for variable in self.variables_]
+        replicas = [getattr(variable, "values", (variable,)) for variable in self.states]
         return [local for values in zip(*replicas, strict=True) for local in values]
 
 
 class ResetState(keras.callbacks.Callback):
-    """Zero a model's carried state where an epoch or an evaluation begins."""
+    """Begin with the initial state where an epoch or an evaluation begins."""
 
     def on_epoch_begin(self, epoch, logs=None):
         self.model.training_state.reset()
@@ -84,15 +86,16 @@ def _with_reset(callbacks) -> list:
 class CarriesState:
     """A `keras.Model` mixin: `fit` and `evaluate` carry recurrent state from batch to batch.
 
-    The model calls `carry_state_of(sizes)` once it knows its layers, and in `call` reads
+    The model calls `carry_state_of(initial_state)` once it knows its layers, and in `call` reads
     `self.carried`: None outside training and evaluation, else a `CarriedState`.
     """
 
     carried: CarriedState | None = None
 
-    def carry_state_of(self, sizes: list[int], dtype: str) -> None:
-        self.training_state = CarriedState(sizes, dtype)
-        self.evaluation_state = CarriedState(sizes, dtype)
+    def carry_state_of(self, initial_state: Callable[[int], list[tf.Tensor]]) -> None:
+        """Carry the state that begins as `initial_state(rows)`, a list of [rows, H]."""
+        self.training_state = CarriedState(initial_state)
+        self.evaluation_state = CarriedState(initial_state)
 
     @contextlib.contextmanager
     def _carrying(self, state: CarriedState):

@@ -192,32 +192,56 @@ class Steps:
             for leaf, shared in zip(tree.flatten(z), self.shared, strict=True)
         ]
         constants_t = [None if c is None else next(fixed) for c in tree.flatten(constants)]
-        output, new = self.cell.step(
+        result = self.cell.step(
             tree.pack_sequence_as(z, z_t),
             tree.pack_sequence_as(state, list(states)),
             linear,
             *tree.pack_sequence_as(constants, constants_t),
         )
+        if not isinstance(result, tuple | list) or len(result) != 2:
+            received = f"{len(result)} values" if isinstance(result, tuple | list) else "one tensor"
+            raise ValueError(
+                f"{type(self.cell).__name__}.step: expected (output, new_state), received "
+                f"{received}; several outputs or states come as one tuple each."
+            )
+        output, new = result
         return output, tree.flatten(new)
 
     def _try(self):
         """Try one step on zeros to learn which products it has and which outputs are states."""
-        self.trial = tried(self._tried, self.cell.variables)
-        self.output, new = self.trial.result
+        try:
+            self.trial = tried(self._tried, self.cell.variables)
+        except ValueError as error:  # what TensorFlow says of shapes that do not fit
+            raise ValueError(f"{self._failed()}: {error}") from error
+        self.output, new, wanted = self.trial.result
         outputs = tree.flatten(self.output)
         self.output_specs = [self._spec(o) for o in outputs]
         self.aliases = [next((i for i, n in enumerate(new) if n is o), None) for o in outputs]
-        found, wanted = [self._spec(n) for n in new], [self._spec(s) for s in self.states]
-        if [s.shape for s in found] != [s.shape for s in wanted]:
+        new, wanted = ([self._spec(s).shape for s in states] for states in (new, wanted))
+        if new != wanted:
             raise ValueError(
-                f"{type(self.cell).__name__}.step: expected a new state of shapes "
-                f"{[s.shape for s in wanted]} (None: any), as state_size="
-                f"{self.cell.state_size} says, received {[s.shape for s in found]}; "
+                f"{type(self.cell).__name__}.step: expected a new state of shapes {wanted} "
+                f"(None: any), as state_size={self.cell.state_size} says, received {new}; "
                 "return (output, new_state) with the state's own structure."
             )
 
+    def _failed(self):
+        """Where a trial failed, with the shapes it was given, in words."""
+        z, state, _ = self.structure
+        shapes = [
+            [(None, *leaf.shape[lead:]) for leaf in tree.flatten(part) if leaf is not None]
+            for part, lead in ((z, 2), (state, 1))
+        ]
+        axes = max(len(shape) for shape in shapes[0]) > 2
+        hint = " (one feature axis is usual: [batch, time, features])" if axes else ""
+        return (
+            f"{type(self.cell).__name__}.step failed on z of shapes {shapes[0]}{hint} and a state "
+            f"of shapes {shapes[1]}"
+        )
+
     def _tried(self):
-        """One step on zeros; notes its products and the shapes of their results."""
+        """One step on zeros: (output, new states, states); notes its products and the shapes of
+        their results."""
         self.products, self.result_zeros = [], []
         scanned, fixed, states = self.zeros()
 
@@ -232,7 +256,7 @@ class Steps:
             self.result_zeros.extend([Spec(shape, output.dtype)] * blocks)
             return y[0] if blocks == 1 else y
 
-        return self._step(scanned, fixed, states, linear)
+        return *self._step(scanned, fixed, states, linear), states
 
     def zero_results(self):
         """Zeros in place of every product's blocks, to go with `zeros`."""

@@ -10,13 +10,18 @@ from kerasrnn.models.language_model import LanguageModel
 from kerasrnn.text import CharTokenizer
 
 
+def zeros(*sizes, dtype="float32"):
+    """The initial state of `CarriedState`: zeros of these sizes."""
+    return lambda rows: [tf.zeros([rows, size], dtype) for size in sizes]
+
+
 class Summing(CarriesState, keras.Model):
     """Adds up, row by row, all it has seen: the state is the sum of w * x so far, times 1/2."""
 
     def __init__(self, sizes=(2,)):
         super().__init__()
         self.w = self.add_weight(shape=(), initializer=keras.initializers.Constant(3.0), name="w")
-        self.carry_state_of(list(sizes), "float32")
+        self.carry_state_of(zeros(*sizes))
         self.supports_jit = False
         self.built = True
 
@@ -90,7 +95,7 @@ def assert_all_close(found, wanted):
 
 
 def test_a_state_is_zero_until_it_is_written_and_after_a_reset():
-    carried = CarriedState([2, 3], "float32")
+    carried = CarriedState(zeros(2, 3))
     assert [s.numpy().tolist() for s in carried.read(1)] == [[[0, 0]], [[0, 0, 0]]]
     carried.write([tf.fill([2, 2], 5.0), tf.fill([2, 3], 7.0)])
     assert [s.numpy().tolist() for s in carried.read(2)] == [[[5, 5]] * 2, [[7, 7, 7]] * 2]
@@ -99,7 +104,7 @@ def test_a_state_is_zero_until_it_is_written_and_after_a_reset():
 
 
 def test_another_number_of_rows_begins_with_zeros():
-    carried = CarriedState([2], "float32")
+    carried = CarriedState(zeros(2))
     carried.write([tf.fill([3, 2], 5.0)])
     for rows in (1, 2, 4):
         assert carried.read(rows)[0].numpy().tolist() == [[0, 0]] * rows
@@ -107,7 +112,7 @@ def test_another_number_of_rows_begins_with_zeros():
 
 
 def test_a_state_is_kept_in_its_own_type_and_shape():
-    carried = CarriedState([2], "float16")
+    carried = CarriedState(zeros(2, dtype="float16"))
     carried.write([tf.constant([[0.1, 70.0]])])
     (state,) = tf.function(lambda rows: carried.read(rows))(tf.constant(1))
     assert state.dtype == tf.float16 and state.numpy().tolist() == [[np.float16(0.1), 70]]
@@ -122,7 +127,7 @@ def test_a_state_is_kept_in_its_own_type_and_shape():
 
 
 def test_a_state_goes_through_arrays():
-    carried, other = CarriedState([2, 1], "float32"), CarriedState([2, 1], "float32")
+    carried, other = CarriedState(zeros(2, 1)), CarriedState(zeros(2, 1))
     carried.write([tf.fill([3, 2], 5.0), tf.fill([3, 1], 7.0)])
     other.assign(carried.numpy())
     assert_all_close(other.numpy(), [np.full([3, 2], 5.0), np.full([3, 1], 7.0)])
@@ -131,7 +136,7 @@ def test_a_state_goes_through_arrays():
 
 
 def test_no_gradient_flows_into_the_batch_before():
-    w, carried = tf.Variable(2.0), CarriedState([1], "float32")
+    w, carried = tf.Variable(2.0), CarriedState(zeros(1))
     with tf.GradientTape() as tape:
         carried.write([w * tf.ones([1, 1])])
         loss = tf.reduce_sum(w * carried.read(1)[0])
@@ -246,7 +251,7 @@ def test_each_replica_keeps_its_own_rows(mirrored):
 
 def test_the_states_of_all_replicas_go_through_arrays(mirrored):
     with mirrored.scope():
-        carried = CarriedState([2, 1], "float32")
+        carried = CarriedState(zeros(2, 1))
 
     def write():
         number = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.float32)

@@ -70,6 +70,43 @@ def test_a_compiled_model_comes_back_compiled_and_learns():
     assert isinstance(adopted.optimizer, keras.optimizers.Adam)
 
 
+def test_training_the_new_model_leaves_the_old_one_as_it_was():
+    frozen = layers.Dense(D, name="frozen")
+    frozen.trainable = False
+    stack = [layers.Embedding(9, D), frozen, layers.LSTM(H), layers.BatchNormalization()]
+    stack += [layers.Lambda(lambda x: 2 * x), layers.LSTM(H, bias_regularizer="l2", name="left")]
+    stack[4:5] = [layers.RepeatVector(2), stack[4]]
+    model = keras.Sequential([keras.Input((None,), dtype="int32"), *stack])
+    before, wanted = model.get_weights(), model(IDS)
+    adopted = adopt(model)
+    np.testing.assert_allclose(adopted(IDS), wanted, atol=1e-6)
+    assert [v.path for v in adopted.trainable_weights if "frozen" in v.path] == []
+    adopted.compile(keras.optimizers.SGD(1.0), "mse")
+    adopted.fit(IDS, np.ones((3, H)), epochs=2, verbose=0)
+    for a, b in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert not np.allclose(adopted(IDS), wanted, atol=1e-3)
+    shared = adopt(model, copy=False)
+    assert shared.layers[0] is model.layers[0] and adopted.layers[0] is not model.layers[0]
+
+
+def test_a_layer_that_cannot_be_copied_is_named():
+    class Scale(layers.Layer):
+        def __init__(self, factor):
+            super().__init__(name="scale")
+            self.factor = self.add_weight((), initializer="ones")
+
+        def call(self, x):
+            return x * self.factor
+
+    model = keras.Sequential([keras.Input((None, D)), Scale(3), layers.GRU(H)])
+    with pytest.raises(
+        ValueError, match=r"received 'scale', a Scale .* adopt\(model, copy=False\)"
+    ):
+        adopt(model)
+    assert len(adopt(model, copy=False).adoption.replaced) == 1
+
+
 def test_it_says_what_it_left_and_why():
     cell = GRU(H)
     model = keras.Sequential(

@@ -82,6 +82,18 @@ class Cell(keras.layers.Layer):
         output, new = self.step(self.project(inputs, training=training), state, matmul)
         return output, (tree.flatten(new) if tree.is_nested(states) else new)
 
+    def check_step(self):
+        """Refuse a `step` with other arguments than the engine gives (ValueError)."""
+        parameters = list(inspect.signature(self.step).parameters.values())
+        names = [p.name for p in parameters]
+        several = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+        if "linear" in names[3:] or (len(names) < 3 and not several):
+            raise ValueError(
+                f"{type(self).__name__}.step: expected step(z, state, linear, *constants), "
+                f"received step({', '.join(names)}); several states come as one tuple: "
+                "h, c = state."
+            )
+
     def constants_wanted(self):
         """The names of the constants that `step` cannot do without."""
         parameters = list(inspect.signature(self.step).parameters.values())[3:]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import keras
 
 from kerasrnn.cells import GRU, LSTM, Cell, Dropout, SimpleRNN
-from kerasrnn.compat.keras import is_graph
+from kerasrnn.compat.keras import is_graph, layers_of
 from kerasrnn.layers.bidirectional import Bidirectional
 from kerasrnn.layers.recurrent import Recurrent
 
@@ -35,34 +35,38 @@ class Adoption:
         return "\n".join(lines) or "no recurrent layers"
 
 
-def adopt(model):
+def adopt(model, copy=True):
     """The same model, the same weights, the same outputs, running on the recurrence engine.
 
     Stock `LSTM`, `GRU`, `SimpleRNN`, `RNN` over a kerasrnn cell, and `Bidirectional` around them
-    become `Recurrent` and `Bidirectional` of this package; every other layer is taken over as it
-    is, the very same object. Weights are copied. A compiled model comes back compiled, its
-    optimizer at its beginning. In training, `dropout` and `recurrent_dropout` draw one mask for
-    all gates.
+    become `Recurrent` and `Bidirectional` of this package. Weights are copied, those of every
+    other layer too, so that the old model stays as it is. A compiled model comes back compiled,
+    its optimizer at its beginning. In training, `dropout` and `recurrent_dropout` draw one mask
+    for all gates.
 
     Args:
         model: a built Sequential or functional model, nested ones included.
+        copy: False takes the other layers over, the very same objects: what trains the new model
+            then changes the old one too.
 
     Returns:
         The new model; `print(model.adoption)` says what was replaced, what was left, and why.
 
     Raises:
-        ValueError: if the model is not built, or is neither Sequential nor functional.
+        ValueError: if the model is not built, is neither Sequential nor functional, or has a layer
+            that cannot be copied because it has no `get_config`.
 
     >>> model = keras.Sequential([keras.Input((None, 3)), keras.layers.LSTM(4, name="reader")])
     >>> print(adopt(model).adoption)
     replaced reader: LSTM by Recurrent(LSTM)
     """
     _check(model)
-    adoption = Adoption()
-    adopted = _rebuilt(model, adoption, {})
+    mover = _Mover(copy)
+    adopted = mover.rebuilt(model)
+    mover.fill_copies()
     if model.compiled and model.get_compile_config():
         adopted.compile_from_config(model.get_compile_config())
-    adopted.adoption = adoption
+    adopted.adoption = mover.adoption
     return adopted
 
 
@@ -79,17 +83,63 @@ def _check(model):
         )
 
 
-def _rebuilt(model, adoption, successors):
-    """The model with every layer replaced that can be, nested models too, each layer once."""
+class _Mover:
+    """Rebuilds a model with a successor of each layer, nested models too, each layer once."""
 
-    def successor(layer):
-        if id(layer) not in successors:
-            successors[id(layer)] = _successor(layer, adoption, successors)
-        return successors[id(layer)]
+    def __init__(self, copy):
+        self.copy, self.adoption = copy, Adoption()
+        self.successors, self.copies = {}, []  # by id; pairs (layer, its copy)
 
-    if isinstance(model, keras.Sequential):
-        return keras.models.clone_model(model, clone_function=successor)
-    return keras.models.clone_model(model, clone_function=successor, call_function=_call)
+    def rebuilt(self, model):
+        """The model with every layer replaced that can be."""
+        if isinstance(model, keras.Sequential):
+            return keras.models.clone_model(model, clone_function=self.successor)
+        return keras.models.clone_model(model, clone_function=self.successor, call_function=_call)
+
+    def successor(self, layer):
+        """What stands in a layer's place: a layer of ours with its weights, a copy, or itself."""
+        if id(layer) not in self.successors:
+            self.successors[id(layer)] = self._successor(layer)
+        return self.successors[id(layer)]
+
+    def _successor(self, layer):
+        if isinstance(layer, keras.Model) and is_graph(layer):
+            return self.rebuilt(layer)
+        if not isinstance(layer, (keras.layers.RNN, keras.layers.Bidirectional)):
+            inner = getattr(layer, "layer", None)
+            if isinstance(inner, keras.layers.RNN) or isinstance(layer, keras.Model):
+                self.adoption.left.append((layer.name, f"inside {type(layer).__name__}"))
+            return self._kept(layer)
+        why = _refusal(layer)
+        if why:
+            self.adoption.left.append((layer.name, why))
+            return self._kept(layer)
+        ours = _moved(layer)
+        what = f"{type(layer).__name__} by {_described(ours)}"
+        self.adoption.replaced.append((layer.name, what))
+        return ours
+
+    def _kept(self, layer):
+        """The layer, or its copy where it holds something that training could change."""
+        if not (self.copy and layer.variables):
+            return layer
+        try:
+            copy = type(layer).from_config(layer.get_config())
+        except (NotImplementedError, TypeError) as error:
+            raise ValueError(
+                f"model: expected layers that can be copied, received {layer.name!r}, a "
+                f"{type(layer).__name__} whose get_config does not tell its arguments; define "
+                "get_config, or use adopt(model, copy=False)."
+            ) from error
+        self.copies.append((layer, copy))
+        return copy
+
+    def fill_copies(self):
+        """Give the copies, which are built by now, the weights of their layers."""
+        for layer, copy in self.copies:
+            copy.set_weights(layer.get_weights())
+            for one, other in zip(layers_of(layer), layers_of(copy), strict=True):
+                other.trainable = one.trainable
 
 
 def _call(layer, *args, **kwargs):
@@ -101,27 +151,14 @@ def _call(layer, *args, **kwargs):
     return layer(*args, **kwargs)
 
 
-def _successor(layer, adoption, successors):
-    """What stands in a layer's place: a layer of ours with its weights, or the layer itself."""
-    if isinstance(layer, keras.Model) and is_graph(layer):
-        return _rebuilt(layer, adoption, successors)
-    if not isinstance(layer, (keras.layers.RNN, keras.layers.Bidirectional)):
-        inner = getattr(layer, "layer", None)
-        if isinstance(inner, keras.layers.RNN) or isinstance(layer, keras.Model):
-            adoption.left.append((layer.name, f"inside {type(layer).__name__}"))
-        return layer
-    why = _refusal(layer)
-    if why:
-        adoption.left.append((layer.name, why))
-        return layer
+def _moved(layer):
+    """The layer of ours that does what a stock one does, with its weights."""
     ours = _translated(layer)
     built = layer.get_build_config()
     ours.build(tuple(built.get("input_shape") or built["shapes_dict"]["sequences_shape"]))
     _copy_weights(layer, ours)
     ours.built = True
     ours.trainable = layer.trainable
-    what = f"{type(layer).__name__} by {_described(ours)}"
-    adoption.replaced.append((layer.name, what))
     return ours
 
 

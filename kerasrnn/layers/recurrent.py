@@ -59,6 +59,7 @@ class Recurrent(keras.layers.Layer):
                 "cell: expected a kerasrnn.cells.Cell with project(x) and step(z, state, linear), "
                 f"received {cell!r}; derive it from Cell, or use keras.layers.RNN for it."
             )
+        cell.check_step()
         super().__init__(**kwargs)
         self.cell = cell
         self.return_sequences = return_sequences
@@ -75,7 +76,8 @@ class Recurrent(keras.layers.Layer):
         if len(sequences_shape) < 3:
             raise ValueError(
                 f"sequences: expected [batch, time, features], received shape "
-                f"{tuple(sequences_shape)}; add the missing axis."
+                f"{tuple(sequences_shape)}; a recurrent layer before this one needs "
+                "return_sequences=True, other inputs a time axis."
             )
         if not self.cell.built:
             self.cell.build((sequences_shape[0], *sequences_shape[2:]))
@@ -88,9 +90,13 @@ class Recurrent(keras.layers.Layer):
                 )
             self.kept_states = [
                 self.add_weight(s.shape, initializer="zeros", trainable=False, name="state")
-                for s in tree.flatten(self.cell.initial_state(sequences_shape[0]))
+                for s in self._initial(sequences_shape[0])
             ]
             self.reset_state()
+
+    def _initial(self, batch_size):
+        """The cell's initial state as a flat list."""
+        return tree.flatten(self.cell.initial_state(batch_size))
 
     def plan(self, masked=False, training=False, device=None):
         """Which runner would do the work, and why: a printable `kerasrnn.recurrence.Plan`."""
@@ -98,8 +104,10 @@ class Recurrent(keras.layers.Layer):
 
     def reset_state(self):
         """Begin again from the initial state (with stateful=True)."""
-        for kept in self.kept_states or []:
-            kept.assign(ops.zeros_like(kept))
+        if self.kept_states:
+            batch_size = self.kept_states[0].shape[0]
+            for kept, first in zip(self.kept_states, self._initial(batch_size), strict=True):
+                kept.assign(first)
 
     def call(self, sequences, mask=None, initial_state=None, constants=None, training=None):
         problem = self.problem(sequences, mask, initial_state, constants, training)
@@ -107,6 +115,7 @@ class Recurrent(keras.layers.Layer):
 
     def problem(self, sequences, mask=None, initial_state=None, constants=None, training=None):
         """What a call asks of the engine, a `kerasrnn.recurrence.Problem`, checked."""
+        _check_dense(sequences)
         return Problem(
             self.cell,
             sequences,
@@ -173,6 +182,8 @@ class Recurrent(keras.layers.Layer):
     def compute_output_spec(
         self, sequences, mask=None, initial_state=None, constants=None, training=None
     ):
+        _check_dense(sequences)
+        self._checked_constants(constants)
         batch, lead = sequences.shape[0], tuple(sequences.shape[:1])
         lead = tuple(sequences.shape[:2]) if self.return_sequences else lead
         dtype = self.cell.compute_dtype
@@ -205,3 +216,11 @@ class Recurrent(keras.layers.Layer):
     def from_config(cls, config):
         cell = keras.saving.deserialize_keras_object(config["cell"])
         return cls(**{**config, "cell": cell})
+
+
+def _check_dense(sequences):
+    if getattr(sequences, "ragged", False) or hasattr(sequences, "row_splits"):
+        raise ValueError(
+            "sequences: expected a dense tensor [batch, time, features], received a ragged one; "
+            "give x.to_tensor() and mask=tf.sequence_mask(x.row_lengths())."
+        )

@@ -130,8 +130,7 @@ class LanguageModel(CarriesState, FitsOnManyWorkers, keras.Model):
             shape = (None, None, layer.cell.output_size)
         if self.readout is not None:
             self.readout.build(shape)
-        sizes = [size for layer in self.recurrent for size in _sizes(layer)]
-        self.carry_state_of(sizes, self.recurrent[0].compute_dtype)
+        self.carry_state_of(lambda rows: tf.nest.flatten(self.initial_state(rows)))
         self.built = True
 
     # --- graph ---
@@ -176,8 +175,8 @@ class LanguageModel(CarriesState, FitsOnManyWorkers, keras.Model):
         mask = tf.concat([tf.ones_like(ids[:, :1], tf.bool), ids[:, 1:] != PAD], axis=1)
         last = tf.reduce_sum(tf.cast(mask, tf.int32), axis=1, keepdims=True) - 1
         place = tf.range(tf.shape(ids)[1])[tf.newaxis]
-        zeros = self.zero_state(tf.shape(ids)[0])
-        _, state = self.forward(ids, zeros, mask=place < last, training=False)
+        state = self.initial_state(tf.shape(ids)[0])
+        _, state = self.forward(ids, state, mask=place < last, training=False)
         return tf.reduce_sum(tf.where(place == last, ids, 0), axis=1), state
 
     def continue_ids(self, ids, length, temperature, top_k, top_p, seed) -> Decoded:
@@ -233,10 +232,9 @@ class LanguageModel(CarriesState, FitsOnManyWorkers, keras.Model):
         text = self.tokenizer.detokenize(tf.concat([right_aligned(ids), decoded.ids], axis=1))
         return text, decoded.ids, decoded.scores
 
-    def zero_state(self, rows):
-        """The state before any text: for each layer, zeros [rows, H]."""
-        kept = self.training_state.variables_
-        return self._nested([tf.zeros([rows, v.shape[1]], v.dtype) for v in kept])
+    def initial_state(self, rows):
+        """The state before any text: for each layer a list of [rows, H]."""
+        return [tf.nest.flatten(layer.cell.initial_state(rows)) for layer in self.recurrent]
 
     def _nested(self, flat: list) -> list[list]:
         """A flat list of states as a list for each layer."""
