@@ -8,6 +8,7 @@ import weakref
 
 from keras import ops
 
+from kerasrnn.compat.keras import AutocastScope
 from kerasrnn.steps import BATCH, Problem, Steps, project
 from kerasrnn.trial import tried
 
@@ -21,8 +22,10 @@ def impurity(problem):
     Found by tracing the step twice on zeros; nothing of it is run. Each cell is traced once.
 
     >>> from kerasrnn.cells import LSTM
-    >>> impurity(Problem(LSTM(2), ops.zeros((1, 3, 4)), (ops.zeros((1, 2)),) * 2)) is None
-    True
+    >>> cell = LSTM(2)
+    >>> cell.build((1, 4))
+    >>> print(impurity(Problem(cell, ops.zeros((1, 3, 4)), cell.initial_state(1))))
+    None
     """
     known = _KNOWN.setdefault(problem.cell, {})
     if problem.training not in known:
@@ -59,7 +62,8 @@ def _step_trial(problem):
 
     def steps():
         z, mask = project(problem)
-        sequences = problem.sequences
-        return Steps(problem.cell, z, problem.states, problem.constants, mask, sequences).trial
+        with AutocastScope(problem.cell.compute_dtype):
+            given = (z, problem.states, problem.constants, mask, problem.sequences)
+            return Steps(problem.cell, *given).trial
 
     return tried(steps).result
