@@ -26,7 +26,7 @@ class AveragedEpochs(keras.callbacks.Callback):
         count: how many epochs.
         epochs: in all.
         measure: figures of the model as it stands, as a row of `history.csv` has them.
-        offer: epoch and row -> None; keeps the model if it is the best.
+        offer: row -> None; writes it down and keeps the model if it is the best.
     """
 
     def __init__(
@@ -35,12 +35,11 @@ class AveragedEpochs(keras.callbacks.Callback):
         count: int,
         epochs: int,
         measure: Callable[[], dict],
-        offer: Callable[[int, dict], None],
+        offer: Callable[[dict], None],
     ):
         super().__init__()
         self.folder, self.count, self.epochs = folder, count, epochs
         self.measure, self.offer = measure, offer
-        self.rows: list[dict] = []  # of the mean, once it is there
 
     def on_epoch_end(self, epoch, logs=None):
         if is_chief(self.model.distribute_strategy):
@@ -61,9 +60,7 @@ class AveragedEpochs(keras.callbacks.Callback):
     def _try(self, epoch: int) -> None:
         trained = self.model.get_weights()
         self.model.set_weights(self._mean())
-        row = {"epoch": epoch + 1, "averaged": len(self._files()), **self.measure()}
-        self.offer(epoch, row)
-        self.rows = [row]
+        self.offer({"epoch": epoch + 1, "averaged": len(self._files()), **self.measure()})
         self.model.set_weights(trained)
 
     def _mean(self) -> list[np.ndarray]:

@@ -6,7 +6,6 @@ import dataclasses
 import os
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -20,7 +19,7 @@ from kerasrnn.pipelines.images import Store
 from kerasrnn.pipelines.pairs import Pairs
 from kerasrnn.pipelines.text import IdStream
 from kerasrnn.tasks import language_model as lm
-from kerasrnn.training import BestModel, Samples
+from kerasrnn.training import Samples
 from tests.test_kills import assert_same_weights, rows
 from tests.test_tasks import TEXT, job, say
 from tests.train_under import TASKS
@@ -209,17 +208,6 @@ def test_samples_of_an_epoch_that_is_trained_again_stand_once(tmp_path, capsys):
     assert path.read_text() == "--- after epoch 1 ---\na\n--- after epoch 2 ---\nd\n"
     Samples(path, lambda epoch: "e").on_epoch_end(0)
     assert path.read_text() == "--- after epoch 1 ---\ne\n"
-
-
-def test_the_best_model_is_the_one_that_the_rows_say(tmp_path):
-    """Rows are rounded, and a run that goes on knows nothing else."""
-    saved = []
-    (tmp_path / "model.keras").touch()
-    best = BestModel(tmp_path / "model.keras", "val_nats", [{"val_nats": 1.234567}])
-    best.set_model(SimpleNamespace(save=lambda path: (saved.append(path), path.touch())))
-    for value in (1.5, 1.2345672, 1.2345661, 1.2345658):
-        best.on_epoch_end(0, {"val_nats": value})
-    assert len(saved) == 1
 
 
 @pytest.mark.slow

@@ -354,6 +354,8 @@ def test_the_mean_of_the_last_epochs_is_tried_and_kept_when_it_is_best(text, tmp
         found.append(last.get_weights())
     model = keras.saving.load_model(tmp_path / "run" / "model.keras")
     assert best["averaged"] == 2  # it is better here
+    [*_, last_row] = (tmp_path / "run" / "history.csv").read_text().splitlines()
+    assert str(best["val_nats"]) in last_row.split(",") and last_row.endswith(",2")
     for mean, *both in zip(model.get_weights(), *found, strict=True):
         np.testing.assert_allclose(mean, np.mean(both, axis=0), atol=1e-6)
     assert lm.evaluate(tmp_path / "run")["nats"] == pytest.approx(best["val_nats"], abs=1e-5)

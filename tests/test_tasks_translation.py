@@ -118,6 +118,20 @@ def test_what_a_run_leaves(dates, tmp_path):
     assert measured["nats"] == pytest.approx(float(chosen["val_nats"]), abs=1e-5)
 
 
+def test_bleu_decides_where_no_translation_is_exact(dates, tmp_path, monkeypatch):
+    figures = iter([(1.0, 0.0), (3.0, 0.0)])
+
+    def validation(*_):
+        bleu, exact = next(figures)
+        return {"val_bleu": bleu, "val_chrf": 9.0, "val_exact": exact}
+
+    monkeypatch.setattr(translation, "validation", validation)
+    run = tmp_path / "run"
+    best = translation.train(job(dates, run, best_by="exact", epochs=2), say, verbose=0)
+    assert best["epoch"] == 2
+    assert translation.evaluate(run)["nats"] == pytest.approx(best["val_nats"], abs=1e-5)
+
+
 @pytest.fixture(scope="module")
 def table(tmp_path_factory, dates):
     """The same pairs as one TSV file."""

@@ -194,7 +194,7 @@ def _train(job: Job, config: dict, start: Start, say, verbose: int) -> dict:
         start,
         Data(at, lambda shard: batches(valid, store, shard=shard, **options), count, tokens),
         s,
-        monitor=f"val_{s.best_by}",
+        scores=chosen_by(s),
         sample=lambda epoch: _sample(model, sides[1][:SHOWN], store, s),
         scored=[Scored(lambda: validation(model, sides[1], store, s))],
         verbose=verbose,
@@ -240,6 +240,12 @@ def validation(model: Captioner, captioned, store: Store, settings: Settings) ->
     )
     figures = scores(found, [one.captions for one in captioned])
     return {f"val_{name}": value for name, value in figures.items()}
+
+
+def chosen_by(s: Settings) -> list[str]:
+    """The scores that choose the best model: `best_by`, of equal ones the others."""
+    others = (name for name in ("bleu_4", "nats") if name != s.best_by)
+    return [f"val_{name}" for name in (s.best_by, *others)]
 
 
 def _sample(model: Captioner, captioned, store: Store, settings: Settings) -> str:

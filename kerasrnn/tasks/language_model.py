@@ -38,7 +38,7 @@ from kerasrnn.tasks.training import (
 from kerasrnn.text import TOKENIZERS, Tokenizer
 
 IDS = "ids.bin"
-MONITOR = "val_nats"
+SCORES = ("val_nats",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,7 +194,7 @@ def _train(job: Job, config: dict, start: Start, say, verbose: int) -> dict:
         start,
         Data(at, held_out, batches, s.batch_size * s.window),
         s,
-        monitor=MONITOR,
+        scores=SCORES,
         sample=lambda epoch: _sample(model, job.seed),
         carried=model.training_state if s.carry_state else None,
         verbose=verbose,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import platform
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from kerasrnn import distribution, interruption, runs
 from kerasrnn.averaging import AveragedEpochs
+from kerasrnn.best import best_row
 from kerasrnn.checkpoints import KEEP, Progress, State
 from kerasrnn.errors import InputError
 from kerasrnn.not_finite import NotFinite
@@ -31,7 +32,6 @@ from kerasrnn.training import (
     StopEarly,
     StopOnNaN,
     TokenCrossEntropy,
-    cost,
 )
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
@@ -232,7 +232,7 @@ def carry_on(
     data: Data,
     settings: CommonSettings,
     *,
-    monitor: str,
+    scores: Sequence[str],
     sample: Callable[[int], str],
     scored: list[keras.callbacks.Callback] = (),
     carried=None,
@@ -241,7 +241,7 @@ def carry_on(
     """Train from where `start` stands to the end of all epochs, into its folder.
 
     Args:
-        monitor: the column of `history.csv` that says which model is best.
+        scores: columns of `history.csv` that say which model is best, see `best_row`.
         sample: epoch -> text to show after it.
         scored: callbacks that add columns.
         carried: the model's training state, if it carries one.
@@ -259,16 +259,16 @@ def carry_on(
     options = {"carried": carried, "pending": start.state, "keep": start.keep}
     options |= {"batches": data.batches, "epochs": settings.epochs}
     checkpoints = interruption.Checkpoints(run, progress, **options)
-    best = BestModel(run / runs.MODEL, monitor, progress.rows)
+    history = HistoryFile(run, progress.rows, scores)
+    best = BestModel(run / runs.MODEL, progress.rows, scores)
     samples = Samples(run / "samples.txt", sample)
-    writers = [HistoryFile(run, progress.rows), *([best, samples] if chief else [])]
-    mean = _mean(model, start, data, settings, best, scored)
+    writers = [history, *([best, samples] if chief else [])]
     callbacks = [
         StopOnNaN(progress.batch),
         Speed(data.tokens_per_batch),
         *_averaged(settings, [*scored, *writers]),
-        *_deciding(settings, monitor, progress.rows),
-        *mean,
+        *_deciding(settings, scores, progress.rows),
+        *_mean(model, start, data, settings, history, best, scored),
         checkpoints,
     ]
     with interruption.stopping(checkpoints.asked):
@@ -278,11 +278,10 @@ def carry_on(
             interruption.fit(model, *parts, shown)
         except NotFinite as error:
             raise rewound(start, data, error, options) from error
-    rows = [*progress.rows, *(row for callback in mean for row in callback.rows)]
-    return min(rows, key=lambda row: cost(row, monitor))
+    return best_row(progress.rows, scores)
 
 
-def _mean(model, start: Start, data: Data, settings, best: BestModel, scored) -> list:
+def _mean(model, start: Start, data: Data, settings, history, best, scored) -> list:
     """The callback that tries the mean of the last epochs, where settings ask for it."""
     if not settings.average:
         return []
@@ -295,8 +294,13 @@ def _mean(model, start: Start, data: Data, settings, best: BestModel, scored) ->
             row.update(callback.score())
         return {name: round(float(value), 6) for name, value in row.items()}
 
+    def offer(row):
+        history.add_mean(row)
+        if distribution.is_chief(start.strategy):
+            best.on_epoch_end(row["epoch"] - 1)
+
     folder, count = start.shared / "epochs", settings.average
-    return [AveragedEpochs(folder, count, settings.epochs, measure, best.on_epoch_end)]
+    return [AveragedEpochs(folder, count, settings.epochs, measure, offer)]
 
 
 def _averaged(settings, callbacks: list) -> list:
@@ -309,14 +313,14 @@ def _averaged(settings, callbacks: list) -> list:
     return [swap, before, *callbacks, behind]
 
 
-def _deciding(settings, monitor: str, rows: list[dict]) -> list:
+def _deciding(settings, scores: Sequence[str], rows: list[dict]) -> list:
     """Callbacks that end training or lower the learning rate."""
     found = []
     if settings.schedule == "plateau":
         halved = {"factor": 0.5, "patience": settings.patience or PLATEAU}
-        found.append(Plateau(rows, monitor, settings.learning_rate, **halved))
+        found.append(Plateau(rows, scores, settings.learning_rate, **halved))
     elif settings.patience:
-        found.append(StopEarly(rows, monitor, patience=settings.patience))
+        found.append(StopEarly(rows, scores, patience=settings.patience))
     return found
 
 

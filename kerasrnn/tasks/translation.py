@@ -194,7 +194,7 @@ def _train(job: Job, config: dict, start: Start, say, verbose: int) -> dict:
             tokens,
         ),
         s,
-        monitor=f"val_{s.best_by}",
+        scores=chosen_by(s),
         sample=lambda epoch: _sample(model, shown[:SHOWN], s),
         scored=[Scored(lambda: validation(model, shown, s))],
         verbose=verbose,
@@ -248,6 +248,12 @@ def validation(model: Translator, pairs: list[tuple[str, str]], settings: Settin
     rules = rules_of(model, settings, beam=1)
     found = translate_all(model, sources, rules, settings.longest, rows=64)
     return {f"val_{name}": value for name, value in scores(found, references).items()}
+
+
+def chosen_by(s: Settings) -> list[str]:
+    """The scores that choose the best model: `best_by`, of equal ones the others, then nats."""
+    others = (name for name in ("bleu", "chrf", "exact", "nats") if name != s.best_by)
+    return [f"val_{name}" for name in (s.best_by, *others)]
 
 
 def _sample(model: Translator, pairs: list[tuple[str, str]], settings: Settings) -> str:
