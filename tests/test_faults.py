@@ -76,8 +76,8 @@ def harmed(monkeypatch, harm, *, epoch: int = 1, batch: int = 2):
 
     fit = interruption.fit
 
-    def harming_fit(model, at, valid, progress, epochs, callbacks, verbose):
-        fit(model, at, valid, progress, epochs, [*callbacks, Harm()], verbose)
+    def harming_fit(model, at, valid, progress, epochs, callbacks):
+        fit(model, at, valid, progress, epochs, [*callbacks, Harm()])
 
     with monkeypatch.context() as patch:
         patch.setattr(interruption, "fit", harming_fit)
@@ -137,7 +137,7 @@ def test_a_text_that_changes_while_it_is_read(text, tmp_path, monkeypatch):
     with pytest.raises(InputError) as error:
         lm.train(job(text, tmp_path / "run"), say, verbose=0)
     assert str(error.value) == (
-        "data: expected files that stay as they are while they are read, got some that changed; "
+        f"data: expected a file that stays as it is while it is read, got {text} (changed since); "
         "give the same command again"
     )
     assert not (tmp_path / "run").exists()

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import platform
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import keras
 import tensorflow as tf
@@ -15,13 +11,14 @@ import tensorflow as tf
 from kerasrnn import distribution, interruption, runs
 from kerasrnn.averaging import AveragedEpochs
 from kerasrnn.best import best_row
-from kerasrnn.checkpoints import KEEP, Progress, State
+from kerasrnn.checkpoints import Progress
 from kerasrnn.errors import InputError
 from kerasrnn.not_finite import NotFinite
-from kerasrnn.optimizers import SCHEDULES, make_optimizer
+from kerasrnn.optimizers import make_optimizer, renew_course
 from kerasrnn.pipelines.dataset import Position
-from kerasrnn.pipelines.service import Service
+from kerasrnn.progress import ProgressReport
 from kerasrnn.tasks.rewinding import rewound
+from kerasrnn.tasks.session import Start
 from kerasrnn.text import TOKENIZERS, Tokenizer
 from kerasrnn.training import (
     BestModel,
@@ -34,22 +31,7 @@ from kerasrnn.training import (
     TokenCrossEntropy,
 )
 
-PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 PLATEAU = 3  # epochs without a better model after which schedule=plateau halves the rate
-
-
-@dataclass(frozen=True, kw_only=True)
-class CommonJob:
-    """How every job is run: what does not change what is trained.
-
-    `keep` is how many checkpoints stay; `data_service` where the dispatcher of a tf.data service
-    listens, "host:port", whose workers then read the training data.
-    """
-
-    overwrite: bool = False
-    strategy: str = "auto"
-    keep: int = KEEP
-    data_service: str | None = None
 
 
 @dataclass(frozen=True)
@@ -84,15 +66,6 @@ class CommonSettings:
     valid_share: float = 0.1
 
 
-def versions() -> dict[str, str]:
-    """What a run was made with."""
-    return {
-        "python": platform.python_version(),
-        "tensorflow": tf.__version__,
-        "keras": keras.__version__,
-    }
-
-
 def tokenizer_of(level: str, texts: Iterable[str], vocabulary: int) -> Tokenizer:
     """A tokenizer for the texts; `vocabulary` is the most tokens known, 0 for the level's own."""
     kind = TOKENIZERS[level]
@@ -124,89 +97,6 @@ def compiled(make: Callable[[], keras.Model], settings, steps: int) -> keras.Mod
         raise InputError("--set", "sizes that fit together", received, "change them") from error
     model.compile(optimizer, loss)
     return model
-
-
-@dataclass
-class Start:
-    """From where a job trains.
-
-    Attributes:
-        strategy: on what.
-        out: where to write; a worker that is not the chief has a folder of its own, which goes.
-        shared: the run folder.
-        say: told what happens.
-        model: as the checkpoint has it; None at the very beginning.
-        progress: where training stands.
-        state: what this worker held beside the model.
-        keep: how many checkpoints stay.
-        service: what reads the training data; None for this process.
-    """
-
-    strategy: tf.distribute.Strategy
-    out: Path
-    shared: Path
-    say: Callable[[str], None]
-    model: keras.Model | None = None
-    progress: Progress = field(default_factory=Progress)
-    state: State = field(default_factory=dict)
-    keep: int = KEEP
-    service: Service | None = None
-
-
-@contextlib.contextmanager
-def started(job, config: dict, say: Callable[[str], None]) -> Iterator[Start]:
-    """The start of a job, or where it goes on: its strategy, seeds and checkpoint.
-
-    Args:
-        job: with the fields of `CommonJob`, `settings`, `seed` and `out`.
-        config: what `config.json` holds.
-
-    Raises:
-        InputError: when the run folder, the checkpoint, the strategy or the data service cannot be
-            used.
-    """
-    if job.keep < 1:
-        raise InputError("--keep", "1 or more", job.keep, "raise it")
-    service = Service.at(job.data_service) if job.data_service else None
-    strategy = distribution.strategy(job.strategy)
-    keras.utils.set_random_seed(job.seed)
-    if job.settings.deterministic:
-        tf.config.experimental.enable_op_determinism()
-    checkpoint = None if job.overwrite else runs.find(job.out, config, say)
-    with tempfile.TemporaryDirectory() as own, _precision(job.settings.precision):
-        chief = distribution.is_chief(strategy)
-        run = Path(job.out)
-        out = run if chief else Path(own, "run")
-        start = Start(strategy, out, run, say, keep=job.keep, service=service)
-        if checkpoint is not None:
-            start.progress = checkpoint.progress
-            _check_replicas(job, checkpoint, strategy)
-            with strategy.scope():
-                start.model = runs.load_model(checkpoint.folder)
-            worker = distribution.worker_index(strategy)
-            start.state = checkpoint.states[worker]
-            here = f"epoch {start.progress.epoch + 1}, batch {start.progress.batch + 1}"
-            say(f"going on in {here}")
-        yield start
-
-
-@contextlib.contextmanager
-def _precision(name: str) -> Iterator[None]:
-    """Layers that are made inside compute so."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
-
-
-def _check_replicas(job, checkpoint, strategy) -> None:
-    """What a replica holds for itself in the middle of an epoch is of no use to another number."""
-    before, now = checkpoint.progress.replicas, strategy.num_replicas_in_sync
-    if before != now:
-        expected = f"the {before} replicas that {job.out} was trained on"
-        raise InputError("--strategy", expected, now, "use as many, or --overwrite")
 
 
 @dataclass
@@ -245,7 +135,8 @@ def carry_on(
         sample: epoch -> text to show after it.
         scored: callbacks that add columns.
         carried: the model's training state, if it carries one.
-        verbose: as Keras's; a worker that is not the chief says nothing.
+        verbose: how far training is said: 0 not at all, 1 on one line of a terminal, 2 in lines;
+            by the chief.
 
     Returns:
         The best row of `history.csv`.
@@ -255,14 +146,14 @@ def carry_on(
         NotFinite: when the loss is no longer a number; the weights before that are kept.
         Exception: what reading the data raised.
     """
-    progress, run, chief = start.progress, start.out, distribution.is_chief(start.strategy)
+    progress = start.progress
+    if start.model is not None:
+        _renew_course(model, settings, data.batches * settings.epochs)
     options = {"carried": carried, "pending": start.state, "keep": start.keep}
     options |= {"batches": data.batches, "epochs": settings.epochs}
-    checkpoints = interruption.Checkpoints(run, progress, **options)
-    history = HistoryFile(run, progress.rows, scores)
-    best = BestModel(run / runs.MODEL, progress.rows, scores)
-    samples = Samples(run / "samples.txt", sample)
-    writers = [history, *([best, samples] if chief else [])]
+    checkpoints = interruption.Checkpoints(start.out, progress, **options)
+    report = _report(progress, data, settings, verbose)
+    history, best, writers = _writers(start, scores, report, sample)
     callbacks = [
         StopOnNaN(progress.batch),
         Speed(data.tokens_per_batch),
@@ -271,14 +162,36 @@ def carry_on(
         *_mean(model, start, data, settings, history, best, scored),
         checkpoints,
     ]
-    with interruption.stopping(checkpoints.asked):
-        shown = verbose if chief else 0
-        parts = (data.at, data.valid, progress, settings.epochs, callbacks)
+    with interruption.stopping(checkpoints.asked, start.say):
         try:
-            interruption.fit(model, *parts, shown)
+            interruption.fit(model, data.at, data.valid, progress, settings.epochs, callbacks)
         except NotFinite as error:
             raise rewound(start, data, error, options) from error
     return best_row(progress.rows, scores)
+
+
+def _renew_course(model: keras.Model, settings, steps: int) -> None:
+    """The learning rate of a checkpoint's model for so many steps, perhaps more than before."""
+    warmup = int(settings.warmup * steps)
+    renew_course(model.optimizer, settings.schedule, settings.learning_rate, steps, warmup)
+
+
+def _writers(start: Start, scores: Sequence[str], report: list, sample):
+    """(history, best model, all callbacks that write or say what an epoch came to)."""
+    run, rows = start.out, start.progress.rows
+    history, best = HistoryFile(run, rows, scores), BestModel(run / runs.MODEL, rows, scores)
+    if not distribution.is_chief(start.strategy):
+        return history, best, [history]
+    return history, best, [history, *report, best, Samples(run / "samples.txt", sample)]
+
+
+def _report(progress: Progress, data: Data, settings, verbose: int) -> list:
+    """The callback that says how far training is, where it is asked for."""
+    if not verbose:
+        return []
+    options = {"batches": data.batches, "epochs": settings.epochs, "first": progress.batch}
+    options |= {"tokens_per_batch": data.tokens_per_batch, "in_place": verbose == 1}
+    return [ProgressReport(progress.rows, **options)]
 
 
 def _mean(model, start: Start, data: Data, settings, history, best, scored) -> list:
@@ -322,42 +235,3 @@ def _deciding(settings, scores: Sequence[str], rows: list[dict]) -> list:
     elif settings.patience:
         found.append(StopEarly(rows, scores, patience=settings.patience))
     return found
-
-
-def check_choices(settings, **known: Iterable[str]) -> None:
-    """Refuse a setting that is none of those known by its name (InputError)."""
-    for name, names in known.items():
-        value = getattr(settings, name)
-        if value not in names:
-            raise InputError(name, f"one of {', '.join(names)}", value, "choose one of them")
-
-
-def check_counts(settings, *names: str) -> None:
-    """Refuse a setting of these names that is below 1 (InputError)."""
-    for name in names:
-        if getattr(settings, name) < 1:
-            raise InputError(name, "1 or more", getattr(settings, name), "raise it")
-
-
-def check_shares(settings, *names: str) -> None:
-    """Refuse a setting of these names that is no share from 0 to below 1 (InputError)."""
-    for name in names:
-        value = getattr(settings, name)
-        if not 0 <= value < 1:
-            raise InputError(name, "a share from 0 to below 1", value, "change it")
-
-
-def check_common(settings, seed: int) -> None:
-    """Refuse what no task can train with (InputError)."""
-    check_counts(settings, "batch_size", "epochs", "accumulate")
-    check_choices(settings, precision=PRECISIONS, schedule=SCHEDULES)
-    check_shares(settings, "ema")
-    if not 0 < settings.valid_share < 1:
-        raise InputError("valid_share", "a share between 0 and 1", settings.valid_share, "use 0.1")
-    if not 0 <= settings.warmup < 1:
-        raise InputError("warmup", "0 to below 1", settings.warmup, "change it")
-    for name in ("weight_decay", "vocabulary", "patience", "average"):
-        if getattr(settings, name) < 0:
-            raise InputError(name, "0 or more", getattr(settings, name), "change it")
-    if not 0 <= seed < 2**31:
-        raise InputError("--seed", "0 to 2147483647", seed, "give one of them")
