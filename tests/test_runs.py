@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import shutil
+from pathlib import Path
 
 import keras
 import pytest
@@ -13,6 +15,7 @@ from kerasrnn.optimizers import make_optimizer
 from kerasrnn.tasks import language_model as lm
 from tests.test_tasks import TEXT, job, rows_without_speed, say, train_and_stop
 from tests.test_tasks import text as text  # a fixture
+from tests.train_under import TASKS
 
 
 def test_a_finished_run_stays(text, tmp_path):
@@ -117,3 +120,66 @@ def test_a_run_of_another_format_or_with_other_settings(text, tmp_path):
         (run / "config.json").write_text(json.dumps({**config, part: {**config[part], key: 4}}))
         with pytest.raises(InputError, match=f"got {key}=None where it was 4"):
             lm.train(job(text, run), say, verbose=0)
+
+
+def moved_job(task: str, folder, tmp_path):
+    """A small job whose data is a copy, in `folder`, of the data of any other such job."""
+    original = tmp_path / "original"
+    original.mkdir(exist_ok=True)
+    module, first = TASKS[task](original, str(tmp_path / "run"), lambda s: s)
+    if not folder.exists():
+        shutil.copytree(original, folder)
+
+    def there(value):
+        return value and str(folder / Path(value).relative_to(original))
+
+    files = {name: there(value) for name, value in first.files().items()}
+    return module, first, dataclasses.replace(first, **files)
+
+
+@pytest.mark.parametrize("task", ["translator", "captioner"])
+def test_data_is_known_by_its_bytes(tmp_path, task):
+    _, first, moved = moved_job(task, tmp_path / "moved", tmp_path)
+    run = runs.open_run(tmp_path / "run", first.config(), False)
+    assert runs.find(run, moved.config()) is None  # not begun, and not refused
+    names = {"translator": ["target", "valid_source"], "captioner": ["captions", "images"]}[task]
+    for name in names:
+        path = Path(getattr(moved, name))
+        file = path if path.is_file() else sorted(path.iterdir())[0]
+        content = file.read_bytes()
+        file.write_bytes(content + b"\n")
+        with pytest.raises(InputError) as error:
+            runs.find(run, moved.config())
+        assert str(error.value) == (
+            f"--out: expected the command that began {run}, got another content of "
+            f"--{name.replace('_', '-')}; use another --out, or --overwrite"
+        )
+        file.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("task", "name", "options"),
+    [
+        ("translator", "valid_target", "--source and --target"),
+        ("captioner", "valid_captions", "--images and --captions"),
+        ("captioner", "images", "--images and --captions"),
+    ],
+)
+def test_data_that_is_gone_or_changed_is_asked_for(tmp_path, task, name, options):
+    module, _, moved = moved_job(task, tmp_path / "moved", tmp_path)
+    run, path = runs.open_run(tmp_path / "run", moved.config(), False), getattr(moved, name)
+
+    def refused() -> str:
+        with pytest.raises(InputError) as error:
+            if task == "translator":
+                module.measured_files(run, None, None, tmp_path)
+            else:
+                module.measured_images(run, None, None, say)
+        return str(error.value)
+
+    expected = "RUN: expected the data that it was trained on, got"
+    if name != "images":
+        Path(path).write_text(Path(path).read_text() + "more\n")
+        assert refused() == f"{expected} {path}, changed since; give {options}"
+    Path(path).rename(tmp_path / "elsewhere")
+    assert refused() == f"{expected} {path}, which is gone; give {options}"
