@@ -135,8 +135,7 @@ def export(
     """
     out, kind = Path(out), _kind(model)
     check_formats(formats, quantized)
-    if out.exists():
-        raise InputError("--out", "a folder that does not exist yet", out, "give another name")
+    check_new(out)
     _check_runtime(onnxruntime_web, formats)
     served = kind(model, **options)
     _check_subwords(served, formats)
@@ -187,6 +186,12 @@ def check_formats(formats: Sequence[str], quantized: Sequence[str] = ()) -> None
     if quantized and "onnx" not in formats:
         received = f"--format {', '.join(formats)}"
         raise InputError("--quantize", "--format onnx or all", received, "change --format")
+
+
+def check_new(out: str | Path) -> None:
+    """Refuse a folder to write that exists (InputError)."""
+    if Path(out).exists():
+        raise InputError("--out", "a folder that does not exist yet", out, "give another name")
 
 
 def _quantize(served, folder: Path, quantized: Sequence[str], measure) -> None:

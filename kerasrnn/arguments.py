@@ -75,11 +75,15 @@ def _training_options(parser, level: str, presets: str) -> None:
     parser.add_argument("--out", required=True, metavar="RUN", help="the run folder")
     parser.add_argument("--level", choices=LEVELS, default=level, help=f"what a token is ({level})")
     parser.add_argument("--preset", default="small", help=presets)
-    parser.add_argument("--epochs", type=int)
+    text = "in all (the preset's); more than before lets a finished run go on: the learning rate "
+    text += "then follows the course of the new length from the epoch reached"
+    parser.add_argument("--epochs", type=int, help=text)
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--precision", choices=PRECISIONS, help="of computing (float32)")
     parser.add_argument("--set", nargs="+", action="append", default=[], metavar="NAME=VALUE")
+    text = "begin a new run with the tokenizer and the weights of this one"
+    parser.add_argument("--start", metavar="RUN", help=text)
     parser.add_argument("--overwrite", action="store_true", help="begin anew where a run stands")
     text = "auto: the workers that TF_CONFIG names, or all GPUs (auto)"
     parser.add_argument("--strategy", choices=STRATEGIES, default="auto", help=text)
@@ -99,6 +103,11 @@ def _measured_options(parser) -> None:
     for name, task in EVALUATED.items():
         kind = "DIR" if name == "images" else "FILE"
         parser.add_argument(f"--{name}", metavar=kind, help=f"of a {task}, likewise")
+
+
+def _checkpoint_option(parser) -> None:
+    text = "the best model, or the last one, where training stands (best)"
+    parser.add_argument("--checkpoint", choices=("best", "last"), default="best", help=text)
 
 
 def _use_parsers(commands) -> None:
@@ -138,6 +147,7 @@ def _export_parser(commands) -> None:
     text = "also model.KIND.onnx, smaller, measured against model.onnx on what it validated on or:"
     made.add_argument("--quantize", nargs="+", choices=("int8", "fp16"), default=[], help=text)
     _measured_options(made)
+    _checkpoint_option(made)
     made.add_argument("--license", metavar="TEXT", help="of the model; the artifacts say it")
 
 
@@ -166,4 +176,5 @@ def make_parser() -> argparse.ArgumentParser:
     verify = _command(commands, "verify", "hold an export against its run")
     verify.add_argument("run", metavar="RUN")
     verify.add_argument("export", metavar="DIR|FILE.onnx|SAVED_MODEL")
+    _checkpoint_option(verify)
     return parser

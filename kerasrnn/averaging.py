@@ -8,7 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from kerasrnn.distribution import is_chief
+from kerasrnn.distribution import is_chief, wait_for_all
 from kerasrnn.files import replacing
 
 SUFFIX = ".weights.h5"
@@ -26,7 +26,7 @@ class AveragedEpochs(keras.callbacks.Callback):
         count: how many epochs.
         epochs: in all.
         measure: figures of the model as it stands, as a row of `history.csv` has them.
-        offer: epoch and row -> None; keeps the model if it is the best.
+        offer: row -> None; writes it down and keeps the model if it is the best.
     """
 
     def __init__(
@@ -35,39 +35,39 @@ class AveragedEpochs(keras.callbacks.Callback):
         count: int,
         epochs: int,
         measure: Callable[[], dict],
-        offer: Callable[[int, dict], None],
+        offer: Callable[[dict], None],
     ):
         super().__init__()
         self.folder, self.count, self.epochs = folder, count, epochs
         self.measure, self.offer = measure, offer
-        self.rows: list[dict] = []  # of the mean, once it is there
 
     def on_epoch_end(self, epoch, logs=None):
         if is_chief(self.model.distribute_strategy):
             self._keep(epoch)
         if epoch + 1 == self.epochs or self.model.stop_training:
+            wait_for_all(self.model.distribute_strategy)  # the chief has written this epoch
             self._try(epoch)
 
     def _keep(self, epoch: int) -> None:
         self.folder.mkdir(exist_ok=True)
-        with replacing(self.folder / f"{epoch:06d}{SUFFIX}") as path:
+        with replacing(self._file(epoch)) as path:
             self.model.save_weights(path)
-        for old in self._files()[: -self.count]:
+        for old in sorted(self.folder.glob(f"[0-9]*{SUFFIX}"))[: -self.count]:
             old.unlink()
 
-    def _files(self) -> list[Path]:
-        return sorted(self.folder.glob(f"[0-9]*{SUFFIX}"))
+    def _file(self, epoch: int) -> Path:
+        return self.folder / f"{epoch:06d}{SUFFIX}"
 
     def _try(self, epoch: int) -> None:
         trained = self.model.get_weights()
-        self.model.set_weights(self._mean())
-        row = {"epoch": epoch + 1, "averaged": len(self._files()), **self.measure()}
-        self.offer(epoch, row)
-        self.rows = [row]
+        # By name: a network disk may show other workers an old list of what is in a folder.
+        files = [self._file(e) for e in range(max(epoch + 1 - self.count, 0), epoch + 1)]
+        self.model.set_weights(self._mean(files))
+        self.offer({"epoch": epoch + 1, "averaged": len(files), **self.measure()})
         self.model.set_weights(trained)
 
-    def _mean(self) -> list[np.ndarray]:
-        total, files = None, self._files()
+    def _mean(self, files: list[Path]) -> list[np.ndarray]:
+        total = None
         for file in files:
             self.model.load_weights(file)
             weights = [weight.astype(np.float64) for weight in self.model.get_weights()]

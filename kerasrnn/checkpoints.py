@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from kerasrnn.errors import InputError
-from kerasrnn.files import recover, replacing
+from kerasrnn.files import recover_all, replacing
 
 FOLDER, MODEL, STATE = "checkpoint", "model.keras", "state.npz"
 PROGRESS, DIGESTS = "progress.json", "digests.json"
@@ -103,8 +103,7 @@ def write(
         keep: how many stay.
     """
     (run / FOLDER).mkdir(exist_ok=True)
-    for path in (run / FOLDER).glob(".*"):  # a kill left it
-        recover(run / FOLDER / path.name.split(".", 2)[2])
+    recover_all(run / FOLDER)
     with replacing(run / FOLDER / progress.name) as folder:
         folder.mkdir()
         save(folder / MODEL)

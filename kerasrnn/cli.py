@@ -79,7 +79,8 @@ def _train_captioner(args) -> int | None:
 
 def _common(args) -> dict:
     """How any job is run."""
-    return {name: getattr(args, name) for name in ("overwrite", "strategy", "keep", "data_service")}
+    names = ("overwrite", "strategy", "keep", "data_service", "start")
+    return {name: getattr(args, name) for name in names}
 
 
 def _settings(args, task):
@@ -223,7 +224,7 @@ def _export(args) -> None:
     from kerasrnn.tasks.exporting import export_run, formats_of, in_words, measured
 
     formats = formats_of(args.format, args.streaming)
-    names = ("beam", "n_best", "max_length", "license", "onnxruntime_web")
+    names = ("beam", "n_best", "max_length", "license", "onnxruntime_web", "checkpoint")
     options = {name: getattr(args, name) for name in names}
     files = {name: getattr(args, name) for name in ("text", *EVALUATED)}
     with contextlib.redirect_stdout(sys.stderr):
@@ -241,7 +242,7 @@ def _verify(args) -> None:
     from kerasrnn.tasks.exporting import verify_run
 
     with contextlib.redirect_stdout(sys.stderr):
-        found = verify_run(args.run, args.export)
+        found = verify_run(args.run, args.export, args.checkpoint)
     data, lines = {"same": [], "quantized": {}}, []
     for path, count in found.items():
         if count is None:

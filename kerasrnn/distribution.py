@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 import keras
 import numpy as np
@@ -18,6 +19,7 @@ __all__ = [
     "STRATEGIES",
     "WorkerLost",
     "any_of",
+    "chief_first",
     "dealt",
     "enable",
     "gathered",
@@ -25,6 +27,7 @@ __all__ = [
     "is_multi_worker",
     "shards_here",
     "strategy",
+    "wait_for_all",
     "worker_index",
 ]
 
@@ -135,6 +138,32 @@ def any_of(flag: bool, strategy: tf.distribute.Strategy) -> bool:
         return flag
     flags = _each(tf.constant(float(flag)), strategy)
     return float(strategy.reduce("SUM", flags, axis=None)) > 0
+
+
+def wait_for_all(strategy: tf.distribute.Strategy) -> None:
+    """Come back when all workers have come here.
+
+    Raises:
+        WorkerLost: when one is gone.
+    """
+    try:
+        any_of(False, strategy)
+    except multi_worker.GONE as error:
+        raise WorkerLost(error) from error
+
+
+@contextlib.contextmanager
+def chief_first(strategy: tf.distribute.Strategy) -> Iterator[None]:
+    """The chief runs the block while the others wait; then they do, and find what it wrote.
+
+    Raises:
+        WorkerLost: when a worker is gone.
+    """
+    if not is_chief(strategy):
+        wait_for_all(strategy)
+    yield
+    if is_chief(strategy):
+        wait_for_all(strategy)
 
 
 def _each(value: tf.Tensor, strategy: tf.distribute.Strategy):

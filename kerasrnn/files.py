@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 from kerasrnn.errors import InputError
+
+BEGINNINGS = (".partial.", ".before.")  # of what `replacing` writes, and of what it replaces
 
 
 @contextlib.contextmanager
@@ -39,6 +43,48 @@ def replacing(path: str | Path) -> Iterator[Path]:
         recover(path)
 
 
+@contextlib.contextmanager
+def creating(path: str | Path) -> Iterator[Path]:
+    """A name beside `path` to write a file to, which becomes `path` unless another process was
+    first; for files that several processes may make at once, all alike.
+
+    What a kill leaves, `remove_abandoned` removes.
+    """
+    path = Path(path)
+    owner = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+    beside = path.with_name(f".partial.{owner}.{path.name}")
+    try:
+        with naming(path):
+            yield beside
+        try:
+            os.link(beside, path)  # unlike a renaming it never replaces what others read already
+        except FileExistsError:
+            pass
+        except OSError:  # a disk without links
+            if not path.exists():
+                os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def remove_abandoned(folder: str | Path) -> None:
+    """Remove what processes of this machine that were killed left of `creating`."""
+    for path in Path(folder).glob(f".partial.{socket.gethostname()}-*"):
+        process = int(path.name.removeprefix(f".partial.{socket.gethostname()}-").split("-")[0])
+        if not _is_running(process):
+            path.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
+
+
 def recover(path: str | Path) -> None:
     """Undo what a kill in the middle of `replacing(path)` left."""
     path = Path(path)
@@ -47,6 +93,14 @@ def recover(path: str | Path) -> None:
         os.rename(before, path)
     for left in (beside, before):
         remove(left)
+
+
+def recover_all(folder: Path) -> None:
+    """`recover` of everything in a folder that a kill left half-written; hidden files of others,
+    as a desktop makes them, stay."""
+    for beginning in BEGINNINGS:
+        for left in folder.glob(f"{beginning}?*"):
+            recover(folder / left.name.removeprefix(beginning))
 
 
 def remove(path: Path) -> None:
@@ -59,7 +113,8 @@ def remove(path: Path) -> None:
 
 def _names(path: Path) -> tuple[Path, Path]:
     """Where the new is written, and where an old folder stands for a moment."""
-    return path.with_name(f".partial.{path.name}"), path.with_name(f".before.{path.name}")
+    beside, before = (path.with_name(f"{beginning}{path.name}") for beginning in BEGINNINGS)
+    return beside, before
 
 
 @contextlib.contextmanager
@@ -91,7 +146,11 @@ def stamp(path: str | Path) -> Stamp:
 
 
 def check_unchanged(
-    path: str | Path, before: Stamp | None, argument: str, next_step: str = AGAIN
+    path: str | Path,
+    before: Stamp | None,
+    argument: str,
+    next_step: str = AGAIN,
+    expected: str = "a file that stays as it was written",
 ) -> None:
     """Refuse a file that is no longer as its stamp says (InputError); None is not looked at."""
     if before is None:
@@ -101,7 +160,6 @@ def check_unchanged(
     except OSError as error:
         fault = error.strerror
     if fault:
-        expected = "a file that stays as it was written"
         received = f"{path} ({fault})"
         raise InputError(argument, expected, received, next_step)
 

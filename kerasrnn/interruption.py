@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -42,16 +44,28 @@ class Asked:
     signal: int = 0
 
 
+STOPPING = b"\nstopping after this batch; once more to stop at once\n"
+NO_SIGNALS = "not in the main thread: Ctrl-C and SIGTERM do not write a checkpoint here"
+
+
 @contextlib.contextmanager
-def stopping(asked: Asked) -> Iterator[None]:
-    """Ctrl-C and SIGTERM ask to stop; a second one stops at once."""
+def stopping(asked: Asked, say: Callable[[str], None]) -> Iterator[None]:
+    """Ctrl-C and SIGTERM ask to stop; a second one stops at once.
+
+    Only the main thread hears signals. In another one, as of a notebook server, training runs
+    without, and `say` is told.
+    """
 
     def ask(number, frame):
         if asked.signal:
             raise KeyboardInterrupt
         asked.signal = number
-        print("\nstopping after this batch; once more to stop at once", flush=True)
+        os.write(2, STOPPING)  # `print` may have been interrupted while it held its lock
 
+    if threading.current_thread() is not threading.main_thread():
+        say(NO_SIGNALS)
+        yield
+        return
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
@@ -173,7 +187,6 @@ def fit(
     progress: Progress,
     epochs: int,
     callbacks: list,
-    verbose: int,
 ) -> None:
     """`model.fit` from where `progress` stands to the end of `epochs`.
 
@@ -182,7 +195,6 @@ def fit(
             of its own, which begins at its next batch.
         valid: shard -> validation dataset.
         callbacks: a `Checkpoints` among them, which moves `progress`.
-        verbose: as Keras's.
 
     Raises:
         Exception: what reading the training data raised.
@@ -207,5 +219,5 @@ def fit(
                 epochs=epochs,
                 callbacks=[*callbacks, own],
                 shuffle=False,
-                verbose=verbose,
+                verbose=0,
             )

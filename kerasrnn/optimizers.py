@@ -58,6 +58,29 @@ def make_optimizer(
     >>> make_optimizer("adamw", 1e-3).global_clipnorm
     1.0
     """
+    known = {"schedule": schedule, "clip": clip, "clip_at": clip_at}
+    check_optimizer(name, learning_rate, accumulate=accumulate, ema=ema, **known)
+    options = {CLIPPING[clip]: clip_at} if CLIPPING[clip] else {}
+    if weight_decay is not None:
+        options["weight_decay"] = weight_decay
+    if accumulate > 1:
+        options["gradient_accumulation_steps"] = accumulate
+    if ema:
+        options |= {"use_ema": True, "ema_momentum": ema}
+    return OPTIMIZERS[name](course(schedule, learning_rate, steps, warmup), **options)
+
+
+def check_optimizer(
+    name: str,
+    learning_rate: float,
+    *,
+    schedule: str,
+    clip: str,
+    clip_at: float,
+    accumulate: int,
+    ema: float,
+) -> None:
+    """Refuse what `make_optimizer` refuses (InputError)."""
     for argument, value, known in (
         ("optimizer", name, OPTIMIZERS),
         ("clip", clip, CLIPPING),
@@ -72,18 +95,24 @@ def make_optimizer(
         raise InputError("accumulate", "1 or more", accumulate, "raise it")
     if not 0 <= ema < 1:
         raise InputError("ema", "a momentum from 0 to below 1", ema, "use 0.999")
-    options = {CLIPPING[clip]: clip_at} if CLIPPING[clip] else {}
-    if weight_decay is not None:
-        options["weight_decay"] = weight_decay
-    if accumulate > 1:
-        options["gradient_accumulation_steps"] = accumulate
-    if ema:
-        options |= {"use_ema": True, "ema_momentum": ema}
-    return OPTIMIZERS[name](_rate(schedule, learning_rate, steps, warmup), **options)
 
 
-def _rate(schedule: str, highest: float, steps: int, warmup: int):
-    """The learning rate, or its course."""
+def renew_course(optimizer, schedule: str, highest: float, steps: int, warmup: int) -> None:
+    """Let the learning rate of an optimizer that has taken steps go on in the course for `steps`
+    in all; arguments as in `make_optimizer`.
+
+    >>> optimizer = make_optimizer("adam", 0.5, schedule="cosine", steps=100)
+    >>> renew_course(optimizer, "cosine", 0.5, 200, 0)
+    >>> round(float(optimizer._learning_rate(100)), 4)  # half of the way down to 0.005
+    0.2525
+    """
+    rate = course(schedule, highest, steps, warmup)
+    if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
+        getattr(optimizer, "inner_optimizer", optimizer).learning_rate = rate
+
+
+def course(schedule: str, highest: float, steps: int, warmup: int):
+    """The learning rate, or its course; arguments as in `make_optimizer`."""
     if schedule == "inverse_sqrt":
         return InverseSquareRoot(highest, max(warmup, 1))
     if schedule != "cosine":

@@ -8,27 +8,30 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 
-def learning_curve(rows: list[dict], path: Path) -> None:
-    """Draw training and validation nats per token over the epochs, the best one marked.
+def learning_curve(rows: list[dict], best: dict, score: str) -> Figure:
+    """A picture of training and validation over the epochs, the model that is kept marked.
 
     Args:
-        rows: of `history.csv`: "epoch", "nats" and "val_nats" among the columns.
-        path: the PNG to write.
+        rows: of `history.csv`, with "epoch"; the curves are "nats" per token where there is such a
+            column, "loss" otherwise.
+        best: the row of the model that is kept.
+        score: the column that chose it.
     """
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.add_subplot()
+    name, unit = ("nats", "nats per token") if "val_nats" in best else ("loss", "loss")
     epochs = [row["epoch"] for row in rows]
-    axes.plot(epochs, [row["nats"] for row in rows], ".-", label="training, dropout on")
-    axes.plot(epochs, [row["val_nats"] for row in rows], ".-", label="validation")
-    best = min(rows, key=lambda row: row["val_nats"])
-    where, value = best["epoch"], best["val_nats"]
+    axes.plot(epochs, [row[name] for row in rows], ".-", label="training, dropout on")
+    axes.plot(epochs, [row[f"val_{name}"] for row in rows], ".-", label="validation")
     ring = {"color": "black", "fillstyle": "none", "markersize": 10, "linestyle": "none"}
-    axes.plot(where, value, "o", label=f"best: {value:.4f}, epoch {where}", **ring)
-    axes.set(xlabel="epoch", ylabel="nats per token", title="Learning curve")
+    where = f"epoch {best['epoch']}" if best in rows else "the mean of the last epochs"
+    label = f"best: {where}, {score} {best[score]:.4f}"
+    axes.plot(best["epoch"], best[f"val_{name}"], "o", label=label, **ring)
+    axes.set(xlabel="epoch", ylabel=unit, title="Learning curve")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(path, dpi=120, format="png")
+    return figure
 
 
 def attention_map(weights, source: list[str], target: list[str], path: Path) -> None:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import csv
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
 import tensorflow as tf
 
+from kerasrnn.best import best_row, count_records
 from kerasrnn.errors import InputError
 from kerasrnn.files import replacing
 from kerasrnn.not_finite import NotFinite
-
-HIGHER_IS_BETTER = ("val_bleu", "val_bleu_4", "val_chrf", "val_exact")
 
 
 @tf.function(jit_compile=True, autograph=False, reduce_retracing=True)
@@ -100,25 +99,31 @@ class StopOnNaN(keras.callbacks.Callback):
             raise NotFinite(logs["loss"], self.epoch + 1, self.done)
 
 
+RECORDS = "records"  # how often there was a best epoch
+
+
 class _Replayed:
     """Mixin of a callback of Keras's that decides by epochs: of those before, it decides again.
 
-    What it sees are the rows of `history.csv`, so that a training that went on sees no others.
+    What it sees are the rows of `history.csv`, so that a training that went on sees no others. It
+    is told how often there was a new best epoch, since Keras knows one score and no ties.
     """
 
-    def __init__(self, rows: list[dict], monitor: str, **options):
-        mode = "max" if monitor in HIGHER_IS_BETTER else "min"
-        super().__init__(monitor=monitor, mode=mode, **options)
-        self.rows = rows
+    def __init__(self, rows: list[dict], scores: Sequence[str], **options):
+        super().__init__(monitor=RECORDS, mode="max", min_delta=0, **options)
+        self.rows, self.scores = rows, scores
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
-        for row in self.rows:
-            super().on_epoch_end(row["epoch"] - 1, dict(row))
+        for count, row in enumerate(epochs_of(self.rows), 1):
+            super().on_epoch_end(row["epoch"] - 1, self._records(count))
         self.model.stop_training = False
 
     def on_epoch_end(self, epoch, logs=None):
-        super().on_epoch_end(epoch, dict(self.rows[-1]))
+        super().on_epoch_end(epoch, self._records(None))
+
+    def _records(self, count: int | None) -> dict:
+        return {RECORDS: count_records(epochs_of(self.rows)[:count], self.scores)}
 
 
 class StopEarly(_Replayed, keras.callbacks.EarlyStopping):
@@ -128,8 +133,8 @@ class StopEarly(_Replayed, keras.callbacks.EarlyStopping):
 class Plateau(_Replayed, keras.callbacks.ReduceLROnPlateau):
     """Keras's `ReduceLROnPlateau`; stands behind `HistoryFile`, whose `rows` it reads."""
 
-    def __init__(self, rows: list[dict], monitor: str, learning_rate: float, **options):
-        super().__init__(rows, monitor, **options)
+    def __init__(self, rows: list[dict], scores: Sequence[str], learning_rate: float, **options):
+        super().__init__(rows, scores, **options)
         self.learning_rate = learning_rate
 
     def on_train_begin(self, logs=None):
@@ -176,53 +181,61 @@ class Scored(keras.callbacks.Callback):
         logs.update(self.score())
 
 
+AVERAGED = "averaged"  # the column that only the row of a mean of epochs has
+
+
+def epochs_of(rows: list[dict]) -> list[dict]:
+    """The rows of epochs, without those of means of epochs."""
+    return [row for row in rows if AVERAGED not in row]
+
+
 class HistoryFile(keras.callbacks.Callback):
     """Writes `history.csv`, a row per epoch, and the learning curve beside it.
 
     Args:
         folder: where to.
-        rows: the epochs before, when training goes on.
+        rows: the epochs before, when training goes on; the list that this callback adds to.
+        scores: that choose the best epoch, see `best_row`.
     """
 
-    def __init__(self, folder: Path, rows: list[dict]):
+    def __init__(self, folder: Path, rows: list[dict], scores: Sequence[str]):
         super().__init__()
-        self.folder, self.rows = folder, rows
+        self.folder, self.rows, self.scores = folder, rows, scores
 
     def on_epoch_end(self, epoch, logs=None):
-        from kerasrnn.plots import learning_curve  # matplotlib takes a second to import
-
         row = {"epoch": epoch + 1, **{name: round(float(value), 6) for name, value in logs.items()}}
         self.rows[:] = [*(r for r in self.rows if r["epoch"] <= epoch), row]
+        self._write()
+
+    def add_mean(self, row: dict) -> None:
+        """A row that is no epoch: of the mean of the weights of the last `row["averaged"]`."""
+        self.rows.append(row)
+        self._write()
+
+    def _write(self) -> None:
+        from kerasrnn.plots import learning_curve  # matplotlib takes a second to import
+
+        names = list(dict.fromkeys(name for row in self.rows for name in row))
         with replacing(self.folder / "history.csv") as path, path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(row))
+            writer = csv.DictWriter(file, fieldnames=names)
             writer.writeheader()
             writer.writerows(self.rows)
         with replacing(self.folder / "learning_curve.png") as path:
-            learning_curve(self.rows, path)
-
-
-def cost(row: dict, monitor: str) -> float:
-    """What the best row has least of: minus a score, or the value of anything else.
-
-    >>> best = min([{"val_bleu": 30.0}, {"val_bleu": 31.0}], key=lambda row: cost(row, "val_bleu"))
-    >>> best["val_bleu"]
-    31.0
-    """
-    return -row[monitor] if monitor in HIGHER_IS_BETTER else row[monitor]
+            best = best_row(self.rows, self.scores)
+            figure = learning_curve(epochs_of(self.rows), best, self.scores[0])
+            figure.savefig(path, dpi=120, format="png")
 
 
 class BestModel(keras.callbacks.Callback):
-    """Saves the model to `path` whenever `monitor` is better than ever before in `rows`."""
+    """Saves the model to `path` when the newest of `rows` is the best; stands behind
+    `HistoryFile`, which adds to them."""
 
-    def __init__(self, path: Path, monitor: str, rows: list[dict]):
+    def __init__(self, path: Path, rows: list[dict], scores: Sequence[str]):
         super().__init__()
-        self.path, self.monitor = path, monitor
-        self.best = min((cost(row, monitor) for row in rows), default=float("inf"))
+        self.path, self.rows, self.scores = path, rows, scores
 
     def on_epoch_end(self, epoch, logs=None):
-        here = round(float(cost(logs, self.monitor)), 6)  # as the rows have it
-        if here < self.best or not self.path.exists():
-            self.best = here
+        if best_row(self.rows, self.scores) is self.rows[-1] or not self.path.exists():
             with replacing(self.path) as path:
                 self.model.save(path)
 

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from kerasrnn.errors import InputError
-from kerasrnn.files import Stamp, check_unchanged, replacing, stamp
+from kerasrnn.files import Stamp, check_unchanged, creating, remove_abandoned, stamp
 from kerasrnn.pipelines.reports import Tally
 
 MOST_PIXELS = 89_478_485  # Pillow's own limit
@@ -190,18 +190,19 @@ class Store:
     def fill(self, paths: Iterable[str | Path]) -> None:
         """Make what is missing; each file appears whole or not at all.
 
-        Only one process at a time may fill a folder.
+        Several processes may fill one folder; each array that is there stays as it is.
 
         Raises:
             ImageError: about the first image that cannot be used.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(self.folder)
         for path in dict.fromkeys(map(Path, paths)):
             content = _content(path)
             file = self.folder / f"{hashlib.sha256(content).hexdigest()}.npy"
             if not file.exists():
                 array = np.asarray(self.make(_pixels(path, content)))
-                with replacing(file) as beside:
+                with creating(file) as beside:
                     np.save(beside, array, allow_pickle=False)
             self._files[path] = file, stamp(file)
 

@@ -5,14 +5,18 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import keras
+import numpy as np
 import pytest
 
 from kerasrnn import cli
+from kerasrnn.checkpoints import newest
 from kerasrnn.tasks import exporting
 
 TEXT = "It was a dark night, and the rain fell on the old town. No one saw it coming!\n" * 60
@@ -157,7 +161,7 @@ def test_quantization_that_cannot_be(folder, tmp_path, capsys):
     assert "invalid choice: 'int4'" in done.stderr
 
 
-def test_stop_with_ctrl_c_and_go_on(folder, tmp_path):
+def test_stop_with_ctrl_c_and_go_on(folder, tmp_path, capsys):
     command = [sys.executable, "-m", "kerasrnn.cli", "train", "lm", "--text", folder / "text.txt"]
     command += ["--out", tmp_path / "run", *TRAIN, "--epochs", "400"]
     process = subprocess.Popen(
@@ -166,6 +170,12 @@ def test_stop_with_ctrl_c_and_go_on(folder, tmp_path):
     for line in process.stderr:
         if "--- after epoch 2" in line:
             break
+    for more in ((), ("--overwrite",), ("--set", "units=7")):  # a second one is refused at once
+        assert refused(capsys, *command[3:], *more) == (
+            "kerasrnn: --out: expected a folder that no other process trains in, got "
+            f"{tmp_path}/run, where process {process.pid} on {socket.gethostname()} trains; "
+            "wait until it ends, or give another"
+        )
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=120)
     assert process.returncode == cli.STOPPED
@@ -199,7 +209,7 @@ def test_bad_text(tmp_path, capsys):
         return refused(capsys, "train", "lm", "--text", tmp_path / name, "--out", tmp_path / "run")
 
     assert train("none.txt") == (
-        f"kerasrnn: text: expected a file that can be read, got {tmp_path}/none.txt "
+        f"kerasrnn: --text: expected a file that can be read, got {tmp_path}/none.txt "
         "(No such file or directory); check it"
     )
     (tmp_path / "empty.txt").touch()
@@ -260,7 +270,38 @@ def test_bad_models(folder, tmp_path, capsys):
     assert f"give {folder}/export/model.onnx or {folder}/export/saved_model" in line
 
 
-def test_an_export_folder_that_exists(folder, capsys):
+def test_a_damaged_model_says_what_can_be_done(folder, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(folder / "run", run)
+    os.truncate(run / "model.keras", 1000)
+    copied = "copy it again, or train it again with --overwrite"
+    damaged = f"RUN: expected a whole model, got {run}/model.keras (the file is damaged); {copied}"
+    last = f"; `kerasrnn export {run} --checkpoint last` takes the last checkpoint"
+    assert refused(capsys, "generate", run) == f"kerasrnn: {damaged}{last}"
+    shutil.rmtree(run / "checkpoint")
+    assert refused(capsys, "generate", run) == f"kerasrnn: {damaged}"
+    assert refused(capsys, "export", run, "--out", tmp_path / "e", "--checkpoint", "last") == (
+        f"kerasrnn: RUN: expected a run folder with a checkpoint, got {run}; train it first"
+    )
+
+
+def test_the_last_checkpoint_is_exported(folder, tmp_path, capsys, monkeypatch):
+    exported = {}
+
+    def export(model, out, formats, said, **_):
+        exported.update(model=model, said=said)
+        return []
+
+    monkeypatch.setattr(exporting, "export", export)
+    assert call(capsys, "export", folder / "run", "--out", tmp_path / "e", "--checkpoint", "last")
+    assert exported["said"]["checkpoint"] == "last"
+    last = keras.saving.load_model(newest(folder / "run").folder / "model.keras")
+    for found, wanted in zip(exported["model"].get_weights(), last.get_weights(), strict=True):
+        np.testing.assert_array_equal(found, wanted)
+
+
+def test_an_export_folder_that_exists(folder, capsys, monkeypatch):
+    monkeypatch.setattr("kerasrnn.runs.load_model", None)  # it is not needed to see this
     before = (folder / "export" / "model.onnx").stat().st_mtime_ns
     line = refused(capsys, "export", folder / "run", "--out", folder / "export")
     assert "--out: expected a folder that does not exist yet" in line
@@ -282,7 +323,7 @@ def test_one_line_is_all_that_a_user_error_prints(folder, tmp_path):
 def test_evaluate_names_a_text_that_changed(folder, tmp_path, capsys):
     shutil.copytree(folder / "run", tmp_path / "run")
     config = json.loads((tmp_path / "run" / "config.json").read_text())
-    config["data"]["sha256"] = "0" * 64
+    config["data"]["sha256"]["text"] = "0" * 64
     (tmp_path / "run" / "config.json").write_text(json.dumps(config))
     line = refused(capsys, "evaluate", tmp_path / "run")
     assert line.endswith("text.txt, changed since; give --text")
@@ -301,7 +342,9 @@ def test_the_disk_is_named_not_traced(folder, capsys, monkeypatch):
 
 def test_a_finished_run(folder, capsys):
     command = ("train", "lm", "--text", folder / "text.txt", "--out", folder / "run", *TRAIN)
-    assert refused(capsys, *command).endswith("which is finished; use --overwrite")
+    assert refused(capsys, *command).endswith(
+        "which is finished after 2; raise --epochs, or use --overwrite"
+    )
     assert "which is" not in refused(capsys, *command, "--set", "units=25")
 
 

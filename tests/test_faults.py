@@ -6,7 +6,6 @@ import dataclasses
 import os
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -20,7 +19,7 @@ from kerasrnn.pipelines.images import Store
 from kerasrnn.pipelines.pairs import Pairs
 from kerasrnn.pipelines.text import IdStream
 from kerasrnn.tasks import language_model as lm
-from kerasrnn.training import BestModel, Samples
+from kerasrnn.training import Samples
 from tests.test_kills import assert_same_weights, rows
 from tests.test_tasks import TEXT, job, say
 from tests.train_under import TASKS
@@ -77,8 +76,8 @@ def harmed(monkeypatch, harm, *, epoch: int = 1, batch: int = 2):
 
     fit = interruption.fit
 
-    def harming_fit(model, at, valid, progress, epochs, callbacks, verbose):
-        fit(model, at, valid, progress, epochs, [*callbacks, Harm()], verbose)
+    def harming_fit(model, at, valid, progress, epochs, callbacks):
+        fit(model, at, valid, progress, epochs, [*callbacks, Harm()])
 
     with monkeypatch.context() as patch:
         patch.setattr(interruption, "fit", harming_fit)
@@ -138,7 +137,7 @@ def test_a_text_that_changes_while_it_is_read(text, tmp_path, monkeypatch):
     with pytest.raises(InputError) as error:
         lm.train(job(text, tmp_path / "run"), say, verbose=0)
     assert str(error.value) == (
-        "data: expected files that stay as they are while they are read, got some that changed; "
+        f"data: expected a file that stays as it is while it is read, got {text} (changed since); "
         "give the same command again"
     )
     assert not (tmp_path / "run").exists()
@@ -209,17 +208,6 @@ def test_samples_of_an_epoch_that_is_trained_again_stand_once(tmp_path, capsys):
     assert path.read_text() == "--- after epoch 1 ---\na\n--- after epoch 2 ---\nd\n"
     Samples(path, lambda epoch: "e").on_epoch_end(0)
     assert path.read_text() == "--- after epoch 1 ---\ne\n"
-
-
-def test_the_best_model_is_the_one_that_the_rows_say(tmp_path):
-    """Rows are rounded, and a run that goes on knows nothing else."""
-    saved = []
-    (tmp_path / "model.keras").touch()
-    best = BestModel(tmp_path / "model.keras", "val_nats", [{"val_nats": 1.234567}])
-    best.set_model(SimpleNamespace(save=lambda path: (saved.append(path), path.touch())))
-    for value in (1.5, 1.2345672, 1.2345661, 1.2345658):
-        best.on_epoch_end(0, {"val_nats": value})
-    assert len(saved) == 1
 
 
 @pytest.mark.slow

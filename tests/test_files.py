@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from kerasrnn.files import recover, replacing
+from kerasrnn.files import creating, recover, remove_abandoned, replacing
 
 
 def tree(folder) -> dict[str, str]:
@@ -114,3 +114,28 @@ def test_a_linked_folder_gives_way_and_its_target_stays(tmp_path):
         (beside / "new").write_text("new")
     assert tree(tmp_path) == {"real/kept": "kept", "run/new": "new"}
     assert sorted(p.name for p in tmp_path.iterdir()) == ["real", "run"]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_what_another_process_created_first_stays(tmp_path, monkeypatch, links):
+    def none(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    if not links:
+        monkeypatch.setattr(os, "link", none)
+    for text in ("first", "second"):
+        with creating(tmp_path / "a.npy") as beside:
+            assert beside.suffix == ".npy"
+            beside.write_text(text)
+    assert tree(tmp_path) == {"a.npy": "first"}
+
+
+def test_only_what_dead_processes_left_is_abandoned(tmp_path):
+    with creating(tmp_path / "mine") as mine:
+        mine.write_text("mine")
+        dead = mine.name.replace(f"-{os.getpid()}-", f"-{2**22 + 1}-")  # above Linux's highest
+        for name in (dead, dead.replace(".partial.", ".partial.elsewhere")):
+            (tmp_path / name).touch()
+        remove_abandoned(tmp_path)
+        assert not (tmp_path / dead).exists() and len(list(tmp_path.iterdir())) == 2
+    assert (tmp_path / "mine").read_text() == "mine"

@@ -387,6 +387,24 @@ def test_what_was_made_before_an_interruption_stays(tmp_path, monkeypatch, error
     assert store.read(paths).shape == (5, 3)
 
 
+def test_two_may_fill_one_folder_at_once(tmp_path, monkeypatch):
+    """The other one fills all of it while the first writes its first file."""
+    paths, save = photos(tmp_path, 3), np.save
+    stores = [Store(tmp_path / "store", "means", Means()) for _ in range(2)]
+
+    def interrupted(path, array, **options):
+        save(path, array, **options)
+        monkeypatch.setattr(np, "save", save)
+        stores[1].fill(paths)
+
+    monkeypatch.setattr(np, "save", interrupted)
+    stores[0].fill(paths)
+    # Neither finds its files changed by the other.
+    np.testing.assert_array_equal(stores[0].read(paths), stores[1].read(paths))
+    assert len(list((tmp_path / "store" / "means").iterdir())) == 3
+    assert [len(store.make.shapes) for store in stores] == [1, 3]
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path

@@ -66,9 +66,9 @@ def stop_after(batches: int):
 def train_and_stop(monkeypatch, a_job, batches: int, train=lm.train) -> None:
     fit = interruption.fit
 
-    def stopping_fit(model, at, valid, progress, epochs, callbacks, verbose):
+    def stopping_fit(model, at, valid, progress, epochs, callbacks):
         stop = stop_after(batches)(callbacks[-1])
-        fit(model, at, valid, progress, epochs, [*callbacks, stop], verbose)
+        fit(model, at, valid, progress, epochs, [*callbacks, stop])
 
     with monkeypatch.context() as patch:
         patch.setattr(interruption, "fit", stopping_fit)
@@ -103,44 +103,15 @@ def test_what_a_run_leaves(text, tmp_path):
         "samples.txt",
     ]
     config = json.loads((run / "config.json").read_text())
-    assert config["task"] == "lm" and config["seed"] == 5
+    assert config["task"] == "lm" and config["job"]["seed"] == 5
     assert config["settings"] == dataclasses.asdict(SMALL)
-    assert set(config["versions"]) == {"python", "tensorflow", "keras"}
+    assert set(config["versions"]) == {"kerasrnn", "python", "tensorflow", "keras"}
     header = (run / "history.csv").read_text().splitlines()[0].split(",")
     assert {"epoch", "nats", "val_nats", "val_perplexity", "tokens_per_second"} <= set(header)
     assert (run / "samples.txt").read_text().count("--- after epoch") == 3
     measured = lm.evaluate(run)
     assert measured["nats"] == pytest.approx(best["val_nats"], abs=1e-6)
     assert lm.evaluate(run, [str(text)])["tokens"] == len(TEXT) // 4 * 4
-
-
-def test_a_finished_run_stays(text, tmp_path):
-    run = tmp_path / "run"
-    lm.train(job(text, run, epochs=1), say, verbose=0)
-    before = (run / "model.keras").read_bytes()
-    with pytest.raises(InputError) as error:
-        lm.train(job(text, run, epochs=1), say, verbose=0)
-    assert str(error.value) == (
-        f"--out: expected a new folder or an unfinished run, got {run}, which is finished; "
-        "use --overwrite"
-    )
-    assert (run / "model.keras").read_bytes() == before
-    lm.train(dataclasses.replace(job(text, run, epochs=2), overwrite=True), say, verbose=0)
-    assert len((run / "history.csv").read_text().splitlines()) == 3
-
-
-def test_another_command_does_not_go_on(text, tmp_path, monkeypatch):
-    run = tmp_path / "run"
-    train_and_stop(monkeypatch, job(text, run), 5)
-    with pytest.raises(InputError) as error:
-        lm.train(job(text, run, units=17), say, verbose=0)
-    assert str(error.value) == (
-        f"--out: expected the command that began {run}, got units=17 where it was 16; "
-        "use another --out, or --overwrite"
-    )
-    text.write_text(TEXT + "more")
-    with pytest.raises(InputError, match=r"got a text that has changed since; use another"):
-        lm.train(job(text, run), say, verbose=0)
 
 
 def checkpoint_folders(run) -> list:
@@ -214,6 +185,16 @@ def test_nothing_but_a_run_is_overwritten(text, tmp_path):
         with pytest.raises(InputError):
             lm.train(dataclasses.replace(job(text, folder), overwrite=overwrite), say, verbose=0)
     assert [p.name for p in folder.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "clip_at"])
+def test_a_wrong_setting_is_refused_before_data_is_read(text, tmp_path, monkeypatch, name):
+    monkeypatch.delattr(lm, "encode")
+    monkeypatch.delattr(lm.Job, "config")
+    for value in (0.0, float("nan"), float("inf")):
+        with pytest.raises(InputError) as error:
+            lm.train(job(text, tmp_path / "run", **{name: value}), say, verbose=0)
+        assert str(error.value) == f"{name}: expected a number above 0, got {value}; change it"
 
 
 @pytest.mark.parametrize(
@@ -354,6 +335,8 @@ def test_the_mean_of_the_last_epochs_is_tried_and_kept_when_it_is_best(text, tmp
         found.append(last.get_weights())
     model = keras.saving.load_model(tmp_path / "run" / "model.keras")
     assert best["averaged"] == 2  # it is better here
+    [*_, last_row] = (tmp_path / "run" / "history.csv").read_text().splitlines()
+    assert str(best["val_nats"]) in last_row.split(",") and last_row.endswith(",2")
     for mean, *both in zip(model.get_weights(), *found, strict=True):
         np.testing.assert_allclose(mean, np.mean(both, axis=0), atol=1e-6)
     assert lm.evaluate(tmp_path / "run")["nats"] == pytest.approx(best["val_nats"], abs=1e-5)

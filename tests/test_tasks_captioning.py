@@ -103,5 +103,5 @@ def test_captions_that_changed_are_not_measured(scenes, tmp_path):
     )
     captioning.train(given, say, verbose=0)
     captions.write_bytes(scenes.valid.read_bytes())
-    with pytest.raises(InputError, match=r"^RUN: expected the captions it was trained on"):
+    with pytest.raises(InputError, match=r"^RUN: expected the data that it was trained on"):
         captioning.evaluate(tmp_path / "run")

@@ -118,6 +118,20 @@ def test_what_a_run_leaves(dates, tmp_path):
     assert measured["nats"] == pytest.approx(float(chosen["val_nats"]), abs=1e-5)
 
 
+def test_bleu_decides_where_no_translation_is_exact(dates, tmp_path, monkeypatch):
+    figures = iter([(1.0, 0.0), (3.0, 0.0)])
+
+    def validation(*_):
+        bleu, exact = next(figures)
+        return {"val_bleu": bleu, "val_chrf": 9.0, "val_exact": exact}
+
+    monkeypatch.setattr(translation, "validation", validation)
+    run = tmp_path / "run"
+    best = translation.train(job(dates, run, best_by="exact", epochs=2), say, verbose=0)
+    assert best["epoch"] == 2
+    assert translation.evaluate(run)["nats"] == pytest.approx(best["val_nats"], abs=1e-5)
+
+
 @pytest.fixture(scope="module")
 def table(tmp_path_factory, dates):
     """The same pairs as one TSV file."""
@@ -160,7 +174,7 @@ def test_a_table_without_validation_files(table, tmp_path):
     # What was held out is found again.
     assert translation.evaluate(run)["nats"] == pytest.approx(best["val_nats"], abs=1e-5)
     table.write_text(table.read_text() + "1 maj 1999\t1999-05-01\n")
-    with pytest.raises(InputError, match=r"^RUN: expected the texts it was trained on, got .*tsv,"):
+    with pytest.raises(InputError, match=r"^RUN: expected the data that it was .* got .*tsv,"):
         translation.evaluate(run)
     assert translation.evaluate(run, str(table))["nats"] > 0
 
@@ -179,7 +193,7 @@ REFUSED = {
     "epochs": (0, "1 or more", "raise it"),
     "dropout": (1.0, "a share from 0 to below 1", "change it"),
     "sampling": (-0.1, "a share from 0 to below 1", "change it"),
-    "label_smoothing": (1.0, "a share from 0 to below 1", "use 0.1"),
+    "label_smoothing": (1.0, "a share from 0 to below 1", "change it"),
     "shared_embedding": (True, "joint=true beside it", "add it"),
     "beam": (0, "a whole number of 1 or more", "change it"),
     "length_penalty": (-1.0, "a number of 0 or more", "use 0 for none"),
@@ -245,7 +259,8 @@ def test_files_of_other_tasks_are_refused(tmp_path):
             "--source: expected --text for a language model, got a.txt; give --text",
         ),
     ):
-        (tmp_path / "config.json").write_text(json.dumps({"task": task, "settings": {}}))
+        config = {"format": runs.FORMAT, "task": task, "settings": {}}
+        (tmp_path / "config.json").write_text(json.dumps(config))
         with pytest.raises(InputError) as error:
             evaluation.evaluate(tmp_path, **given)
         assert str(error.value) == message

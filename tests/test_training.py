@@ -1,15 +1,26 @@
 """Optimizers by name, and what callbacks write."""
 
 import csv
+from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
 from PIL import Image
 
+from kerasrnn.best import best_row
 from kerasrnn.errors import InputError
 from kerasrnn.optimizers import make_optimizer
-from kerasrnn.training import BestModel, HistoryFile, Samples, Speed, StopOnNaN
+from kerasrnn.plots import learning_curve
+from kerasrnn.training import (
+    BestModel,
+    HistoryFile,
+    Samples,
+    Speed,
+    StopEarly,
+    StopOnNaN,
+    epochs_of,
+)
 
 
 @pytest.mark.parametrize("name", ["adagrad", "adam", "adamw", "rmsprop", "sgd"])
@@ -125,9 +136,9 @@ def with_figures(values):
 
 def test_history_is_a_row_an_epoch_and_goes_on(tmp_path):
     rows = []
-    fit([with_figures([3.0, 2.0]), HistoryFile(tmp_path, rows)], epochs=2)
+    fit([with_figures([3.0, 2.0]), HistoryFile(tmp_path, rows, ["val_nats"])], epochs=2)
     # Going on from epoch 2 replaces what came after the checkpoint.
-    again = HistoryFile(tmp_path, rows[:1])
+    again = HistoryFile(tmp_path, rows[:1], ["val_nats"])
     again.on_epoch_end(1, {"loss": 0.5, "nats": 1.5, "val_nats": 1.25})
     with (tmp_path / "history.csv").open() as file:
         read = list(csv.DictReader(file))
@@ -138,20 +149,68 @@ def test_history_is_a_row_an_epoch_and_goes_on(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["history.csv", "learning_curve.png"]
 
 
-def test_best_model_keeps_the_lowest(tmp_path):
-    path = tmp_path / "model.keras"
-    saved = []
+def test_everything_agrees_on_the_best_epoch(tmp_path):
+    """`exact` is the same in all epochs, so BLEU decides: the second epoch."""
+    figures = iter([(5.0, 3.0), (7.0, 2.5), (6.0, 2.0), (6.5, 2.0), (1.0, 2.0)])
+    scores, rows, weights = ["val_exact", "val_bleu", "val_nats"], [], []
 
-    class Watched(BestModel):
-        def on_epoch_end(self, epoch, logs=None):
-            before = path.stat().st_mtime_ns if path.exists() else None
-            super().on_epoch_end(epoch, logs)
-            saved.append(before != path.stat().st_mtime_ns)
+    def put(epoch, logs):
+        bleu, nats = next(figures)
+        logs.update({"val_exact": 0.0, "val_bleu": bleu, "nats": nats, "val_nats": nats})
+        weights.append(model.get_weights())
 
-    fit([with_figures([3.0, 2.0, 2.5]), Watched(path, "val_nats", [])])
-    assert saved == [True, True, False]
-    later = Watched(path, "val_nats", [{"val_nats": 1.0}, {"val_nats": 4.0}])
-    assert later.best == 1.0
+    history, path = HistoryFile(tmp_path, rows, scores), tmp_path / "model.keras"
+    stop = StopEarly(rows, scores, patience=3)
+    callbacks = [keras.callbacks.LambdaCallback(on_epoch_end=put), history]
+    callbacks += [BestModel(path, rows, scores), stop]
+    x, model = np.linspace(-1, 1, 32, dtype=np.float32)[:, None], line_model()
+    model.fit(x, 2 * x, epochs=9, callbacks=callbacks, verbose=0)
+    with (tmp_path / "history.csv").open() as file:
+        written = [{n: float(v) for n, v in row.items()} for row in csv.DictReader(file)]
+    assert [row["epoch"] for row in written] == [1, 2, 3, 4, 5]  # three without a better one
+    best = best_row(rows, scores)
+    assert best["epoch"] == best_row(written, scores)["epoch"] == 2
+    for kept, wanted in zip(keras.saving.load_model(path).get_weights(), weights[1], strict=True):
+        np.testing.assert_array_equal(kept, wanted)
+    figure = learning_curve(rows, best, scores[0])
+    ring = figure.axes[0].lines[-1]
+    assert list(ring.get_xydata()[0]) == [2, 2.5]
+    assert ring.get_label() == "best: epoch 2, val_exact 0.0000"
+
+
+def test_the_best_model_survives_going_on(tmp_path):
+    """A run that goes on knows its earlier epochs by their rows."""
+    path, saved = tmp_path / "model.keras", []
+    rows = [{"epoch": 1, "val_nats": 1.0}, {"epoch": 2, "val_nats": 4.0}]
+    path.touch()
+    best = BestModel(path, rows, ["val_nats"])
+    best.set_model(SimpleNamespace(save=lambda path: (saved.append(len(rows)), path.touch())))
+    for nats in (1.5, 1.0, 0.5, 2.0):
+        rows.append({"epoch": len(rows) + 1, "val_nats": nats})
+        best.on_epoch_end(len(rows) - 1)
+    assert saved == [5]
+
+
+def test_a_model_without_nats_has_a_learning_curve_too():
+    rows = [{"epoch": e, "loss": 2.0 - e, "val_loss": 3.0 - e, "val_exact": 0.5} for e in (1, 2)]
+    figure = learning_curve(rows, rows[1], "val_exact")
+    assert list(figure.axes[0].lines[-1].get_xydata()[0]) == [2, 1.0]
+    assert figure.axes[0].get_ylabel() == "loss"
+
+
+def test_the_mean_of_epochs_is_a_row_and_may_be_the_best(tmp_path):
+    rows, scores = [], ["val_nats"]
+    history = HistoryFile(tmp_path, rows, scores)
+    for epoch, nats in enumerate((3.0, 2.0)):
+        history.on_epoch_end(epoch, {"nats": nats, "val_nats": nats})
+    history.add_mean({"epoch": 2, "averaged": 2, "val_nats": 1.5})
+    lines = (tmp_path / "history.csv").read_text().splitlines()
+    assert lines == ["epoch,nats,val_nats,averaged", "1,3.0,3.0,", "2,2.0,2.0,", "2,,1.5,2"]
+    assert best_row(rows, scores) == {"epoch": 2, "averaged": 2, "val_nats": 1.5}
+    figure = learning_curve(epochs_of(rows), best_row(rows, scores), "val_nats")
+    assert [len(line.get_xdata()) for line in figure.axes[0].lines] == [2, 2, 1]
+    label = figure.axes[0].lines[-1].get_label()
+    assert label == "best: the mean of the last epochs, val_nats 1.5000"
 
 
 def test_samples_are_shown_and_kept(tmp_path, capsys):

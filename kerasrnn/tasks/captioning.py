@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import sacrebleu
 import tensorflow as tf
 
-from kerasrnn import runs
+from kerasrnn import distribution, runs
 from kerasrnn.beam import BeamRules
 from kerasrnn.errors import InputError
 from kerasrnn.layers.images import resized
@@ -23,7 +24,6 @@ from kerasrnn.pipelines.batching import plan
 from kerasrnn.pipelines.captions import Captioned, batches, encode_captions, read_captions, split
 from kerasrnn.pipelines.dataset import Position
 from kerasrnn.pipelines.images import Store, usable
-from kerasrnn.pipelines.text import fingerprint
 from kerasrnn.tasks.captioning_settings import (
     PRESETS,
     Settings,
@@ -33,19 +33,13 @@ from kerasrnn.tasks.captioning_settings import (
     make_model,
 )
 from kerasrnn.tasks.search import rules_of
-from kerasrnn.tasks.training import (
-    CommonJob,
-    Data,
-    Start,
-    carry_on,
-    started,
-    tokenizer_of,
-    versions,
-)
+from kerasrnn.tasks.session import CommonJob, Start, config_of, model_to_train, started
+from kerasrnn.tasks.training import Data, carry_on, tokenizer_of
 from kerasrnn.training import Scored
 
 __all__ = ["PRESETS", "Job", "Settings", "evaluate", "train"]
 
+SIDES = ("training", "validation")
 SHOWN = 4  # example captions after each epoch
 ROWS = 32  # images captioned at once
 IMAGES = "images"  # of the run folder: arrays made of the images
@@ -74,22 +68,31 @@ class Job(CommonJob):
     cache: str | None = None
     strict: bool = False
 
-    def files(self) -> list[str]:
-        """Where its captions are."""
-        return [str(Path(p).resolve()) for p in (self.captions, self.valid_captions) if p]
+    def files(self) -> dict:
+        """Where its data is, by what it is for."""
+        names = ("images", "captions", "valid_captions", "cache")
+        weights = {"cnn_weights": self.cnn_weights} if self._has_weights() else {}
+        return {name: getattr(self, name) for name in names} | weights
 
     def config(self) -> dict:
         """What `config.json` holds."""
-        paths = {n: getattr(self, n) for n in ("images", "captions", "valid_captions", "cache")}
-        paths = {name: p and str(Path(p).resolve()) for name, p in paths.items()}
-        names = ("level", "seed", "cnn_weights", "strict")
-        return {
-            "task": "captioner",
-            "job": {**paths, **{name: getattr(self, name) for name in names}},
-            "data": {"sha256": fingerprint(self.files(), "--captions")},
-            "settings": dataclasses.asdict(self.settings),
-            "versions": versions(),
-        }
+        names = ("level", "seed", "strict")
+        names += () if self._has_weights() else ("cnn_weights",)  # a word
+        digests = {"images": digest_of(sides_of(self)), "cache": None}
+        return config_of("captioner", self, names, digests)
+
+    def _has_weights(self) -> bool:
+        """Whether the network's weights are a file."""
+        return bool(self.cnn_weights) and Path(self.cnn_weights).is_file()
+
+
+def digest_of(sides: Iterable[list[Captioned]]) -> str:
+    """SHA-256 of the images' names and sizes, in order: reading all of them would take long."""
+    digest = hashlib.sha256()
+    for one in (one for side in sides for one in side):
+        size = one.image.stat().st_size if one.image.exists() else None
+        digest.update(f"{one.image.name}\0{size}\0".encode())
+    return digest.hexdigest()
 
 
 def sides_of(job: Job) -> tuple[list[Captioned], list[Captioned]]:
@@ -131,6 +134,15 @@ def store_of(model: Captioner, job: Job, run: Path) -> Store:
     return Store(folder, name, lambda image: features(pixels(image))[0].numpy())
 
 
+def filled_store(model: Captioner, job: Job, run: Path, start: Start, images: list[Path]) -> Store:
+    """`store_of` with what is made of these images."""
+    store = store_of(model, job, run)
+    # Without --cache each worker fills a folder of its own.
+    with distribution.chief_first(start.strategy) if job.cache else contextlib.nullcontext():
+        store.fill(images)
+    return store
+
+
 def augment_of(s: Settings, seed: int):
     """What changes images in training: dataset -> dataset, or None."""
     if not changes_images(s):
@@ -156,32 +168,28 @@ def train(job: Job, say: Callable[[str], None], verbose: int = 1) -> dict:
         Interrupted: when the user stopped it; the same job goes on.
     """
     check(job.settings, job.seed)
-    config = job.config()
-    with started(job, config, say) as start:
-        return _train(job, config, start, say, verbose)
+    with started(job, say) as start:
+        return _train(job, start, verbose)
 
 
-def _train(job: Job, config: dict, start: Start, say, verbose: int) -> dict:
-    s, model = job.settings, start.model
+def _train(job: Job, start: Start, verbose: int) -> dict:
+    s, say = job.settings, start.say
     # Everything that can be refused is, before the run folder is touched.
     with start.strategy.scope():
-        encoder = None if model else make_encoder(s, job.cnn_weights)
-    names = ("training", "validation")
-    sides = [used(name, side, job, say) for name, side in zip(names, sides_of(job), strict=True)]
+        encoder = None if start.model else make_encoder(s, job.cnn_weights)
+    sides = [used(name, side, job, say) for name, side in zip(SIDES, sides_of(job), strict=True)]
     words = (caption for one in sides[0] for caption in one.captions)
-    tokenizer = model.tokenizer if model else tokenizer_of(job.level, words, s.vocabulary)
+    known = start.known
+    tokenizer = known.tokenizer if known else tokenizer_of(job.level, words, s.vocabulary)
     examples, report = encode_captions(sides[0], tokenizer, s.longest)
     valid, _ = encode_captions(sides[1], tokenizer)
     options = {"batch_size": s.batch_size, "multiple": s.multiple}
     count = len(plan(examples, seed=job.seed, **options))
-    if model is None:
-        with start.strategy.scope():
-            model = make_model(s, tokenizer, encoder, count * s.epochs)
-    runs.check_data(config, job.config())
-    run = runs.open_run(start.out, config, job.overwrite)
+    model = model_to_train(start, job, lambda: make_model(s, tokenizer, encoder, count * s.epochs))
+    runs.check_data(start.stamps)
+    run = runs.open_run(start.out, start.config, job.overwrite)
     say(f"{report}; {tokenizer.size} ids")
-    store = store_of(model, job, run)
-    store.fill(one.image for side in sides for one in side)
+    store = filled_store(model, job, run, start, [one.image for side in sides for one in side])
     augment = augment_of(s, job.seed)
 
     def at(position: Position, shard: tuple[int, int]):
@@ -194,7 +202,7 @@ def _train(job: Job, config: dict, start: Start, say, verbose: int) -> dict:
         start,
         Data(at, lambda shard: batches(valid, store, shard=shard, **options), count, tokens),
         s,
-        monitor=f"val_{s.best_by}",
+        scores=chosen_by(s),
         sample=lambda epoch: _sample(model, sides[1][:SHOWN], store, s),
         scored=[Scored(lambda: validation(model, sides[1], store, s))],
         verbose=verbose,
@@ -242,6 +250,12 @@ def validation(model: Captioner, captioned, store: Store, settings: Settings) ->
     return {f"val_{name}": value for name, value in figures.items()}
 
 
+def chosen_by(s: Settings) -> list[str]:
+    """The scores that choose the best model: `best_by`, of equal ones the others."""
+    others = (name for name in ("bleu_4", "nats") if name != s.best_by)
+    return [f"val_{name}" for name in (s.best_by, *others)]
+
+
 def _sample(model: Captioner, captioned, store: Store, settings: Settings) -> str:
     rules = rules_of(model, settings, beam=1)
     found = caption_all(model, captioned, store, rules, settings.longest)
@@ -257,14 +271,16 @@ def measured_images(
     Raises:
         InputError: when the run, an image or a file cannot be used, or the captions changed.
     """
-    config = runs.read_config(run)
-    job = Job(**config["job"], settings=Settings(**config["settings"]), out=str(run))
+    job = runs.read_job(run, Job, Settings)
     if captions:
         rows = read_captions(captions, images or job.images, lowercase=job.settings.lowercase)
     else:
-        if fingerprint(job.files(), "--captions") != config["data"]["sha256"]:
-            received = f"{job.captions}, changed since"
-            raise InputError("RUN", "the captions it was trained on", received, "give --captions")
+        names = ["valid_captions" if job.valid_captions else "captions"]
+        options = "--images and --captions"
+        runs.check_recorded(runs.read_config(run), names, options)
+        if not Path(job.images).is_dir():
+            received = f"{job.images}, which is gone"
+            raise InputError("RUN", runs.TRAINED_ON, received, f"give {options}")
         _, rows = sides_of(job)
     return job, used("validation", rows, job, say)
 

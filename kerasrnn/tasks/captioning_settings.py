@@ -11,12 +11,9 @@ from kerasrnn.errors import InputError
 from kerasrnn.layers.decoder import CONDITIONINGS, FED, READOUTS, Decoder
 from kerasrnn.layers.images import SMALL, ImageEncoder
 from kerasrnn.models.captioner import Captioner
+from kerasrnn.tasks.checks import check_choices, check_common, check_counts, check_shares
 from kerasrnn.tasks.training import (
     CommonSettings,
-    check_choices,
-    check_common,
-    check_counts,
-    check_shares,
     compiled,
 )
 from kerasrnn.text import Tokenizer
@@ -119,7 +116,7 @@ def check(s: Settings, seed: int) -> None:
         best_by=("nats", "bleu_4"),
     )
     check_counts(s, "units", "embedding", "layers", "longest", "multiple", "size")
-    check_shares(s, "dropout", "context_dropout", "colour")
+    check_shares(s, "dropout", "context_dropout", "colour", "label_smoothing")
     if s.context_dropout and s.conditioning not in FED:
         expected = f"0 with conditioning={s.conditioning}, whose cell is fed no context"
         raise InputError("context_dropout", expected, s.context_dropout, "set it to 0")

@@ -10,7 +10,7 @@ from pathlib import Path
 from kerasrnn import runs
 from kerasrnn.errors import InputError
 from kerasrnn.export import FORMATS, export, read_metadata, verify_export
-from kerasrnn.export.artifact import check_formats
+from kerasrnn.export.artifact import check_formats, check_new
 from kerasrnn.tasks.quantizing import measure_of
 from kerasrnn.tasks.search import search_of
 
@@ -21,18 +21,20 @@ def export_run(
     formats: Sequence[str],
     license: str | None = None,
     *,
+    checkpoint: str = runs.BEST,
     onnxruntime_web: str | None = None,
     quantized: Sequence[str] = (),
     files: dict | None = None,
     say: Callable[[str], None] = lambda text: None,
     **search,
 ) -> list[Path]:
-    """Export the best model of a run; the paths written.
+    """Export a model of a run; the paths written.
 
     Args:
         run: the run folder.
         out, formats, onnxruntime_web: as in `export`.
         license: of the model, in a word or a line; the artifacts say it.
+        checkpoint: which model, "best" or "last", where training stands.
         quantized: kinds of smaller ONNX files to write too, and to measure.
         files: what they are measured on, as for `evaluate`.
         say: told what was left out.
@@ -44,8 +46,10 @@ def export_run(
     from kerasrnn.tasks import captioning_settings, translation_settings
 
     check_formats(formats, quantized)
-    config, model = runs.read_config(run), runs.load_model(run)
+    check_new(out)
+    config, model = runs.read_config(run), runs.load_chosen(run, checkpoint)
     said = {"config_sha256": hashlib.sha256(json.dumps(config).encode()).hexdigest()}
+    said |= {"checkpoint": checkpoint} if checkpoint != runs.BEST else {}
     said |= {"license": license} if license else {}
     small = {"quantized": quantized, "measure": _measure(run, model, quantized, files, say)}
     small["onnxruntime_web"] = onnxruntime_web
@@ -115,12 +119,15 @@ def in_words(figures: dict) -> str:
     return f"{figures['bytes']:,} bytes, {share:.1%} of the full file; {said}"
 
 
-def verify_run(run: str | Path, exported: str | Path) -> dict[Path, tuple[int, int] | None]:
-    """Hold what was exported against the best model of its run.
+def verify_run(
+    run: str | Path, exported: str | Path, checkpoint: str = runs.BEST
+) -> dict[Path, tuple[int, int] | None]:
+    """Hold what was exported against the model of its run.
 
     Args:
         run: the run folder.
         exported: an ONNX file, a SavedModel, or the folder that `export_run` wrote.
+        checkpoint: as in `export_run`.
 
     Returns:
         By artifact, None: it does what the model does; of a quantized one, in how many cases it
@@ -136,5 +143,5 @@ def verify_run(run: str | Path, exported: str | Path) -> dict[Path, tuple[int, i
     artifacts = [path for path in inside if path.exists()] or [exported]
     if not artifacts[0].exists():
         raise InputError("EXPORT", "an export", f"{exported}, which is not there", "check the path")
-    model = runs.load_model(run)
+    model = runs.load_chosen(run, checkpoint)
     return {artifact: verify_export(model, artifact) for artifact in artifacts}

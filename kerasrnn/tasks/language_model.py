@@ -10,6 +10,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from kerasrnn import runs
+from kerasrnn.cells import CELLS
 from kerasrnn.errors import InputError
 from kerasrnn.files import staging
 from kerasrnn.models.language_model import LanguageModel
@@ -19,26 +20,16 @@ from kerasrnn.pipelines.text import (
     Position,
     contiguous,
     encode,
-    fingerprint,
     read_texts,
     shuffled,
 )
-from kerasrnn.tasks.training import (
-    CommonJob,
-    CommonSettings,
-    Data,
-    Start,
-    carry_on,
-    check_common,
-    optimizer_of,
-    started,
-    tokenizer_of,
-    versions,
-)
+from kerasrnn.tasks.checks import check_choices, check_common, check_counts, check_shares
+from kerasrnn.tasks.session import CommonJob, Start, config_of, model_to_train, started
+from kerasrnn.tasks.training import CommonSettings, Data, carry_on, optimizer_of, tokenizer_of
 from kerasrnn.text import TOKENIZERS, Tokenizer
 
 IDS = "ids.bin"
-MONITOR = "val_nats"
+SCORES = ("val_nats",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,19 +83,13 @@ class Job(CommonJob):
     seed: int
     out: str
 
+    def files(self) -> dict:
+        """Where its data is, by what it is for."""
+        return {"text": self.text}
+
     def config(self) -> dict:
         """What `config.json` holds."""
-        return {
-            "task": "lm",
-            "data": {
-                "text": [str(Path(p).resolve()) for p in self.text],
-                "sha256": fingerprint(self.text),
-            },
-            "level": self.level,
-            "settings": dataclasses.asdict(self.settings),
-            "seed": self.seed,
-            "versions": versions(),
-        }
+        return config_of("lm", self, ("level", "seed"))
 
 
 def make_tokenizer(job: Job) -> Tokenizer:
@@ -169,24 +154,23 @@ def train(job: Job, say: Callable[[str], None], verbose: int = 1) -> dict:
         Interrupted: when the user stopped it; the same job goes on.
     """
     _check(job)
-    config = job.config()
-    with started(job, config, say) as start:
-        return _train(job, config, start, say, verbose)
+    with started(job, say) as start:
+        return _train(job, start, verbose)
 
 
-def _train(job: Job, config: dict, start: Start, say, verbose: int) -> dict:
-    s, model = job.settings, start.model
-    tokenizer = model.tokenizer if model else make_tokenizer(job)
+def _train(job: Job, start: Start, verbose: int) -> dict:
+    s, say = job.settings, start.say
+    tokenizer = start.known.tokenizer if start.known else make_tokenizer(job)
     replicas = start.strategy.num_replicas_in_sync
     # Everything that can be refused is, before the run folder is touched.
     with staging(start.out) as folder:
         ids, report = encode(job.text, tokenizer, folder / IDS)
         batches = len(datasets(job, ids, replicas)[0](Position(), (0, replicas)))
-        if model is None:
-            with start.strategy.scope():
-                model = make_model(job, tokenizer, batches * s.epochs, say)
-        runs.check_data(config, job.config())
-        run = runs.open_run(start.out, config, job.overwrite)
+        model = model_to_train(
+            start, job, lambda: make_model(job, tokenizer, batches * s.epochs, say)
+        )
+        runs.check_data(start.stamps)
+        run = runs.open_run(start.out, start.config, job.overwrite)
         say(f"{report}; {tokenizer.size} ids")
         at, held_out = datasets(job, ids.moved(run / IDS), replicas, start.service)
     return carry_on(
@@ -194,7 +178,7 @@ def _train(job: Job, config: dict, start: Start, say, verbose: int) -> dict:
         start,
         Data(at, held_out, batches, s.batch_size * s.window),
         s,
-        monitor=MONITOR,
+        scores=SCORES,
         sample=lambda epoch: _sample(model, job.seed),
         carried=model.training_state if s.carry_state else None,
         verbose=verbose,
@@ -208,8 +192,9 @@ def _sample(model: LanguageModel, seed: int) -> str:
 def _check(job: Job) -> None:
     """What can be refused before anything is read or written."""
     check_common(job.settings, job.seed)
-    if job.settings.window < 1:
-        raise InputError("window", "1 or more", job.settings.window, "raise it")
+    check_choices(job.settings, cell=CELLS)
+    check_counts(job.settings, "window", "units", "layers")
+    check_shares(job.settings, "dropout", "recurrent_dropout")
     if job.level not in TOKENIZERS:
         raise InputError(
             "--level", f"one of {', '.join(TOKENIZERS)}", job.level, "choose one of them"
@@ -223,13 +208,11 @@ def measured_text(run: str | Path, text: list[str] | None, tokenizer: Tokenizer,
     Raises:
         InputError: when the run or a file cannot be used, or the text changed.
     """
-    config = runs.read_config(run)
-    settings, files = Settings(**config["settings"]), text or config["data"]["text"]
-    if not text and fingerprint(files) != config["data"]["sha256"]:
-        raise InputError(
-            "RUN", "the text it was trained on", f"{files[0]}, changed since", "give --text"
-        )
-    ids, report = encode(files, tokenizer, folder / IDS)
+    job = runs.read_job(run, Job, Settings)
+    settings = job.settings
+    if not text:
+        runs.check_recorded(runs.read_config(run), ["text"], "--text")
+    ids, report = encode(text or job.text, tokenizer, folder / IDS)
     if not text:
         _, ids = ids.split(1 - settings.valid_share)
     rows = max(1, min(settings.batch_size, len(ids) // settings.window))

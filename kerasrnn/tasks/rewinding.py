@@ -54,7 +54,7 @@ def rewound(start, data, error: NotFinite, options: dict) -> NotFinite:
     again = {**options, "pending": state, "carried": carried}
     last = _Rewound(start.shared, checkpoint.progress, at=at, **again)
     try:
-        fit(model, data.at, data.valid, checkpoint.progress, options["epochs"], [last], 0)
+        fit(model, data.at, data.valid, checkpoint.progress, options["epochs"], [last])
     except _Reached:
         last.keep_weights()
     x, y = next(iter(data.at(Position(*at), distribution.shards_here(start.strategy)[0])))

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-import platform
-import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import keras
 import tensorflow as tf
 
 from kerasrnn import distribution, interruption, runs
 from kerasrnn.averaging import AveragedEpochs
-from kerasrnn.checkpoints import KEEP, Progress, State
+from kerasrnn.best import best_row
+from kerasrnn.checkpoints import Progress
 from kerasrnn.errors import InputError
 from kerasrnn.not_finite import NotFinite
-from kerasrnn.optimizers import SCHEDULES, make_optimizer
+from kerasrnn.optimizers import make_optimizer, renew_course
 from kerasrnn.pipelines.dataset import Position
-from kerasrnn.pipelines.service import Service
+from kerasrnn.progress import ProgressReport
 from kerasrnn.tasks.rewinding import rewound
+from kerasrnn.tasks.session import Start
 from kerasrnn.text import TOKENIZERS, Tokenizer
 from kerasrnn.training import (
     BestModel,
@@ -31,25 +29,9 @@ from kerasrnn.training import (
     StopEarly,
     StopOnNaN,
     TokenCrossEntropy,
-    cost,
 )
 
-PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 PLATEAU = 3  # epochs without a better model after which schedule=plateau halves the rate
-
-
-@dataclass(frozen=True, kw_only=True)
-class CommonJob:
-    """How every job is run: what does not change what is trained.
-
-    `keep` is how many checkpoints stay; `data_service` where the dispatcher of a tf.data service
-    listens, "host:port", whose workers then read the training data.
-    """
-
-    overwrite: bool = False
-    strategy: str = "auto"
-    keep: int = KEEP
-    data_service: str | None = None
 
 
 @dataclass(frozen=True)
@@ -82,15 +64,6 @@ class CommonSettings:
     precision: str = "float32"
     deterministic: bool = False
     valid_share: float = 0.1
-
-
-def versions() -> dict[str, str]:
-    """What a run was made with."""
-    return {
-        "python": platform.python_version(),
-        "tensorflow": tf.__version__,
-        "keras": keras.__version__,
-    }
 
 
 def tokenizer_of(level: str, texts: Iterable[str], vocabulary: int) -> Tokenizer:
@@ -127,89 +100,6 @@ def compiled(make: Callable[[], keras.Model], settings, steps: int) -> keras.Mod
 
 
 @dataclass
-class Start:
-    """From where a job trains.
-
-    Attributes:
-        strategy: on what.
-        out: where to write; a worker that is not the chief has a folder of its own, which goes.
-        shared: the run folder.
-        say: told what happens.
-        model: as the checkpoint has it; None at the very beginning.
-        progress: where training stands.
-        state: what this worker held beside the model.
-        keep: how many checkpoints stay.
-        service: what reads the training data; None for this process.
-    """
-
-    strategy: tf.distribute.Strategy
-    out: Path
-    shared: Path
-    say: Callable[[str], None]
-    model: keras.Model | None = None
-    progress: Progress = field(default_factory=Progress)
-    state: State = field(default_factory=dict)
-    keep: int = KEEP
-    service: Service | None = None
-
-
-@contextlib.contextmanager
-def started(job, config: dict, say: Callable[[str], None]) -> Iterator[Start]:
-    """The start of a job, or where it goes on: its strategy, seeds and checkpoint.
-
-    Args:
-        job: with the fields of `CommonJob`, `settings`, `seed` and `out`.
-        config: what `config.json` holds.
-
-    Raises:
-        InputError: when the run folder, the checkpoint, the strategy or the data service cannot be
-            used.
-    """
-    if job.keep < 1:
-        raise InputError("--keep", "1 or more", job.keep, "raise it")
-    service = Service.at(job.data_service) if job.data_service else None
-    strategy = distribution.strategy(job.strategy)
-    keras.utils.set_random_seed(job.seed)
-    if job.settings.deterministic:
-        tf.config.experimental.enable_op_determinism()
-    checkpoint = None if job.overwrite else runs.find(job.out, config, say)
-    with tempfile.TemporaryDirectory() as own, _precision(job.settings.precision):
-        chief = distribution.is_chief(strategy)
-        run = Path(job.out)
-        out = run if chief else Path(own, "run")
-        start = Start(strategy, out, run, say, keep=job.keep, service=service)
-        if checkpoint is not None:
-            start.progress = checkpoint.progress
-            _check_replicas(job, checkpoint, strategy)
-            with strategy.scope():
-                start.model = runs.load_model(checkpoint.folder)
-            worker = distribution.worker_index(strategy)
-            start.state = checkpoint.states[worker]
-            here = f"epoch {start.progress.epoch + 1}, batch {start.progress.batch + 1}"
-            say(f"going on in {here}")
-        yield start
-
-
-@contextlib.contextmanager
-def _precision(name: str) -> Iterator[None]:
-    """Layers that are made inside compute so."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
-
-
-def _check_replicas(job, checkpoint, strategy) -> None:
-    """What a replica holds for itself in the middle of an epoch is of no use to another number."""
-    before, now = checkpoint.progress.replicas, strategy.num_replicas_in_sync
-    if before != now:
-        expected = f"the {before} replicas that {job.out} was trained on"
-        raise InputError("--strategy", expected, now, "use as many, or --overwrite")
-
-
-@dataclass
 class Data:
     """What a model is trained and validated on.
 
@@ -232,7 +122,7 @@ def carry_on(
     data: Data,
     settings: CommonSettings,
     *,
-    monitor: str,
+    scores: Sequence[str],
     sample: Callable[[int], str],
     scored: list[keras.callbacks.Callback] = (),
     carried=None,
@@ -241,11 +131,12 @@ def carry_on(
     """Train from where `start` stands to the end of all epochs, into its folder.
 
     Args:
-        monitor: the column of `history.csv` that says which model is best.
+        scores: columns of `history.csv` that say which model is best, see `best_row`.
         sample: epoch -> text to show after it.
         scored: callbacks that add columns.
         carried: the model's training state, if it carries one.
-        verbose: as Keras's; a worker that is not the chief says nothing.
+        verbose: how far training is said: 0 not at all, 1 on one line of a terminal, 2 in lines;
+            by the chief.
 
     Returns:
         The best row of `history.csv`.
@@ -255,34 +146,55 @@ def carry_on(
         NotFinite: when the loss is no longer a number; the weights before that are kept.
         Exception: what reading the data raised.
     """
-    progress, run, chief = start.progress, start.out, distribution.is_chief(start.strategy)
+    progress = start.progress
+    if start.model is not None:
+        _renew_course(model, settings, data.batches * settings.epochs)
     options = {"carried": carried, "pending": start.state, "keep": start.keep}
     options |= {"batches": data.batches, "epochs": settings.epochs}
-    checkpoints = interruption.Checkpoints(run, progress, **options)
-    best = BestModel(run / runs.MODEL, monitor, progress.rows)
-    samples = Samples(run / "samples.txt", sample)
-    writers = [HistoryFile(run, progress.rows), *([best, samples] if chief else [])]
-    mean = _mean(model, start, data, settings, best, scored)
+    checkpoints = interruption.Checkpoints(start.out, progress, **options)
+    report = _report(progress, data, settings, verbose)
+    history, best, writers = _writers(start, scores, report, sample)
     callbacks = [
         StopOnNaN(progress.batch),
         Speed(data.tokens_per_batch),
         *_averaged(settings, [*scored, *writers]),
-        *_deciding(settings, monitor, progress.rows),
-        *mean,
+        *_deciding(settings, scores, progress.rows),
+        *_mean(model, start, data, settings, history, best, scored),
         checkpoints,
     ]
-    with interruption.stopping(checkpoints.asked):
-        shown = verbose if chief else 0
-        parts = (data.at, data.valid, progress, settings.epochs, callbacks)
+    with interruption.stopping(checkpoints.asked, start.say):
         try:
-            interruption.fit(model, *parts, shown)
+            interruption.fit(model, data.at, data.valid, progress, settings.epochs, callbacks)
         except NotFinite as error:
             raise rewound(start, data, error, options) from error
-    rows = [*progress.rows, *(row for callback in mean for row in callback.rows)]
-    return min(rows, key=lambda row: cost(row, monitor))
+    return best_row(progress.rows, scores)
 
 
-def _mean(model, start: Start, data: Data, settings, best: BestModel, scored) -> list:
+def _renew_course(model: keras.Model, settings, steps: int) -> None:
+    """The learning rate of a checkpoint's model for so many steps, perhaps more than before."""
+    warmup = int(settings.warmup * steps)
+    renew_course(model.optimizer, settings.schedule, settings.learning_rate, steps, warmup)
+
+
+def _writers(start: Start, scores: Sequence[str], report: list, sample):
+    """(history, best model, all callbacks that write or say what an epoch came to)."""
+    run, rows = start.out, start.progress.rows
+    history, best = HistoryFile(run, rows, scores), BestModel(run / runs.MODEL, rows, scores)
+    if not distribution.is_chief(start.strategy):
+        return history, best, [history]
+    return history, best, [history, *report, best, Samples(run / "samples.txt", sample)]
+
+
+def _report(progress: Progress, data: Data, settings, verbose: int) -> list:
+    """The callback that says how far training is, where it is asked for."""
+    if not verbose:
+        return []
+    options = {"batches": data.batches, "epochs": settings.epochs, "first": progress.batch}
+    options |= {"tokens_per_batch": data.tokens_per_batch, "in_place": verbose == 1}
+    return [ProgressReport(progress.rows, **options)]
+
+
+def _mean(model, start: Start, data: Data, settings, history, best, scored) -> list:
     """The callback that tries the mean of the last epochs, where settings ask for it."""
     if not settings.average:
         return []
@@ -295,8 +207,13 @@ def _mean(model, start: Start, data: Data, settings, best: BestModel, scored) ->
             row.update(callback.score())
         return {name: round(float(value), 6) for name, value in row.items()}
 
+    def offer(row):
+        history.add_mean(row)
+        if distribution.is_chief(start.strategy):
+            best.on_epoch_end(row["epoch"] - 1)
+
     folder, count = start.shared / "epochs", settings.average
-    return [AveragedEpochs(folder, count, settings.epochs, measure, best.on_epoch_end)]
+    return [AveragedEpochs(folder, count, settings.epochs, measure, offer)]
 
 
 def _averaged(settings, callbacks: list) -> list:
@@ -309,51 +226,12 @@ def _averaged(settings, callbacks: list) -> list:
     return [swap, before, *callbacks, behind]
 
 
-def _deciding(settings, monitor: str, rows: list[dict]) -> list:
+def _deciding(settings, scores: Sequence[str], rows: list[dict]) -> list:
     """Callbacks that end training or lower the learning rate."""
     found = []
     if settings.schedule == "plateau":
         halved = {"factor": 0.5, "patience": settings.patience or PLATEAU}
-        found.append(Plateau(rows, monitor, settings.learning_rate, **halved))
+        found.append(Plateau(rows, scores, settings.learning_rate, **halved))
     elif settings.patience:
-        found.append(StopEarly(rows, monitor, patience=settings.patience))
+        found.append(StopEarly(rows, scores, patience=settings.patience))
     return found
-
-
-def check_choices(settings, **known: Iterable[str]) -> None:
-    """Refuse a setting that is none of those known by its name (InputError)."""
-    for name, names in known.items():
-        value = getattr(settings, name)
-        if value not in names:
-            raise InputError(name, f"one of {', '.join(names)}", value, "choose one of them")
-
-
-def check_counts(settings, *names: str) -> None:
-    """Refuse a setting of these names that is below 1 (InputError)."""
-    for name in names:
-        if getattr(settings, name) < 1:
-            raise InputError(name, "1 or more", getattr(settings, name), "raise it")
-
-
-def check_shares(settings, *names: str) -> None:
-    """Refuse a setting of these names that is no share from 0 to below 1 (InputError)."""
-    for name in names:
-        value = getattr(settings, name)
-        if not 0 <= value < 1:
-            raise InputError(name, "a share from 0 to below 1", value, "change it")
-
-
-def check_common(settings, seed: int) -> None:
-    """Refuse what no task can train with (InputError)."""
-    check_counts(settings, "batch_size", "epochs", "accumulate")
-    check_choices(settings, precision=PRECISIONS, schedule=SCHEDULES)
-    check_shares(settings, "ema")
-    if not 0 < settings.valid_share < 1:
-        raise InputError("valid_share", "a share between 0 and 1", settings.valid_share, "use 0.1")
-    if not 0 <= settings.warmup < 1:
-        raise InputError("warmup", "0 to below 1", settings.warmup, "change it")
-    for name in ("weight_decay", "vocabulary", "patience", "average"):
-        if getattr(settings, name) < 0:
-            raise InputError(name, "0 or more", getattr(settings, name), "change it")
-    if not 0 <= seed < 2**31:
-        raise InputError("--seed", "0 to 2147483647", seed, "give one of them")

@@ -18,17 +18,9 @@ from kerasrnn.models.translator import Translator
 from kerasrnn.pipelines.batching import batches
 from kerasrnn.pipelines.dataset import is_held_out
 from kerasrnn.pipelines.pairs import Limits, PairReport, Pairs, encode_pairs, read_pairs
-from kerasrnn.pipelines.text import fingerprint
 from kerasrnn.tasks.search import rules_of
-from kerasrnn.tasks.training import (
-    CommonJob,
-    Data,
-    Start,
-    carry_on,
-    started,
-    tokenizer_of,
-    versions,
-)
+from kerasrnn.tasks.session import CommonJob, Start, config_of, model_to_train, started
+from kerasrnn.tasks.training import Data, carry_on, tokenizer_of
 from kerasrnn.tasks.translation_settings import PRESETS, Settings, check, make_model
 from kerasrnn.text import Tokenizer
 from kerasrnn.training import Scored
@@ -37,6 +29,7 @@ __all__ = ["PRESETS", "Job", "Settings", "evaluate", "train"]
 
 SHOWN = 4  # example translations after each epoch
 MOST_VALID = 2000  # pairs held out at most where no validation files are given
+FILES = ("source", "target", "valid_source", "valid_target")
 TRAIN, VALID = "train.ids", "valid.ids"
 HELD_OUT = ("train.source", "train.target", "valid.source", "valid.target")
 METRICS = {
@@ -63,24 +56,13 @@ class Job(CommonJob):
     valid_target: str | None = None
     faults: str = "refuse"
 
-    def files(self) -> list[str]:
-        """Where its texts are."""
-        given = (self.source, self.target, self.valid_source, self.valid_target)
-        return [str(Path(p).resolve()) for p in given if p]
+    def files(self) -> dict:
+        """Where its data is, by what it is for."""
+        return {name: getattr(self, name) for name in FILES}
 
     def config(self) -> dict:
         """What `config.json` holds."""
-        files = ("source", "target", "valid_source", "valid_target")
-        paths = {name: getattr(self, name) for name in files}
-        paths = {name: p and str(Path(p).resolve()) for name, p in paths.items()}
-        job = {**paths, "level": self.level, "seed": self.seed, "faults": self.faults}
-        return {
-            "task": "translator",
-            "job": job,
-            "data": {"sha256": fingerprint(self.files())},
-            "settings": dataclasses.asdict(self.settings),
-            "versions": versions(),
-        }
+        return config_of("translator", self, ("level", "seed", "faults"))
 
 
 def make_tokenizers(job: Job, source: str, target: str | None) -> tuple[Tokenizer, Tokenizer]:
@@ -160,25 +142,23 @@ def train(job: Job, say: Callable[[str], None], verbose: int = 1) -> dict:
         raise InputError("--valid-target", "--valid-source beside it", "none", "give both")
     if job.target and job.valid_source and not job.valid_target:
         raise InputError("--valid-source", "--valid-target beside it", "none", "give both")
-    config = job.config()
-    with started(job, config, say) as start:
-        return _train(job, config, start, say, verbose)
+    with started(job, say) as start:
+        return _train(job, start, verbose)
 
 
-def _train(job: Job, config: dict, start: Start, say, verbose: int) -> dict:
-    s, model = job.settings, start.model
+def _train(job: Job, start: Start, verbose: int) -> dict:
+    s, say = job.settings, start.say
     # Everything that can be refused is, before the run folder is touched.
     with staging(start.out) as folder:
         texts = Texts.of(job, folder, say)
-        tokenizers = model.tokenizers if model else make_tokenizers(job, *texts.train)
+        tokenizers = start.known.tokenizers if start.known else make_tokenizers(job, *texts.train)
         pairs, valid, report = _encoded(job, texts, tokenizers, folder, say)
         shown = list(read_pairs(*texts.valid, faults=job.faults))
         count = len(dataset_of(job, pairs))
-        if model is None:
-            with start.strategy.scope():
-                model = make_model(s, tokenizers, count * s.epochs, job.seed)
-        runs.check_data(config, job.config())
-        run = runs.open_run(start.out, config, job.overwrite)
+        steps = count * s.epochs
+        model = model_to_train(start, job, lambda: make_model(s, tokenizers, steps, job.seed))
+        runs.check_data(start.stamps)
+        run = runs.open_run(start.out, start.config, job.overwrite)
         say(f"{report}; {tokenizers[0].size} and {tokenizers[1].size} ids")
         pairs, valid = pairs.moved(run / TRAIN), valid.moved(run / VALID)
     tokens = (int(pairs.target_lengths.sum()) + len(pairs)) / count
@@ -194,7 +174,7 @@ def _train(job: Job, config: dict, start: Start, say, verbose: int) -> dict:
             tokens,
         ),
         s,
-        monitor=f"val_{s.best_by}",
+        scores=chosen_by(s),
         sample=lambda epoch: _sample(model, shown[:SHOWN], s),
         scored=[Scored(lambda: validation(model, shown, s))],
         verbose=verbose,
@@ -250,6 +230,12 @@ def validation(model: Translator, pairs: list[tuple[str, str]], settings: Settin
     return {f"val_{name}": value for name, value in scores(found, references).items()}
 
 
+def chosen_by(s: Settings) -> list[str]:
+    """The scores that choose the best model: `best_by`, of equal ones the others, then nats."""
+    others = (name for name in ("bleu", "chrf", "exact", "nats") if name != s.best_by)
+    return [f"val_{name}" for name in (s.best_by, *others)]
+
+
 def _sample(model: Translator, pairs: list[tuple[str, str]], settings: Settings) -> str:
     rules = rules_of(model, settings, beam=1)
     found = model.translate([s for s, _ in pairs], rules=rules, max_length=settings.longest)
@@ -266,13 +252,13 @@ def measured_files(
     Raises:
         InputError: when the run cannot be used, or its texts changed.
     """
-    config = runs.read_config(run)
-    job = Job(**config["job"], settings=Settings(**config["settings"]), out=str(run))
+    job = runs.read_job(run, Job, Settings)
     if source:
         return job, (source, target)
-    if fingerprint(job.files()) != config["data"]["sha256"]:
-        received = f"{job.source}, changed since"
-        raise InputError("RUN", "the texts it was trained on", received, "give --source")
+    names = FILES[2:] if job.valid_source else FILES[:2]
+    runs.check_recorded(
+        runs.read_config(run), names, "--source" + " and --target" * bool(job.target)
+    )
     return job, Texts.of(job, folder, lambda text: None).valid
 
 

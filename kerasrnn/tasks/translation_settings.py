@@ -11,12 +11,9 @@ from kerasrnn.errors import InputError
 from kerasrnn.layers.decoder import CONDITIONINGS, READOUTS, Decoder
 from kerasrnn.layers.encoders import ENCODERS
 from kerasrnn.models.translator import Translator
+from kerasrnn.tasks.checks import check_choices, check_common, check_counts, check_shares
 from kerasrnn.tasks.training import (
     CommonSettings,
-    check_choices,
-    check_common,
-    check_counts,
-    check_shares,
     compiled,
 )
 from kerasrnn.text import Tokenizer
@@ -117,7 +114,7 @@ def check(s: Settings, seed: int) -> None:
     )
     counts = ("units", "embedding", "encoder_layers", "decoder_layers", "longest", "multiple")
     check_counts(s, *counts)
-    check_shares(s, "dropout", "sampling")
+    check_shares(s, "dropout", "sampling", "label_smoothing")
     BeamRules(beam=s.beam, length_penalty=s.length_penalty)
     if s.shared_embedding and not s.joint:
         raise InputError("shared_embedding", "joint=true beside it", "joint=false", "add it")

@@ -1,0 +1,189 @@
+"""Where a job trains: its run folder, held alone, its strategy, the checkpoint to go on from."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import platform
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from kerasrnn import distribution, runs
+from kerasrnn.checkpoints import KEEP, Progress, State
+from kerasrnn.errors import InputError
+from kerasrnn.files import Stamp
+from kerasrnn.locks import locked
+from kerasrnn.pipelines.service import Service
+from kerasrnn.tasks.origin import open_origin, origin_config, take_weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommonJob:
+    """How every job is run: what does not change what is trained.
+
+    `keep` is how many checkpoints stay; `data_service` where the dispatcher of a tf.data service
+    listens, "host:port", whose workers then read the training data; `start` the run folder whose
+    tokenizer and weights a new run begins with.
+    """
+
+    overwrite: bool = False
+    strategy: str = "auto"
+    keep: int = KEEP
+    data_service: str | None = None
+    start: str | None = None
+
+
+def versions() -> dict[str, str]:
+    """What a run was made with."""
+    return {
+        "kerasrnn": version("kerasrnn"),
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+    }
+
+
+def config_of(task: str, job, names: Sequence[str], sha256: dict | None = None) -> dict:
+    """What `config.json` holds of a job, see `runs.find`.
+
+    Args:
+        task: its name.
+        job: with `files()` and `settings`.
+        names: fields of the job that change what is trained.
+        sha256: digests of what is no file, by names of `files()`; None for what may be another.
+    """
+    files, known = job.files(), sha256 or {}
+    read = runs.digests({name: paths for name, paths in files.items() if name not in known})
+    told = {name: digest for name, digest in known.items() if digest}
+    return {
+        "task": task,
+        "job": {name: getattr(job, name) for name in names},
+        "data": {"files": runs.resolved(files), "sha256": read | told},
+        "start": origin_config(job.start),
+        "settings": dataclasses.asdict(job.settings),
+        "versions": versions(),
+    }
+
+
+@dataclass
+class Start:
+    """From where a job trains.
+
+    Attributes:
+        strategy: on what.
+        out: where to write; a worker that is not the chief has a folder of its own, which goes.
+        shared: the run folder.
+        say: told what happens.
+        config: what `config.json` holds.
+        stamps: of the data when it was first looked at, by path.
+        model: as the checkpoint has it; None at the very beginning.
+        origin: of a new run that begins with the weights of another, its model.
+        progress: where training stands.
+        state: what this worker held beside the model.
+        keep: how many checkpoints stay.
+        service: what reads the training data; None for this process.
+    """
+
+    strategy: tf.distribute.Strategy
+    out: Path
+    shared: Path
+    say: Callable[[str], None]
+    config: dict
+    stamps: dict[str, Stamp]
+    model: keras.Model | None = None
+    origin: keras.Model | None = None
+    progress: Progress = field(default_factory=Progress)
+    state: State = field(default_factory=dict)
+    keep: int = KEEP
+    service: Service | None = None
+
+    @property
+    def known(self) -> keras.Model | None:
+        """The model whose tokenizers there are already."""
+        return self.model or self.origin
+
+
+@contextlib.contextmanager
+def started(job, say: Callable[[str], None]) -> Iterator[Start]:
+    """The start of a job, or where it goes on: its strategy, seeds and checkpoint.
+
+    Args:
+        job: with the fields of `CommonJob`, `settings`, `seed`, `out` and `config()`.
+
+    Raises:
+        InputError: when the run folder, the checkpoint, the strategy or the data service cannot be
+            used, or another process trains in the run folder.
+    """
+    if job.keep < 1:
+        raise InputError("--keep", "1 or more", job.keep, "raise it")
+    service = Service.at(job.data_service) if job.data_service else None
+    strategy = distribution.strategy(job.strategy)
+    keras.utils.set_random_seed(job.seed)
+    if job.settings.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    chief, run = distribution.is_chief(strategy), Path(job.out)
+    with contextlib.ExitStack() as stack:
+        if chief:  # the others are of the same training
+            stack.enter_context(locked(run, warn=say))
+        own = stack.enter_context(tempfile.TemporaryDirectory())
+        stack.enter_context(_precision(job.settings.precision))
+        stamps, config = runs.stamps(job.files()), job.config()
+        start = Start(strategy, run if chief else Path(own, "run"), run, say, config, stamps)
+        start.keep, start.service = job.keep, service
+        checkpoint = None if job.overwrite else runs.find(run, config, say)
+        if checkpoint is not None:
+            _go_on(start, job, checkpoint)
+        elif job.start:
+            start.origin = open_origin(job, config)
+        distribution.wait_for_all(strategy)  # the chief writes where they have all read now
+        yield start
+
+
+def _go_on(start: Start, job, checkpoint) -> None:
+    """Let `start` be where the checkpoint stands."""
+    start.progress = checkpoint.progress
+    _check_replicas(job, checkpoint, start.strategy)
+    with start.strategy.scope():
+        start.model = runs.load_model(checkpoint.folder)
+    start.state = checkpoint.states[distribution.worker_index(start.strategy)]
+    here = f"epoch {start.progress.epoch + 1}, batch {start.progress.batch + 1}"
+    start.say(f"going on in {here}")
+
+
+@contextlib.contextmanager
+def _precision(name: str) -> Iterator[None]:
+    """Layers that are made inside compute so."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _check_replicas(job, checkpoint, strategy) -> None:
+    """What a replica holds for itself in the middle of an epoch is of no use to another number."""
+    before, now = checkpoint.progress.replicas, strategy.num_replicas_in_sync
+    if before != now:
+        expected = f"the {before} replicas that {job.out} was trained on"
+        raise InputError("--strategy", expected, now, "use as many, or --overwrite")
+
+
+def model_to_train(start: Start, job, make: Callable[[], keras.Model]) -> keras.Model:
+    """The model to train: that of the checkpoint, or what `make` makes, which may begin with the
+    weights of another run."""
+    if start.model is not None:
+        return start.model
+    with start.strategy.scope():
+        model = make()
+        if start.origin is not None:
+            take_weights(model, start.origin, job.start)
+            start.say(f"beginning with the weights of {job.start}")
+    start.origin = None  # its memory
+    return model
