@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from importlib.metadata import version
+from typing import NamedTuple
+
+from kerasrnn.errors import InputError
 
 ABOUT = "Train, use, measure and export recurrent sequence models."
 LEVELS = ("char", "word", "subword")
@@ -15,6 +19,62 @@ EVALUATED = {
     "images": "captioner",
     "captions": "captioner",
 }
+SPLITS = ("train", "val", "test")
+
+
+class Need(NamedTuple):
+    """An option that means nothing without another.
+
+    Attributes:
+        option: its name.
+        beside: what must stand beside it, as it is typed.
+        fits: whether it does, from the values of all options.
+    """
+
+    option: str
+    beside: str
+    fits: Callable[[dict], bool]
+
+
+MEASURED_NEEDS = (
+    Need("target", "--source", lambda v: v["source"]),
+    Need("images", "--captions", lambda v: v["captions"]),
+)
+DRAWN_NEEDS = tuple(
+    Need(name, "--temperature above 0", lambda v: v["temperature"] != 0)
+    for name in ("top_k", "top_p", "seed")
+)
+NEEDS = {
+    "train translator": (
+        Need("valid_target", "--valid-source", lambda v: v["valid_source"]),
+        Need("valid_source", "--valid-target", lambda v: v["valid_target"] or v["target"] is None),
+    ),
+    "generate": DRAWN_NEEDS,
+    "evaluate": MEASURED_NEEDS,
+    "export": (
+        *(
+            Need(name, "--quantize", lambda v: v["quantize"])
+            for name in ("text", *EVALUATED, "split")
+        ),
+        *MEASURED_NEEDS,
+    ),
+}
+
+
+def check_needs(command: str, values: dict, given) -> None:
+    """Refuse an option of `NEEDS` without what it needs (InputError).
+
+    Args:
+        command: a key of `NEEDS`, or a command whose options need nothing.
+        values: of all options, by name.
+        given: the names of those that were given.
+    """
+    for option, beside, fits in NEEDS.get(command, ()):
+        if option in given and not fits(values):
+            value = values[option]
+            received = value[0] if isinstance(value, list) else value
+            name, step = option.replace("_", "-"), f"add {beside.split()[0]}, or leave it out"
+            raise InputError(f"--{name}", f"{beside} beside it", received, step)
 
 
 def _generation_options(parser) -> None:
@@ -37,6 +97,7 @@ def _command(parent, name: str, text: str, machine: bool = True):
     made = parent.add_parser(name, help=text, description=text)
     if machine:
         made.add_argument("--json", action="store_true", help="print JSON")
+    made.set_defaults(parser=made)
     return made
 
 
@@ -99,6 +160,8 @@ def _measured_options(parser) -> None:
     for name, task in EVALUATED.items():
         kind = "DIR" if name == "images" else "FILE"
         parser.add_argument(f"--{name}", metavar=kind, help=f"of a {task}, likewise")
+    text = "of a captioner: of a file of captions that names splits (test, where it has one)"
+    parser.add_argument("--split", choices=SPLITS, help=text)
 
 
 def _use_parsers(commands) -> None:

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from kerasrnn.arguments import EVALUATED, make_parser
+from kerasrnn.arguments import EVALUATED, check_needs, make_parser
 from kerasrnn.errors import InputError
 from kerasrnn.export.verify import VerificationError
 
@@ -213,7 +213,7 @@ def _evaluate(args) -> None:
     from kerasrnn.tasks.evaluation import evaluate
 
     with contextlib.redirect_stdout(sys.stderr):
-        files = {name: getattr(args, name) for name in ("text", *EVALUATED)}
+        files = {name: getattr(args, name) for name in ("text", *EVALUATED, "split")}
         values = evaluate(args.run, say, drawn=args.drawn, **files)
     _print(args, values, _figures(values))
 
@@ -225,7 +225,7 @@ def _export(args) -> None:
     formats = formats_of(args.format, args.streaming)
     names = ("beam", "n_best", "max_length", "license", "onnxruntime_web")
     options = {name: getattr(args, name) for name in names}
-    files = {name: getattr(args, name) for name in ("text", *EVALUATED)}
+    files = {name: getattr(args, name) for name in ("text", *EVALUATED, "split")}
     with contextlib.redirect_stdout(sys.stderr):
         written = export_run(
             args.run, args.out, formats, quantized=args.quantize, files=files, say=say, **options
@@ -285,6 +285,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     try:
         name = f"train {args.task}" if args.command == "train" else args.command
+        check_needs(name, vars(args), _given(args))
         return COMMANDS[name](args) or 0
     except InputError as error:
         say(f"kerasrnn: {error}")
@@ -298,6 +299,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (OSError, VerificationError) as error:
         say(f"kerasrnn: {_fault(error)}")
         return FAILED
+
+
+def _given(args) -> list[str]:
+    """The options that say something else than what holds without them."""
+    return [name for name, value in vars(args).items() if value != args.parser.get_default(name)]
 
 
 def _fault(error: Exception) -> str:

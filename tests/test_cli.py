@@ -139,7 +139,7 @@ def test_quantization_that_cannot_be(folder, tmp_path, capsys):
         ),
         (
             ("--text", "a.txt"),
-            "--text: expected --quantize beside it, got a.txt; leave it out",
+            "--text: expected --quantize beside it, got a.txt; add --quantize, or leave it out",
         ),
         (
             ("--quantize", "int8", "--source", "a.txt"),

@@ -217,7 +217,8 @@ def test_a_target_for_validation_needs_its_source(dates, tmp_path):
     with pytest.raises(InputError) as error:
         translation.train(lonely, say, verbose=0)
     assert str(error.value) == (
-        "--valid-target: expected --valid-source beside it, got none; give both"
+        f"--valid-target: expected --valid-source beside it, got {dates.valid_target}; "
+        "add --valid-source, or leave it out"
     )
 
 

@@ -91,17 +91,18 @@ def _translator(run, model, say, source, target) -> Measure:
     return measure
 
 
-def _captioner(run, model, say, images, captions) -> Measure:
+def _captioner(run, model, say, images, captions, split) -> Measure:
     from kerasrnn.pipelines.images import read_image
-    from kerasrnn.tasks.captioning import measured_images, scores
+    from kerasrnn.tasks.captioning import measured_images, scores, split_of
 
-    _, captioned = measured_images(run, images, captions, say)
+    _, captioned = measured_images(run, images, captions, split, say)
     captioned = captioned[:IMAGES]
     cases = [{"image": read_image(one.image)[np.newaxis]} for one in captioned]
     references = [one.captions for one in captioned]
 
     def measure(path: Path, kind: str | None) -> dict:
-        return scores(_texts(path, cases), references) | {"images": len(captioned)}
+        counted = {"images": len(captioned), **split_of(captioned)}
+        return scores(_texts(path, cases), references) | counted
 
     return measure
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import sacrebleu
 
 from kerasrnn import runs
+from kerasrnn.arguments import check_needs
 from kerasrnn.beam import BeamRules
 from kerasrnn.errors import InputError
 from kerasrnn.files import staging
@@ -156,10 +157,7 @@ def train(job: Job, say: Callable[[str], None], verbose: int = 1) -> dict:
         Interrupted: when the user stopped it; the same job goes on.
     """
     check(job.settings, job.seed)
-    if job.valid_target and not job.valid_source:
-        raise InputError("--valid-target", "--valid-source beside it", "none", "give both")
-    if job.target and job.valid_source and not job.valid_target:
-        raise InputError("--valid-source", "--valid-target beside it", "none", "give both")
+    check_needs("train translator", vars(job), [name for name, v in vars(job).items() if v])
     config = job.config()
     with started(job, config, say) as start:
         return _train(job, config, start, say, verbose)
