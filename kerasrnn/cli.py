@@ -117,8 +117,20 @@ def _figures(row: dict) -> str:
     return ", ".join(f"{name} {v if isinstance(v, str) else f'{v:.6g}'}" for name, v in row.items())
 
 
+class ReaderLeft(Exception):
+    """Nobody reads our results any more, as after `| head`."""
+
+
+def _write(text: str) -> None:
+    """A result, on stdout."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError as error:
+        raise ReaderLeft from error
+
+
 def _print(args, data, text: str) -> None:
-    print(json.dumps(data, ensure_ascii=False) if args.json else text)
+    _write(json.dumps(data, ensure_ascii=False) if args.json else text)
 
 
 def _generate(args) -> None:
@@ -260,7 +272,7 @@ def _demo(args) -> None:
 
     with contextlib.redirect_stdout(sys.stderr):
         lines = demo(Path(args.out), args.overwrite, say)
-    print("\n".join(lines))
+    _write("\n".join(lines))
 
 
 COMMANDS = {
@@ -293,7 +305,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         say("kerasrnn: stopped")
         return STOPPED
-    except BrokenPipeError:  # the reader of our output left, as `| head` does
+    except ReaderLeft:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (OSError, VerificationError) as error:

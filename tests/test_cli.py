@@ -1,5 +1,6 @@
 """The command line as a user has it: real processes, what they print, what they leave."""
 
+import errno
 import json
 import os
 import re
@@ -297,6 +298,25 @@ def test_the_disk_is_named_not_traced(folder, capsys, monkeypatch):
     assert code == cli.FAILED and err.splitlines()[-1].endswith(
         "No space left on device; make room and give the same command again"
     )
+
+
+def test_a_pipe_that_breaks(capsys, monkeypatch):
+    """A reader of our results may leave; any other pipe is a fault."""
+    generate, made = ("generate", "model.onnx"), "kerasrnn.tasks.generation.generate"
+    monkeypatch.setattr(made, lambda *_, **__: ["a text"])
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as stdout, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", stdout)
+        assert cli.main(generate) == 0
+    assert capsys.readouterr().err == ""
+
+    def broken(*_, **__):
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe", "cache")
+
+    monkeypatch.setattr(made, broken)
+    code, _, err = call(capsys, *generate)
+    assert (code, err) == (cli.FAILED, "kerasrnn: cache: Broken pipe\n")
 
 
 def test_a_finished_run(folder, capsys):
