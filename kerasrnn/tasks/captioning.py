@@ -25,13 +25,13 @@ from kerasrnn.pipelines.dataset import Position
 from kerasrnn.pipelines.images import Store, usable
 from kerasrnn.pipelines.text import fingerprint
 from kerasrnn.tasks.captioning_settings import (
-    PRESETS,
     Settings,
     changes_images,
     check,
     make_encoder,
     make_model,
 )
+from kerasrnn.tasks.hyperparameters import CAPTIONER as PRESETS
 from kerasrnn.tasks.search import rules_of
 from kerasrnn.tasks.training import (
     CommonJob,

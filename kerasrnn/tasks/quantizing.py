@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -75,12 +74,10 @@ def _nats(reader, model, windows) -> dict:
 
 
 def _translator(run, model, say, source, target) -> Measure:
-    from kerasrnn.pipelines.pairs import read_pairs
-    from kerasrnn.tasks.translation import measured_files, scores
+    from kerasrnn.tasks.translation import measured_texts, scores
 
-    with tempfile.TemporaryDirectory() as folder:
-        job, files = measured_files(run, source, target, Path(folder))
-        pairs = list(itertools.islice(read_pairs(*files, faults=job.faults), LINES))
+    _, texts = measured_texts(run, source, target)
+    pairs = list(texts.pairs())[:LINES]  # a fault behind them is refused too
     sources, references = (list(side) for side in zip(*pairs, strict=True))
     batches = [sources[start : start + ROWS] for start in range(0, len(sources), ROWS)]
     cases = [{"source": np.array(batch, object)} for batch in batches]
