@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Callable
 from importlib.metadata import version
+from typing import NamedTuple, get_type_hints
+
+from kerasrnn.errors import InputError
+from kerasrnn.parsing import Parser, number, whole
+from kerasrnn.tasks.hyperparameters import PRESETS
 
 ABOUT = "Train, use, measure and export recurrent sequence models."
 LEVELS = ("char", "word", "subword")
@@ -15,21 +20,77 @@ EVALUATED = {
     "images": "captioner",
     "captions": "captioner",
 }
+SPLITS = ("train", "val", "test")
+
+
+class Need(NamedTuple):
+    """An option that means nothing without another.
+
+    Attributes:
+        option: its name.
+        beside: what must stand beside it, as it is typed.
+        fits: whether it does, from the values of all options.
+    """
+
+    option: str
+    beside: str
+    fits: Callable[[dict], bool]
+
+
+MEASURED_NEEDS = (
+    Need("target", "--source", lambda v: v["source"]),
+    Need("images", "--captions", lambda v: v["captions"]),
+)
+DRAWN_NEEDS = tuple(
+    Need(name, "--temperature above 0", lambda v: v["temperature"] != 0)
+    for name in ("top_k", "top_p", "seed")
+)
+NEEDS = {
+    "train translator": (
+        Need("valid_target", "--valid-source", lambda v: v["valid_source"]),
+        Need("valid_source", "--valid-target", lambda v: v["valid_target"] or v["target"] is None),
+    ),
+    "generate": DRAWN_NEEDS,
+    "evaluate": MEASURED_NEEDS,
+    "export": (
+        *(
+            Need(name, "--quantize", lambda v: v["quantize"])
+            for name in ("text", *EVALUATED, "split")
+        ),
+        *MEASURED_NEEDS,
+    ),
+}
+
+
+def check_needs(command: str, values: dict, given) -> None:
+    """Refuse an option of `NEEDS` without what it needs (InputError).
+
+    Args:
+        command: a key of `NEEDS`, or a command whose options need nothing.
+        values: of all options, by name.
+        given: the names of those that were given.
+    """
+    for option, beside, fits in NEEDS.get(command, ()):
+        if option in given and not fits(values):
+            value = values[option]
+            received = value[0] if isinstance(value, list) else value
+            name, step = option.replace("_", "-"), f"add {beside.split()[0]}, or leave it out"
+            raise InputError(f"--{name}", f"{beside} beside it", received, step)
 
 
 def _generation_options(parser) -> None:
     parser.add_argument("--prompt", action="append", help="text to go on with; may be given again")
-    parser.add_argument("--length", type=int, default=200, help="most tokens to add (200)")
+    parser.add_argument("--length", type=whole, default=200, help="most tokens to add (200)")
     parser.add_argument(
-        "--temperature", type=float, default=1.0, help="0 takes the likeliest (1.0)"
+        "--temperature", type=number, default=1.0, help="0 takes the likeliest (1.0)"
     )
     parser.add_argument(
-        "--top-k", type=int, default=0, help="draw from the k likeliest; 0: all (0)"
+        "--top-k", type=whole, default=0, help="draw from the k likeliest; 0: all (0)"
     )
     parser.add_argument(
-        "--top-p", type=float, default=1.0, help="draw from the likeliest share (1.0)"
+        "--top-p", type=number, default=1.0, help="draw from the likeliest share (1.0)"
     )
-    parser.add_argument("--seed", type=int, help="the same seed gives the same text")
+    parser.add_argument("--seed", type=whole, help="the same seed gives the same text")
 
 
 def _command(parent, name: str, text: str, machine: bool = True):
@@ -37,6 +98,7 @@ def _command(parent, name: str, text: str, machine: bool = True):
     made = parent.add_parser(name, help=text, description=text)
     if machine:
         made.add_argument("--json", action="store_true", help="print JSON")
+    made.set_defaults(parser=made)
     return made
 
 
@@ -45,7 +107,7 @@ def _train_parsers(commands) -> None:
     tasks = train.add_subparsers(dest="task", required=True, metavar="TASK")
     lm = _command(tasks, "lm", "a language model from text files")
     lm.add_argument("--text", nargs="+", required=True, metavar="FILE", help="plain or gzip UTF-8")
-    _training_options(lm, "char", "tiny, small or shakespeare (small)")
+    _training_options(lm, "lm", "char", "tiny, small or shakespeare (small)")
     translator = _command(tasks, "translator", "a translator from aligned text files")
     for side, required in (("source", True), ("target", False)):
         text = "a line for each sentence" if required else "without it --source is a TSV file"
@@ -54,7 +116,7 @@ def _train_parsers(commands) -> None:
     translator.add_argument(
         "--drop-faulty", action="store_true", help="drop and count lines that cannot be used"
     )
-    _training_options(translator, "subword", "tiny, small or multi30k (small)")
+    _training_options(translator, "translator", "subword", "tiny, small or multi30k (small)")
     _captioner_parser(tasks)
 
 
@@ -68,34 +130,42 @@ def _captioner_parser(tasks) -> None:
     made.add_argument("--cnn-weights", default="none", metavar="FILE|imagenet|none", help=weights)
     made.add_argument("--cache", metavar="DIR", help="of images and features (RUN/images)")
     made.add_argument("--strict", action="store_true", help="stop at an image that is faulty")
-    _training_options(made, "word", "tiny, small or flickr8k (small)")
+    _training_options(made, "captioner", "word", "tiny, small or flickr8k (small)")
 
 
-def _training_options(parser, level: str, presets: str) -> None:
+def _training_options(parser, task: str, level: str, presets: str) -> None:
     parser.add_argument("--out", required=True, metavar="RUN", help="the run folder")
     parser.add_argument("--level", choices=LEVELS, default=level, help=f"what a token is ({level})")
     parser.add_argument("--preset", default="small", help=presets)
-    text = "in all (the preset's); more than before lets a finished run go on: the learning rate "
-    text += "then follows the course of the new length from the epoch reached"
-    parser.add_argument("--epochs", type=int, help=text)
-    parser.add_argument("--batch-size", type=int)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--precision", choices=PRECISIONS, help="of computing (float32)")
-    parser.add_argument("--set", nargs="+", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--seed", type=whole, default=0)
     text = "begin a new run with the tokenizer and the weights of this one"
     parser.add_argument("--start", metavar="RUN", help=text)
     parser.add_argument("--overwrite", action="store_true", help="begin anew where a run stands")
     text = "auto: the workers that TF_CONFIG names, or all GPUs (auto)"
     parser.add_argument("--strategy", choices=STRATEGIES, default="auto", help=text)
-    parser.add_argument("--keep", type=int, default=2, metavar="N", help="checkpoints (2)")
+    parser.add_argument("--keep", type=whole, default=2, metavar="N", help="checkpoints (2)")
     text = "dispatcher of a tf.data service whose workers read the training data (this process)"
     parser.add_argument("--data-service", metavar="HOST:PORT", help=text)
+    _setting_options(parser, PRESETS[task]["small"])
+
+
+def _setting_options(parser, small) -> None:
+    """An option for each field of a task's settings; `small` is the preset of that name."""
+    text = "of the preset, here that of small; also --set NAME=VALUE …"
+    group = parser.add_argument_group("settings", text)
+    kinds = {int: "N", float: "X", bool: "true|false", str: "NAME", int | str: "N|NAME"}
+    for name, kind in get_type_hints(type(small)).items():
+        option, value = f"--{name.replace('_', '-')}", getattr(small, name)
+        shown = str(value).lower() if kind is bool else value
+        given = {"choices": PRECISIONS} if name == "precision" else {"metavar": kinds[kind]}
+        group.add_argument(option, action="append", help=f"({shown})", **given)
+    group.add_argument("--set", nargs="+", action="append", default=[], metavar="NAME=VALUE")
 
 
 def _search_options(parser, beam_help: str) -> None:
-    parser.add_argument("--beam", type=int, metavar="K", help=beam_help)
-    parser.add_argument("--n-best", type=int, metavar="N", help="answers to each input (1)")
-    parser.add_argument("--max-length", type=int, metavar="T", help="most tokens written")
+    parser.add_argument("--beam", type=whole, metavar="K", help=beam_help)
+    parser.add_argument("--n-best", type=whole, metavar="N", help="answers to each input (1)")
+    parser.add_argument("--max-length", type=whole, metavar="T", help="most tokens written")
 
 
 def _measured_options(parser) -> None:
@@ -103,6 +173,8 @@ def _measured_options(parser) -> None:
     for name, task in EVALUATED.items():
         kind = "DIR" if name == "images" else "FILE"
         parser.add_argument(f"--{name}", metavar=kind, help=f"of a {task}, likewise")
+    text = "of a captioner: of a file of captions that names splits (test, where it has one)"
+    parser.add_argument("--split", choices=SPLITS, help=text)
 
 
 def _checkpoint_option(parser) -> None:
@@ -151,9 +223,9 @@ def _export_parser(commands) -> None:
     made.add_argument("--license", metavar="TEXT", help="of the model; the artifacts say it")
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> Parser:
     """The parser of every command: `command` is its name, `task` what `train` trains."""
-    parser = argparse.ArgumentParser(prog="kerasrnn", description=ABOUT)
+    parser = Parser(prog="kerasrnn", description=ABOUT)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     demo = _command(commands, "demo", "train, export and run on built-in data", machine=False)

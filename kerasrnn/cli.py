@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import json
 import os
@@ -12,9 +13,12 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from kerasrnn.arguments import EVALUATED, make_parser
+from kerasrnn.arguments import EVALUATED, check_needs, make_parser
 from kerasrnn.errors import InputError
 from kerasrnn.export.verify import VerificationError
+from kerasrnn.parsing import as_typed
+from kerasrnn.tasks.hyperparameters import PRESETS
+from kerasrnn.tasks.settings import changed
 
 PLOTS = (".png", ".pdf", ".svg")
 FAILED = 1  # the disk, or an export that does not do what the model does
@@ -47,33 +51,35 @@ def load_tensorflow() -> None:
 
 
 def _train_lm(args) -> int | None:
+    settings = _settings(args)
     load_tensorflow()
     from kerasrnn.tasks import language_model as task
 
-    settings = _settings(args, task)
     job = task.Job(args.text, args.level, settings, args.seed, args.out, **_common(args))
     return _train(args, task, job)
 
 
 def _train_translator(args) -> int | None:
+    settings = _settings(args)
     load_tensorflow()
     from kerasrnn.tasks import translation as task
 
     names = ("source", "target", "level", "seed", "out", "valid_source", "valid_target")
     options = {name: getattr(args, name) for name in names} | _common(args)
     faults = "drop" if args.drop_faulty else "refuse"
-    job = task.Job(settings=_settings(args, task), faults=faults, **options)
+    job = task.Job(settings=settings, faults=faults, **options)
     return _train(args, task, job)
 
 
 def _train_captioner(args) -> int | None:
+    settings = _settings(args)
     load_tensorflow()
     from kerasrnn.tasks import captioning as task
 
     names = ("images", "captions", "valid_captions", "cache", "strict", "level", "seed", "out")
     options = {name: getattr(args, name) for name in names} | _common(args)
     weights = None if args.cnn_weights == "none" else args.cnn_weights
-    job = task.Job(settings=_settings(args, task), cnn_weights=weights, **options)
+    job = task.Job(settings=settings, cnn_weights=weights, **options)
     return _train(args, task, job)
 
 
@@ -83,18 +89,17 @@ def _common(args) -> dict:
     return {name: getattr(args, name) for name in names}
 
 
-def _settings(args, task):
+def _settings(args):
     """The preset with the changes that the command line asks for."""
-    from kerasrnn.tasks.settings import changed
-
-    if args.preset not in task.PRESETS:
-        known = ", ".join(task.PRESETS)
+    presets = PRESETS[args.task]
+    if args.preset not in presets:
+        known = ", ".join(presets)
         raise InputError("--preset", f"one of {known}", args.preset, "choose one of them")
+    preset = presets[args.preset]
     assignments = [part for group in args.set for part in group]
-    for name in ("epochs", "batch_size", "precision"):
-        if getattr(args, name) is not None:
-            assignments.append(f"{name}={getattr(args, name)}")
-    return changed(task.PRESETS[args.preset], assignments)
+    for field in dataclasses.fields(preset):
+        assignments += [f"{field.name}={value}" for value in getattr(args, field.name) or ()]
+    return changed(preset, assignments)
 
 
 def _train(args, task, job) -> int | None:
@@ -118,8 +123,20 @@ def _figures(row: dict) -> str:
     return ", ".join(f"{name} {v if isinstance(v, str) else f'{v:.6g}'}" for name, v in row.items())
 
 
+class ReaderLeft(Exception):
+    """Nobody reads our results any more, as after `| head`."""
+
+
+def _write(text: str) -> None:
+    """A result, on stdout."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError as error:
+        raise ReaderLeft from error
+
+
 def _print(args, data, text: str) -> None:
-    print(json.dumps(data, ensure_ascii=False) if args.json else text)
+    _write(json.dumps(data, ensure_ascii=False) if args.json else text)
 
 
 def _generate(args) -> None:
@@ -167,7 +184,7 @@ def _caption(args) -> int | None:
         if args.strict:
             raise error
         refused.append(error)
-        say(f"kerasrnn: {error}")
+        say(f"kerasrnn: {as_typed(error, args)}")
 
     with contextlib.redirect_stdout(sys.stderr):
         caption = task.open_captioner(args.model, args.beam, args.n_best, args.max_length)
@@ -214,7 +231,7 @@ def _evaluate(args) -> None:
     from kerasrnn.tasks.evaluation import evaluate
 
     with contextlib.redirect_stdout(sys.stderr):
-        files = {name: getattr(args, name) for name in ("text", *EVALUATED)}
+        files = {name: getattr(args, name) for name in ("text", *EVALUATED, "split")}
         values = evaluate(args.run, say, drawn=args.drawn, **files)
     _print(args, values, _figures(values))
 
@@ -226,7 +243,7 @@ def _export(args) -> None:
     formats = formats_of(args.format, args.streaming)
     names = ("beam", "n_best", "max_length", "license", "onnxruntime_web", "checkpoint")
     options = {name: getattr(args, name) for name in names}
-    files = {name: getattr(args, name) for name in ("text", *EVALUATED)}
+    files = {name: getattr(args, name) for name in ("text", *EVALUATED, "split")}
     with contextlib.redirect_stdout(sys.stderr):
         written = export_run(
             args.run, args.out, formats, quantized=args.quantize, files=files, say=say, **options
@@ -261,7 +278,7 @@ def _demo(args) -> None:
 
     with contextlib.redirect_stdout(sys.stderr):
         lines = demo(Path(args.out), args.overwrite, say)
-    print("\n".join(lines))
+    _write("\n".join(lines))
 
 
 COMMANDS = {
@@ -281,24 +298,34 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit code is 2 for what the user got wrong, 130 when stopped."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    args = make_parser().parse_args(argv)
+    try:
+        args = make_parser().parse_args(argv)
+    except InputError as error:
+        say(f"kerasrnn: {error}")
+        return 2
     # An exit, not a death: what stands half-made beside a folder is cleared away.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     try:
         name = f"train {args.task}" if args.command == "train" else args.command
+        check_needs(name, vars(args), _given(args))
         return COMMANDS[name](args) or 0
     except InputError as error:
-        say(f"kerasrnn: {error}")
+        say(f"kerasrnn: {as_typed(error, args)}")
         return 2
     except KeyboardInterrupt:
         say("kerasrnn: stopped")
         return STOPPED
-    except BrokenPipeError:  # the reader of our output left, as `| head` does
+    except ReaderLeft:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (OSError, VerificationError) as error:
         say(f"kerasrnn: {_fault(error)}")
         return FAILED
+
+
+def _given(args) -> list[str]:
+    """The options that say something else than what holds without them."""
+    return [name for name, value in vars(args).items() if value != args.parser.get_default(name)]
 
 
 def _fault(error: Exception) -> str:

@@ -5,7 +5,8 @@ check that many places need."""
 class InputError(ValueError):
     """An argument that cannot be used.
 
-    The message says the argument, what was expected, what came, and what to do next.
+    The message says the argument, what was expected, what came, and what to do next; these are
+    its attributes.
 
     >>> print(InputError("batch_size", "1 or more", 0, "give --batch-size 32"))
     batch_size: expected 1 or more, got 0; give --batch-size 32
@@ -13,6 +14,8 @@ class InputError(ValueError):
 
     def __init__(self, argument: str, expected: str, received: object, next_step: str):
         super().__init__(f"{argument}: expected {expected}, got {received}; {next_step}")
+        self.argument, self.expected = argument, expected
+        self.received, self.next_step = received, next_step
 
 
 def check_texts(argument: str, strings) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,11 +19,13 @@ import tensorflow as tf
 from kerasrnn.errors import InputError
 from kerasrnn.files import Stamp, check_unchanged, replacing, stamp
 from kerasrnn.pipelines.reading import LINE_FAULTS, LONG, LONGEST, lines, text_of
-from kerasrnn.pipelines.reports import Tally
+from kerasrnn.pipelines.reports import Faults, Tally
 from kerasrnn.text import UNKNOWN, Tokenizer
 
 LINES = 2048  # pairs tokenized at once
 COLUMNS = "not two columns"
+DROP = 'mend them, or drop them with faults="drop"'
+SIDE = "give the translations as target, or "
 FAULTS = {**LINE_FAULTS, COLUMNS: "two columns, a tab between them, in every line"}
 
 
@@ -133,20 +135,26 @@ def _rows(source, target, faults: str, report: PairReport) -> Iterator[tuple[str
     names = ("source", "source" if target is None else "target")
     paths = (source, source if target is None else target)
     cells_of_lines = _columns(source) if target is None else _lines_of_both(*paths)
-    number = 0
+    number, refused = 0, Faults("source")
     for number, cells in enumerate(cells_of_lines, 1):
         texts, fault, side = _texts(cells)
         place = f"{paths[side]}:{number}"
-        if not fault:
-            yield place, *texts
-        elif faults == "drop":
+        if fault and faults == "drop":
             report.drop(fault, place)
-        else:
-            next_step = 'mend it, or drop such pairs: --drop-faulty, faults="drop"'
-            raise InputError(names[side], FAULTS[fault], f"{place} ({fault})", next_step)
+        elif fault:
+            refused.add(place, fault, names[side])
+        elif not refused.count:
+            yield place, *texts
+    one_column = refused.reasons.get(COLUMNS) == number
+    refused.refuse(FAULTS, SIDE + DROP if one_column else DROP)
     if not number:
         received = f"{source}, which is empty"
         raise InputError("source", "a file with text in it", received, "give another")
+
+
+def _some(rows, keep: Callable[[int], bool] | None):
+    """The rows whose number `keep` takes; all, when not given."""
+    return rows if keep is None else (row for n, row in enumerate(rows) if keep(n))
 
 
 def read_pairs(
@@ -154,6 +162,7 @@ def read_pairs(
     target: str | Path | None = None,
     *,
     faults: str = "refuse",
+    keep: Callable[[int], bool] | None = None,
     report: PairReport | None = None,
 ) -> Iterator[tuple[str, str]]:
     r"""The pairs of two files aligned line by line, or of one TSV file, plain or gzip, in order.
@@ -164,13 +173,16 @@ def read_pairs(
 
     Args:
         source, target: the files; without a target, `source` has both, a tab between them.
-        faults: "refuse" raises at the first faulty pair, "drop" counts it in `report`.
+        faults: "refuse" raises at the first faulty pair, when the others are known too; "drop"
+            counts them in `report`.
+        keep: which pairs are meant, by their number among those without a fault, from 0; all,
+            when not given.
         report: where pairs kept and dropped are counted.
 
     Raises:
-        InputError: about a faulty pair, with file and line; when the files have not the same
-            number of lines, whatever `faults` says, because nobody knows which line is missing;
-            when a file is empty or cannot be read.
+        InputError: about all faulty pairs, the first ten with file and line; when the files have
+            not the same number of lines, whatever `faults` says, because nobody knows which line
+            is missing; when a file is empty or cannot be read.
 
     >>> import tempfile
     >>> path, report = Path(tempfile.mkdtemp()) / "5.tsv", PairReport()
@@ -181,7 +193,7 @@ def read_pairs(
     {'not two columns': 1, 'empty': 1}
     """
     report = PairReport() if report is None else report
-    for _, *pair in _rows(source, target, faults, report):
+    for _, *pair in _some(_rows(source, target, faults, report), keep):
         report.kept += 1
         yield tuple(pair)
 
@@ -277,6 +289,7 @@ def encode_pairs(
     *,
     limits: Limits | None = None,
     faults: str = "refuse",
+    keep: Callable[[int], bool] | None = None,
 ) -> tuple[Pairs, PairReport]:
     """Write the ids of all pairs within `limits` to the file `out`, in the order of the lines.
 
@@ -285,6 +298,7 @@ def encode_pairs(
     Args:
         source, target, faults: as in `read_pairs`.
         limits: which pairs are kept; all, when not given.
+        keep: as in `read_pairs`; with it the report is of these pairs alone, not of faulty lines.
 
     Raises:
         InputError: as `read_pairs` does, and when no pair is left.
@@ -292,7 +306,11 @@ def encode_pairs(
     out, report, limits = Path(out), PairReport(), limits or Limits()
     tokenizers = (source_tokenizer, target_tokenizer)
     dtype = np.min_scalar_type(max(tokenizer.size for tokenizer in tokenizers) - 1)
-    rows, lengths = _rows(source, target, faults, report), [np.zeros([2, 0], np.int32)]
+    lost = report if keep is None else PairReport()
+    rows, lengths = (
+        _some(_rows(source, target, faults, lost), keep),
+        [np.zeros([2, 0], np.int32)],
+    )
     with replacing(out) as partial:
         with partial.open("wb") as file:
             while some := list(itertools.islice(rows, LINES)):
@@ -300,5 +318,6 @@ def encode_pairs(
                 file.write(ids.numpy().astype(dtype).tobytes())
                 lengths.append(of_these)
         if not report.kept:
-            raise InputError("source", "pairs that can be used", report, "change what is dropped")
+            step = f"{SIDE if COLUMNS in lost.dropped else ''}change what is dropped"
+            raise InputError("source", "pairs that can be used", report, step)
     return Pairs(out, dtype.name, *np.concatenate(lengths, axis=1), stamp(out)), report

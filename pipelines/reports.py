@@ -1,10 +1,13 @@
-"""What became of a reader's examples: how many are kept, which were dropped, and why."""
+"""What became of a reader's examples: how many are kept, which were dropped or refused, and why."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from kerasrnn.errors import InputError
+
 PLACES = 5  # named of each reason, at most
+LISTED = 10  # faulty lines named where they are refused, at most
 
 
 @dataclass
@@ -40,3 +43,55 @@ class Tally:
             return ""
         reasons = (f"{n:,} {r} ({', '.join(self.places[r])})" for r, n in self.dropped.items())
         return f"; {sum(self.dropped.values()):,} dropped: {', '.join(reasons)}"
+
+
+@dataclass
+class Faults:
+    """Faulty lines, which are refused together once all are known.
+
+    Attributes:
+        argument: the file they stand in.
+        count: how many there are.
+        listed: the first ten, each with place and reason.
+        reasons: how many of each, in the order in which they were met.
+
+    >>> faults = Faults("source")
+    >>> for line in range(1, 13):
+    ...     faults.add(f"a:{line}", "empty")
+    >>> print(faults)
+    12 faulty lines: a:1 (empty), a:2 (empty), ..., a:10 (empty) and 2 more
+    """
+
+    argument: str
+    count: int = 0
+    listed: list[str] = field(default_factory=list)
+    reasons: dict[str, int] = field(default_factory=dict)
+
+    def add(self, place: str, reason: str, argument: str | None = None) -> None:
+        """Note a faulty line; `argument` where it is another file's than the first fault's."""
+        if not self.count:
+            self.argument = argument or self.argument
+        self.count += 1
+        self.reasons[reason] = self.reasons.get(reason, 0) + 1
+        if len(self.listed) < LISTED:
+            self.listed.append(f"{place} ({reason})")
+
+    def refuse(self, expected: dict[str, str], next_step: str) -> None:
+        """Refuse the lines, where there are any.
+
+        Args:
+            expected: what a line must be, for each reason.
+            next_step: what to do.
+
+        Raises:
+            InputError: about all of them.
+        """
+        if self.count:
+            wanted = " and ".join(dict.fromkeys(expected[reason] for reason in self.reasons))
+            raise InputError(self.argument, wanted, self, next_step)
+
+    def __str__(self) -> str:
+        more = self.count - len(self.listed)
+        rest = f" and {more:,} more" if more else ""
+        count = f"{self.count:,} faulty lines: " if self.count > 1 else ""
+        return f"{count}{', '.join(self.listed)}{rest}"

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kerasrnn.pipelines.captions import read_captions
 from kerasrnn.pipelines.scenes import write_scenes
 from kerasrnn.recurrence import Plan
+from kerasrnn.tasks import captioning
 from tests.test_cli import call, refused
 
 SET = ["--set", "size=16", "units=8", "embedding=6", "multiple=32", "learning_rate=0.01"]
@@ -179,14 +181,56 @@ def test_what_is_not_for_captioners(folder, scenes, capsys):
     )
 
 
-def test_a_quantized_export(folder, scenes, tmp_path, capsys):
-    out = tmp_path / "small"
-    options = ("--format", "onnx", "--out", out, "--quantize", "int8")
-    code, told, _ = call(capsys, "export", folder / "run", *options, "--json")
+def test_a_quantized_export(folder, scenes, karpathy, tmp_path, capsys):
+    out, given = tmp_path / "small", ("--captions", karpathy)
+    options = ("--format", "onnx", "--out", out, "--quantize", "int8", *given)
+    code, told, err = call(capsys, "export", folder / "run", *options, "--json")
     figures = json.loads(told)["measured"][f"{out}/model.int8.onnx"]
-    assert code == 0 and figures["full"]["images"] == figures["int8"]["images"] == 6
-    evaluated = json.loads(call(capsys, "evaluate", folder / "run", "--json")[1])
+    assert code == 0 and figures["full"]["images"] == figures["int8"]["images"] == 2
+    assert "on 2 images, split test" in err
+    evaluated = json.loads(call(capsys, "evaluate", folder / "run", *given, "--json")[1])
+    assert evaluated["split"] == figures["full"]["split"] == "test"
     for n in (1, 2, 3, 4):
         assert figures["full"][f"bleu_{n}"] == pytest.approx(evaluated[f"bleu_{n}"], abs=1e-6)
     picture = sorted(scenes.images.iterdir())[0]
     assert call(capsys, "caption", out / "model.int8.onnx", picture)[0] == 0
+
+
+@pytest.fixture(scope="module")
+def karpathy(folder, scenes, tmp_path_factory):
+    """The six images that validate, as a file in Karpathy's format: 1 val, 2 test, 3 train."""
+    captioned = read_captions(scenes.valid, scenes.images)
+    splits = ("val", "test", "test", "train", "train", "train")
+    images = [
+        {"filename": c.image.name, "split": s, "sentences": [{"raw": t} for t in c.captions]}
+        for c, s in zip(captioned, splits, strict=True)
+    ]
+    path = tmp_path_factory.mktemp("karpathy") / "dataset_scenes.json"
+    path.write_text(json.dumps({"images": images}))
+    return path
+
+
+def test_a_split_is_measured_alone(folder, karpathy, capsys):
+    captioned = read_captions(karpathy, "images")
+    for name, count in (("val", 1), ("test", 2), ("train", 3), (None, 2)):
+        some = captioning.of_split(captioned, name, karpathy)
+        assert [one.split for one in some] == [name or "test"] * count
+    assert captioning.split_of(captioned) == {"split": "test, train, val"}
+    options = ("--captions", karpathy, "--split", "val")
+    code, out, _ = call(capsys, "evaluate", folder / "run", *options)
+    assert code == 0 and out.endswith("images 1, split val\n")
+
+
+def test_a_split_that_is_not_there(folder, karpathy, scenes, tmp_path, capsys):
+    other = tmp_path / "two.json"
+    data = json.loads(karpathy.read_text())
+    other.write_text(json.dumps({"images": [i for i in data["images"] if i["split"] != "val"]}))
+    for file, has, step in (
+        (other, "test and train", "choose test or train"),
+        (scenes.valid, "no splits", "leave it out"),
+    ):
+        line = refused(capsys, "evaluate", folder / "run", "--captions", file, "--split", "val")
+        wanted = f"--split: expected a file with the split val, got {file}, which has {has}; {step}"
+        assert line == f"kerasrnn: {wanted}"
+    line = refused(capsys, "evaluate", folder / "run", "--split", "test")  # what it validated on
+    assert f"got {scenes.valid}, which has no splits; leave it out" in line

@@ -191,13 +191,13 @@ def test_options_of_an_exported_file(folder, capsys):
 def test_searches_that_cannot_be(folder, capsys):
     run, lines = folder / "run", folder / "lines.txt"
     for options, message in (
-        (("--beam", 0), "beam: expected a whole number of 1 or more, got 0; change it"),
+        (("--beam", 0), "--beam: expected a whole number of 1 or more, got 0; change it"),
         (
             ("--n-best", 5),
-            "n_best: expected at most the beam, got 5 with a beam of 2; widen the beam",
+            "--n-best: expected at most the beam, got 5 with a beam of 2; widen the beam",
         ),
-        (("--max-length", 0), "max_length: expected 1 or more, got 0; raise it"),
-        (("--n-best", 0), "n_best: expected a whole number of 1 or more, got 0; change it"),
+        (("--max-length", 0), "--max-length: expected 1 or more, got 0; raise it"),
+        (("--n-best", 0), "--n-best: expected a whole number of 1 or more, got 0; change it"),
     ):
         assert refused(capsys, "translate", run, lines, *options) == f"kerasrnn: {message}"
 
@@ -246,7 +246,7 @@ def test_files_that_do_not_match(dates, tmp_path, capsys):
     out = ("--out", tmp_path / "run", "--level", "char")
     pair = ("--source", dates.train_source, "--target", short)
     assert refused(capsys, "train", "translator", *pair, *out) == (
-        f"kerasrnn: target: expected as many lines as the source (300 in {dates.train_source}), "
+        f"kerasrnn: --target: expected as many lines as the source (300 in {dates.train_source}), "
         f"got 297 in {short}; align the files line by line"
     )
     gaps = tmp_path / "gaps.txt"
@@ -254,7 +254,7 @@ def test_files_that_do_not_match(dates, tmp_path, capsys):
     gaps.write_text("\n".join([*lines[:4], "", *lines[5:]]) + "\n")
     pair = ("--source", dates.train_source, "--target", gaps)
     assert refused(capsys, "train", "translator", *pair, *out).startswith(
-        f"kerasrnn: target: expected text in every line, got {gaps}:5 (empty); "
+        f"kerasrnn: --target: expected text in every line, got {gaps}:5 (empty); "
     )
     assert "a tab between them" in refused(
         capsys, "train", "translator", "--source", dates.train_source, *out

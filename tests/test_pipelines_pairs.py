@@ -15,7 +15,7 @@ from kerasrnn.pipelines import reading
 from kerasrnn.pipelines.pairs import Limits, PairReport, encode_pairs, read_pairs
 from kerasrnn.text import CharTokenizer, WordTokenizer
 
-MEND = 'mend it, or drop such pairs: --drop-faulty, faults="drop"'
+MEND = 'mend them, or drop them with faults="drop"'
 LONG = b"x" * (reading.LONGEST + 1)
 # what is wrong -> (the line, the reason, what is expected instead)
 FAULTY = {
@@ -160,6 +160,34 @@ def test_files_that_cannot_be_read_are_named_as_the_argument_they_are(tmp_path):
             assert refused(lambda paths=paths: list(read_pairs(*paths, faults="drop"))) == (
                 f"{argument}: expected {expected}, got {received}; {next_step}"
             )
+
+
+def test_all_faulty_lines_are_listed(tmp_path):
+    source = [b"a"] * 21 + [b""] * 12 + [b"\xff"]
+    paths = aligned(tmp_path, source, [b"b"] * 20 + [b""] + [b"b"] * 13)
+    ten = ", ".join(f"{paths[0]}:{line} (empty)" for line in range(22, 31))
+    assert refused(lambda: list(read_pairs(*paths))) == (
+        f"target: expected text in every line and UTF-8, got 14 faulty lines: "
+        f"{paths[1]}:21 (empty), {ten} and 4 more; {MEND}"
+    )
+
+
+def test_one_column_in_every_line_asks_for_the_other_file(tmp_path):
+    path = written(tmp_path / "a.en", "one\ntwo\n")
+    said = refused(lambda: list(read_pairs(path)))
+    assert said.endswith(f"; give the translations as target, or {MEND}")
+    options = {"faults": "drop"}
+    said = refused(lambda: encode_pairs(path, None, CHARS, CHARS, tmp_path / "ids", **options))
+    assert said.endswith("; give the translations as target, or change what is dropped")
+
+
+def test_some_of_the_pairs(tmp_path):
+    paths, report = aligned(tmp_path, [b"a", b"", b"b", b"c"], [b"d"] * 4), PairReport()
+    some = list(read_pairs(*paths, faults="drop", keep=lambda n: n != 1, report=report))
+    assert some == [("a", "d"), ("c", "d")] and report.kept == 2
+    some = {"faults": "drop", "keep": lambda n: n == 1}
+    _, report = encode_pairs(*paths, CHARS, CHARS, tmp_path / "ids", **some)
+    assert (report.kept, report.dropped) == (1, {})
 
 
 def test_another_word_for_what_to_do_is_refused(tmp_path):

@@ -205,7 +205,7 @@ def test_a_wrong_setting_is_refused_before_data_is_read(text, tmp_path, monkeypa
         (
             {"window": 2000},
             "--text: expected a text whose last 10%, for validation, fills a window of 2000, "
-            "got 3,060 tokens in all; give more text, or --set window=…",
+            "got 3,060 tokens in all; give more text, or a smaller --window",
         ),
         ({"warmup": 5.0}, "warmup: expected 0 to below 1, got 5.0; change it"),
         ({"vocabulary": -5}, "vocabulary: expected 0 or more, got -5; change it"),

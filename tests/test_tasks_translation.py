@@ -150,12 +150,12 @@ def from_table(table, out, **settings) -> translation.Job:
 def test_what_is_held_out_is_spread_over_the_file(tmp_path, share):
     table, count = tmp_path / "numbers.tsv", 67
     table.write_text("".join(f"a{i}\tb{i}\n" for i in range(count)))
-    translation.hold_out(from_table(table, tmp_path / "run", valid_share=share), tmp_path, say)
+    sides = translation.hold_out(from_table(table, tmp_path / "run", valid_share=share), say)
     places = {}
-    for part in ("train", "valid"):
-        sides = [(tmp_path / f"{part}.{side}").read_text().splitlines() for side in SIDES]
-        places[part] = [int(line[1:]) for line in sides[0]]
-        assert sides[1] == [f"b{i}" for i in places[part]]
+    for part, texts in zip(("train", "valid"), sides, strict=True):
+        pairs = list(texts.pairs())
+        places[part] = [int(source[1:]) for source, _ in pairs]
+        assert [target for _, target in pairs] == [f"b{i}" for i in places[part]]
     valid = places["valid"]
     assert len(valid) == round(share * count) and valid == sorted(valid)
     assert sorted(places["train"] + valid) == list(range(count))
@@ -231,7 +231,8 @@ def test_a_target_for_validation_needs_its_source(dates, tmp_path):
     with pytest.raises(InputError) as error:
         translation.train(lonely, say, verbose=0)
     assert str(error.value) == (
-        "--valid-target: expected --valid-source beside it, got none; give both"
+        f"--valid-target: expected --valid-source beside it, got {dates.valid_target}; "
+        "add --valid-source, or leave it out"
     )
 
 

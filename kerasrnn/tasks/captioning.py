@@ -25,13 +25,13 @@ from kerasrnn.pipelines.captions import Captioned, batches, encode_captions, rea
 from kerasrnn.pipelines.dataset import Position
 from kerasrnn.pipelines.images import Store, usable
 from kerasrnn.tasks.captioning_settings import (
-    PRESETS,
     Settings,
     changes_images,
     check,
     make_encoder,
     make_model,
 )
+from kerasrnn.tasks.hyperparameters import CAPTIONER as PRESETS
 from kerasrnn.tasks.search import rules_of
 from kerasrnn.tasks.session import CommonJob, Start, config_of, model_to_train, started
 from kerasrnn.tasks.training import Data, carry_on, tokenizer_of
@@ -264,31 +264,64 @@ def _sample(model: Captioner, captioned, store: Store, settings: Settings) -> st
 
 
 def measured_images(
-    run: str | Path, images: str | None, captions: str | None, say: Callable[[str], None]
+    run: str | Path,
+    images: str | None,
+    captions: str | None,
+    split: str | None,
+    say: Callable[[str], None],
 ) -> tuple[Job, list[Captioned]]:
     """The run's job, and the images given or those it was validated on that can be used.
 
+    Of a file that names splits these are the images of `split`; of a file that is given without
+    one they are those for testing, where it has any, else for validation, else for training.
+
     Raises:
-        InputError: when the run, an image or a file cannot be used, or the captions changed.
+        InputError: when the run, an image or a file cannot be used, the captions changed, or the
+            file has no such split.
     """
     job = runs.read_job(run, Job, Settings)
-    if captions:
-        rows = read_captions(captions, images or job.images, lowercase=job.settings.lowercase)
-    else:
+    if not captions:
         names = ["valid_captions" if job.valid_captions else "captions"]
         options = "--images and --captions"
         runs.check_recorded(runs.read_config(run), names, options)
-        if not Path(job.images).is_dir():
+        if not Path(images or job.images).is_dir():
             received = f"{job.images}, which is gone"
             raise InputError("RUN", runs.TRAINED_ON, received, f"give {options}")
+    if captions or split:
+        file = captions or job.valid_captions or job.captions
+        rows = read_captions(file, images or job.images, lowercase=job.settings.lowercase)
+        rows = of_split(rows, split, file)
+    else:
         _, rows = sides_of(job)
     return job, used("validation", rows, job, say)
+
+
+def of_split(captioned: list[Captioned], name: str | None, file: str) -> list[Captioned]:
+    """The images of a split, as `measured_images` says; all of a file that names none.
+
+    Raises:
+        InputError: when the file does not have the split that is asked for.
+    """
+    known = [split for split in ("test", "val", "train") if split in {c.split for c in captioned}]
+    if name and name not in known:
+        received = f"{file}, which has {' and '.join(known) or 'no splits'}"
+        step = f"choose {' or '.join(known)}" if known else "leave it out"
+        raise InputError("--split", f"a file with the split {name}", received, step)
+    name = name or (known[0] if known else "")
+    return [one for one in captioned if one.split == name]
+
+
+def split_of(captioned: list[Captioned]) -> dict[str, str]:
+    """ "split": of the images, as part of the figures; nothing where they are of none."""
+    names = ", ".join(sorted({one.split for one in captioned} - {""}))
+    return {"split": names} if names else {}
 
 
 def evaluate(
     run: str | Path,
     images: str | None = None,
     captions: str | None = None,
+    split: str | None = None,
     *,
     drawn: bool = False,
     say: Callable[[str], None] = lambda text: None,
@@ -298,11 +331,12 @@ def evaluate(
     Args:
         run: the run folder.
         images, captions: a folder and a file; None for those it was validated on.
+        split: "train", "val" or "test", of the file; None as `measured_images` says.
         drawn: whether hard attention draws its places, instead of taking the likeliest.
 
     Returns:
         "bleu_1" to "bleu_4", as `scores` gives them; "nats" and "perplexity" per token; "images",
-        how many.
+        how many; "split", where the file of captions names one.
 
     Raises:
         InputError: when the run, an image or the file cannot be used.
@@ -310,7 +344,7 @@ def evaluate(
     model = runs.load_model(run)
     if drawn:
         model.drawn = True
-    job, captioned = measured_images(run, images, captions, say)
+    job, captioned = measured_images(run, images, captions, split, say)
     s = job.settings
     store = store_of(model, job, Path(run))
     store.fill(one.image for one in captioned)
@@ -320,4 +354,4 @@ def evaluate(
     found = caption_all(model, captioned, store, rules_of(model, s), s.longest)
     figures = scores(found, [one.captions for one in captioned])
     nats = {name: values[name] for name in ("nats", "perplexity")}
-    return {**figures, **nats, "images": len(captioned)}
+    return {**figures, **nats, "images": len(captioned), **split_of(captioned)}

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from kerasrnn import runs
+from kerasrnn.arguments import EVALUATED, check_needs
 from kerasrnn.errors import InputError
 
-# task -> its name, and the files that it is measured on
+# task -> its name, the files that it is measured on, and what else can be asked of them
 FILES = {
-    "lm": ("a language model", ("text",)),
-    "translator": ("a translator", ("source", "target")),
-    "captioner": ("a captioner", ("images", "captions")),
+    "lm": ("a language model", ("text",), ()),
+    "translator": ("a translator", ("source", "target"), ()),
+    "captioner": ("a captioner", ("images", "captions"), ("split",)),
 }
 
 
@@ -19,18 +20,21 @@ def files_for(run: str | Path, files: dict) -> tuple[str, list]:
     """A run's task, and of `files` those that it is measured on, None for what is not given.
 
     Raises:
-        InputError: when the run cannot be used, or a file is not for its task.
+        InputError: when the run cannot be used, or a file is not for its task or means nothing
+            without another.
     """
     task = runs.read_config(run).get("task")
     if task not in FILES:
         raise InputError("RUN", f"a run of {', '.join(FILES)}", task, "give another folder")
-    kind, own = FILES[task]
+    kind, own, options = FILES[task]
     for name, value in files.items():
-        if value and name not in own:
+        if value and name not in own + options:
             wanted = " and ".join(f"--{n}" for n in own)
             received = value[0] if isinstance(value, list) else value
             raise InputError(f"--{name}", f"{wanted} for {kind}", received, f"give {wanted}")
-    return task, [files.get(name) for name in own]
+    given = [name for name, value in files.items() if value]
+    check_needs("evaluate", dict.fromkeys(EVALUATED) | files, given)
+    return task, [files.get(name) for name in own + options]
 
 
 def evaluate(run: str | Path, say=lambda text: None, *, drawn: bool = False, **files) -> dict:
@@ -41,8 +45,9 @@ def evaluate(run: str | Path, say=lambda text: None, *, drawn: bool = False, **f
         say: told what was left out.
         drawn: whether a captioner's hard attention draws its places.
         files: `text`, a list, for a language model; `source` and `target`, aligned, for a
-            translator, `source` alone being a TSV file; `images`, a folder, and `captions` for a
-            captioner. None for those not given.
+            translator, `source` alone being a TSV file; `captions`, of which the images of
+            `split`, and `images`, a folder (default: the run's own), for a captioner. None for
+            those not given.
 
     Raises:
         InputError: when the run or a file cannot be used, or is not for this task.

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from kerasrnn import runs
+from kerasrnn.arguments import EVALUATED, check_needs
 from kerasrnn.errors import InputError
 from kerasrnn.export import FORMATS, export, read_metadata, verify_export
 from kerasrnn.export.artifact import check_formats, check_new
@@ -87,13 +88,9 @@ def formats_of(format: str, streaming: bool) -> tuple[str, ...]:
 
 def _measure(run, model, quantized, files: dict | None, say):
     files = files or {}
-    if quantized:
-        return measure_of(run, model, say, **files)
-    for name, value in files.items():
-        if value:
-            received = value[0] if isinstance(value, list) else value
-            raise InputError(f"--{name}", "--quantize beside it", received, "leave it out")
-    return None
+    values = dict.fromkeys(EVALUATED) | files | {"quantize": quantized}
+    check_needs("export", values, [name for name, value in files.items() if value])
+    return measure_of(run, model, say, **files) if quantized else None
 
 
 def measured(written: Sequence[Path]) -> dict[str, dict]:
@@ -113,9 +110,10 @@ def in_words(figures: dict) -> str:
     """One line of what `measured` has on a file."""
     full, small = (value for value in figures.values() if isinstance(value, dict))
     share = figures["bytes"] / figures["full_bytes"]
-    changes = [f"{n} {full[n]:.6g} -> {v:.6g}" for n, v in small.items() if not isinstance(v, int)]
+    changes = [f"{n} {full[n]:.6g} -> {v:.6g}" for n, v in small.items() if isinstance(v, float)]
     counts = [f"on {v} {n}" for n, v in small.items() if isinstance(v, int)]
-    said = ", ".join([*changes, *counts])
+    named = [f"{n} {v}" for n, v in small.items() if isinstance(v, str)]
+    said = ", ".join([*changes, *counts, *named])
     return f"{figures['bytes']:,} bytes, {share:.1%} of the full file; {said}"
 
 

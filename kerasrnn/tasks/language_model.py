@@ -24,53 +24,16 @@ from kerasrnn.pipelines.text import (
     shuffled,
 )
 from kerasrnn.tasks.checks import check_choices, check_common, check_counts, check_shares
+from kerasrnn.tasks.hyperparameters import LANGUAGE_MODEL as PRESETS
+from kerasrnn.tasks.hyperparameters import LanguageModelSettings as Settings
 from kerasrnn.tasks.session import CommonJob, Start, config_of, model_to_train, started
-from kerasrnn.tasks.training import CommonSettings, Data, carry_on, optimizer_of, tokenizer_of
+from kerasrnn.tasks.training import Data, carry_on, optimizer_of, tokenizer_of
 from kerasrnn.text import TOKENIZERS, Tokenizer
+
+__all__ = ["PRESETS", "Job", "Settings", "evaluate", "train"]
 
 IDS = "ids.bin"
 SCORES = ("val_nats",)
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings(CommonSettings):
-    """Every hyperparameter of a language model's training, those of `CommonSettings` among them.
-
-    `embeddings` is a GloVe or word2vec file; `window` the steps of truncated back-propagation;
-    `valid_share` the last part of the text, kept for validation.
-    """
-
-    cell: str = "lstm"
-    units: int = 256
-    layers: int = 2
-    embedding: int | str = 128
-    embeddings: str = ""
-    embeddings_frozen: bool = False
-    dropout: float = 0.2
-    recurrent_dropout: float = 0.0
-    tied: bool = False
-    carry_state: bool = True
-    batch_size: int = 32
-    window: int = 100
-    epochs: int = 10
-    optimizer: str = "adamw"
-    learning_rate: float = 3e-3
-    weight_decay: float = 0.01
-
-
-PRESETS = {
-    "tiny": Settings(units=128, layers=1, embedding=32, dropout=0.1, epochs=10, learning_rate=5e-3),
-    "small": Settings(),
-    "shakespeare": Settings(
-        units=384,
-        dropout=0.25,
-        batch_size=32,
-        window=128,
-        epochs=18,
-        learning_rate=3e-3,
-        weight_decay=0.05,
-    ),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +93,7 @@ def datasets(job: Job, ids: IdStream, replicas: int = 1, service: Service | None
         room = f"{s.valid_share:.0%}, for validation, fills a window of {s.window}"
         room += f" for each of {replicas} replicas" if replicas > 1 else ""
         received = f"{len(ids):,} tokens in all"
-        what = "give more text, or --set window=…"
+        what = "give more text, or a smaller --window"
         raise InputError("--text", f"a text whose last {room}", received, what)
     rows = min(s.batch_size, len(valid) // s.window) // replicas * replicas
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -75,12 +74,10 @@ def _nats(reader, model, windows) -> dict:
 
 
 def _translator(run, model, say, source, target) -> Measure:
-    from kerasrnn.pipelines.pairs import read_pairs
-    from kerasrnn.tasks.translation import measured_files, scores
+    from kerasrnn.tasks.translation import measured_texts, scores
 
-    with tempfile.TemporaryDirectory() as folder:
-        job, files = measured_files(run, source, target, Path(folder))
-        pairs = list(itertools.islice(read_pairs(*files, faults=job.faults), LINES))
+    _, texts = measured_texts(run, source, target)
+    pairs = list(texts.pairs())[:LINES]  # a fault behind them is refused too
     sources, references = (list(side) for side in zip(*pairs, strict=True))
     batches = [sources[start : start + ROWS] for start in range(0, len(sources), ROWS)]
     cases = [{"source": np.array(batch, object)} for batch in batches]
@@ -91,17 +88,18 @@ def _translator(run, model, say, source, target) -> Measure:
     return measure
 
 
-def _captioner(run, model, say, images, captions) -> Measure:
+def _captioner(run, model, say, images, captions, split) -> Measure:
     from kerasrnn.pipelines.images import read_image
-    from kerasrnn.tasks.captioning import measured_images, scores
+    from kerasrnn.tasks.captioning import measured_images, scores, split_of
 
-    _, captioned = measured_images(run, images, captions, say)
+    _, captioned = measured_images(run, images, captions, split, say)
     captioned = captioned[:IMAGES]
     cases = [{"image": read_image(one.image)[np.newaxis]} for one in captioned]
     references = [one.captions for one in captioned]
 
     def measure(path: Path, kind: str | None) -> dict:
-        return scores(_texts(path, cases), references) | {"images": len(captioned)}
+        counted = {"images": len(captioned), **split_of(captioned)}
+        return scores(_texts(path, cases), references) | counted
 
     return measure
 

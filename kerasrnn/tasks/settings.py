@@ -6,6 +6,7 @@ import dataclasses
 from typing import TypeVar, get_type_hints
 
 from kerasrnn.errors import InputError
+from kerasrnn.parsing import advised
 
 Settings = TypeVar("Settings")
 TRUTH = {"true": True, "false": False}
@@ -15,7 +16,7 @@ def _parse(name: str, text: str, kind) -> object:
     """`text` as the type that the setting has."""
     if kind is bool:
         if text.lower() not in TRUTH:
-            raise InputError(f"--set {name}", "true or false", text, "write one of them")
+            raise InputError(name, "true or false", text, "write one of them")
         return TRUTH[text.lower()]
     for number in (int, float):
         if kind is number or (number is int and kind == int | str and text.isdigit()):
@@ -23,7 +24,7 @@ def _parse(name: str, text: str, kind) -> object:
                 return number(text)
             except ValueError:
                 word = "a whole number" if number is int else "a number"
-                raise InputError(f"--set {name}", word, text, "correct it") from None
+                raise InputError(name, word, text, "correct it") from None
     return text
 
 
@@ -31,7 +32,7 @@ def changed(settings: Settings, assignments: list[str]) -> Settings:
     """`settings` with "name=value" assignments applied.
 
     Raises:
-        InputError: for an unknown name, or a value that is not of the setting's type.
+        InputError: for an unknown name, a value that is not of the setting's type, or two values.
 
     >>> @dataclasses.dataclass(frozen=True)
     ... class Tiny:
@@ -45,8 +46,9 @@ def changed(settings: Settings, assignments: list[str]) -> Settings:
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
         if not equals or name not in kinds:
-            raise InputError(
-                "--set", f"name=value with a name of {', '.join(kinds)}", assignment, "correct it"
-            )
-        values[name] = _parse(name, text, kinds[name])
+            expected = f"name=value with a name of {', '.join(kinds)}"
+            raise InputError("--set", expected, assignment, advised(name, kinds, "correct it"))
+        value = _parse(name, text, kinds[name])
+        if values.setdefault(name, value) != value:
+            raise InputError(name, "one value", f"{values[name]} and {value}", "give it once")
     return dataclasses.replace(settings, **values)

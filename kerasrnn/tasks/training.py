@@ -17,6 +17,7 @@ from kerasrnn.not_finite import NotFinite
 from kerasrnn.optimizers import make_optimizer, renew_course
 from kerasrnn.pipelines.dataset import Position
 from kerasrnn.progress import ProgressReport
+from kerasrnn.tasks.hyperparameters import CommonSettings
 from kerasrnn.tasks.rewinding import rewound
 from kerasrnn.tasks.session import Start
 from kerasrnn.text import TOKENIZERS, Tokenizer
@@ -32,38 +33,6 @@ from kerasrnn.training import (
 )
 
 PLATEAU = 3  # epochs without a better model after which schedule=plateau halves the rate
-
-
-@dataclass(frozen=True)
-class CommonSettings:
-    """What every task's training can be told.
-
-    `vocabulary` is the most tokens known (0: all characters, 30,000 words, 8,000 subwords);
-    `warmup` a share of all steps; `accumulate` the batches of one step; `ema` the momentum of
-    averaged weights, which are then what is validated and kept; `average` the last epochs whose
-    mean is tried at the end; after `patience` epochs without
-    a better model training ends, with schedule=plateau the rate is halved (0: never, and 3);
-    `deterministic` runs slower and gives the same bits each time; `valid_share` of the data is
-    held out where nothing else says what validates.
-    """
-
-    vocabulary: int = 0
-    batch_size: int = 64
-    epochs: int = 20
-    optimizer: str = "adam"
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.0
-    schedule: str = "cosine"
-    warmup: float = 0.05
-    clip: str = "global_norm"
-    clip_at: float = 1.0
-    accumulate: int = 1
-    ema: float = 0.0
-    average: int = 0
-    patience: int = 0
-    precision: str = "float32"
-    deterministic: bool = False
-    valid_share: float = 0.1
 
 
 def tokenizer_of(level: str, texts: Iterable[str], vocabulary: int) -> Tokenizer:

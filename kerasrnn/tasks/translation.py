@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import sacrebleu
 
 from kerasrnn import runs
+from kerasrnn.arguments import check_needs
 from kerasrnn.beam import BeamRules
 from kerasrnn.errors import InputError
 from kerasrnn.files import staging
@@ -18,10 +18,11 @@ from kerasrnn.models.translator import Translator
 from kerasrnn.pipelines.batching import batches
 from kerasrnn.pipelines.dataset import is_held_out
 from kerasrnn.pipelines.pairs import Limits, PairReport, Pairs, encode_pairs, read_pairs
+from kerasrnn.tasks.hyperparameters import TRANSLATOR as PRESETS
 from kerasrnn.tasks.search import rules_of
 from kerasrnn.tasks.session import CommonJob, Start, config_of, model_to_train, started
 from kerasrnn.tasks.training import Data, carry_on, tokenizer_of
-from kerasrnn.tasks.translation_settings import PRESETS, Settings, check, make_model
+from kerasrnn.tasks.translation_settings import Settings, check, make_model
 from kerasrnn.text import Tokenizer
 from kerasrnn.training import Scored
 
@@ -31,7 +32,6 @@ SHOWN = 4  # example translations after each epoch
 MOST_VALID = 2000  # pairs held out at most where no validation files are given
 FILES = ("source", "target", "valid_source", "valid_target")
 TRAIN, VALID = "train.ids", "valid.ids"
-HELD_OUT = ("train.source", "train.target", "valid.source", "valid.target")
 METRICS = {
     "bleu": sacrebleu.BLEU(),
     "bleu_lowercase": sacrebleu.BLEU(lowercase=True),
@@ -65,59 +65,64 @@ class Job(CommonJob):
         return config_of("translator", self, ("level", "seed", "faults"))
 
 
-def make_tokenizers(job: Job, source: str, target: str | None) -> tuple[Tokenizer, Tokenizer]:
+@dataclasses.dataclass(frozen=True)
+class Texts:
+    """Aligned files, or one TSV file without a `target`, and which of their pairs are meant.
+
+    Attributes:
+        source, target, faults, keep: as in `read_pairs`.
+    """
+
+    source: str
+    target: str | None
+    faults: str
+    keep: Callable[[int], bool] | None = None
+
+    def pairs(self, report: PairReport | None = None) -> Iterator[tuple[str, str]]:
+        """The pairs, in order."""
+        options = {"faults": self.faults, "keep": self.keep, "report": report}
+        return read_pairs(self.source, self.target, **options)
+
+    def encoded(self, tokenizers, out: Path, limits: Limits | None = None):
+        """(their ids in the file `out`, a report)."""
+        options = {"limits": limits, "faults": self.faults, "keep": self.keep}
+        return encode_pairs(self.source, self.target, *tokenizers, out, **options)
+
+
+def make_tokenizers(job: Job, texts: Texts) -> tuple[Tokenizer, Tokenizer]:
     """Tokenizers of both sides of the training pairs; one and the same when joint."""
 
     def made(texts):
         return tokenizer_of(job.level, texts, job.settings.vocabulary)
 
-    def pairs():
-        return read_pairs(source, target, faults=job.faults)
-
     if job.settings.joint:
-        one = made(text for pair in pairs() for text in pair)
+        one = made(text for pair in texts.pairs() for text in pair)
         return one, one
-    return made(pair[0] for pair in pairs()), made(pair[1] for pair in pairs())
+    return made(pair[0] for pair in texts.pairs()), made(pair[1] for pair in texts.pairs())
 
 
-def hold_out(job: Job, folder: Path, say: Callable[[str], None]) -> None:
-    """Write pairs from all over the text to validation files, the others to training files."""
-    report = PairReport()
-    total = sum(1 for _ in read_pairs(job.source, job.target, faults=job.faults, report=report))
+def hold_out(job: Job, say: Callable[[str], None]) -> tuple[Texts, Texts]:
+    """(for training, for validation): the latter are pairs from all over the text."""
+    report, files = PairReport(), (job.source, job.target, job.faults)
+    total = sum(1 for _ in Texts(*files).pairs(report))
     held = min(round(total * job.settings.valid_share), MOST_VALID)
     if not 0 < held < total:
         raise InputError(
             "--source", "enough pairs to hold some out", total, "give more, or --valid-source"
         )
     say(f"{report}; {held:,} are held out for validation")
-    with contextlib.ExitStack() as stack:
-        files = [
-            stack.enter_context((folder / name).open("w", encoding="utf-8")) for name in HELD_OUT
-        ]
-        for number, pair in enumerate(read_pairs(job.source, job.target, faults=job.faults)):
-            side = files[2:] if is_held_out(number, held, total) else files[:2]
-            for file, text in zip(side, pair, strict=True):
-                file.write(text + "\n")
+    return (
+        Texts(*files, keep=lambda number: not is_held_out(number, held, total)),
+        Texts(*files, keep=lambda number: is_held_out(number, held, total)),
+    )
 
 
-@dataclasses.dataclass
-class Texts:
-    """The four files of a training: (source, target) for training and for validation.
-
-    A target is None where `source` is a TSV file.
-    """
-
-    train: tuple
-    valid: tuple
-
-    @classmethod
-    def of(cls, job: Job, folder: Path, say: Callable[[str], None]) -> Texts:
-        """The job's own files, or those held out, written to `folder`."""
-        if job.valid_source:
-            return cls((job.source, job.target), (job.valid_source, job.valid_target))
-        hold_out(job, folder, say)
-        files = [folder / name for name in HELD_OUT]
-        return cls(tuple(files[:2]), tuple(files[2:]))
+def texts_of(job: Job, say: Callable[[str], None]) -> tuple[Texts, Texts]:
+    """(for training, for validation): the job's own files, or some pairs held out."""
+    if not job.valid_source:
+        return hold_out(job, say)
+    train, valid = (job.source, job.target), (job.valid_source, job.valid_target)
+    return Texts(*train, job.faults), Texts(*valid, job.faults)
 
 
 def dataset_of(job: Job, pairs: Pairs, **where):
@@ -138,10 +143,7 @@ def train(job: Job, say: Callable[[str], None], verbose: int = 1) -> dict:
         Interrupted: when the user stopped it; the same job goes on.
     """
     check(job.settings, job.seed)
-    if job.valid_target and not job.valid_source:
-        raise InputError("--valid-target", "--valid-source beside it", "none", "give both")
-    if job.target and job.valid_source and not job.valid_target:
-        raise InputError("--valid-source", "--valid-target beside it", "none", "give both")
+    check_needs("train translator", vars(job), [name for name, v in vars(job).items() if v])
     with started(job, say) as start:
         return _train(job, start, verbose)
 
@@ -150,10 +152,10 @@ def _train(job: Job, start: Start, verbose: int) -> dict:
     s, say = job.settings, start.say
     # Everything that can be refused is, before the run folder is touched.
     with staging(start.out) as folder:
-        texts = Texts.of(job, folder, say)
-        tokenizers = start.known.tokenizers if start.known else make_tokenizers(job, *texts.train)
+        texts = texts_of(job, say)
+        tokenizers = start.known.tokenizers if start.known else make_tokenizers(job, texts[0])
         pairs, valid, report = _encoded(job, texts, tokenizers, folder, say)
-        shown = list(read_pairs(*texts.valid, faults=job.faults))
+        shown = list(texts[1].pairs())
         count = len(dataset_of(job, pairs))
         steps = count * s.epochs
         model = model_to_train(start, job, lambda: make_model(s, tokenizers, steps, job.seed))
@@ -181,12 +183,11 @@ def _train(job: Job, start: Start, verbose: int) -> dict:
     )
 
 
-def _encoded(job: Job, texts: Texts, tokenizers, folder: Path, say):
+def _encoded(job: Job, texts: tuple[Texts, Texts], tokenizers, folder: Path, say):
     """(training pairs, validation pairs, report of the first) as ids in files of `folder`."""
     limits = Limits(maximum=job.settings.longest, ratio=job.settings.ratio)
-    options = {"limits": limits, "faults": job.faults}
-    pairs, report = encode_pairs(*texts.train, *tokenizers, folder / TRAIN, **options)
-    valid, lost = encode_pairs(*texts.valid, *tokenizers, folder / VALID, faults=job.faults)
+    pairs, report = texts[0].encoded(tokenizers, folder / TRAIN, limits)
+    valid, lost = texts[1].encoded(tokenizers, folder / VALID)
     if lost.dropped:
         say(f"validation: {lost}")
     return pairs, valid, report
@@ -243,23 +244,19 @@ def _sample(model: Translator, pairs: list[tuple[str, str]], settings: Settings)
     return "\n".join(f"  {s}\n= {t}\n> {text}\n" for (s, t), text in rows)
 
 
-def measured_files(
-    run: str | Path, source: str | None, target: str | None, folder: Path
-) -> tuple[Job, tuple]:
-    """The run's job, and the files given or those it was validated on, perhaps written to
-    `folder`.
+def measured_texts(run: str | Path, source: str | None, target: str | None) -> tuple[Job, Texts]:
+    """The run's job, and the files given or the pairs that it was validated on.
 
     Raises:
         InputError: when the run cannot be used, or its texts changed.
     """
     job = runs.read_job(run, Job, Settings)
     if source:
-        return job, (source, target)
+        return job, Texts(source, target, job.faults)
     names = FILES[2:] if job.valid_source else FILES[:2]
-    runs.check_recorded(
-        runs.read_config(run), names, "--source" + " and --target" * bool(job.target)
-    )
-    return job, Texts.of(job, folder, lambda text: None).valid
+    options = "--source" + " and --target" * bool(job.target)
+    runs.check_recorded(runs.read_config(run), names, options)
+    return job, texts_of(job, lambda text: None)[1]
 
 
 def evaluate(run: str | Path, source: str | None = None, target: str | None = None) -> dict:
@@ -277,15 +274,12 @@ def evaluate(run: str | Path, source: str | None = None, target: str | None = No
         InputError: when the run or a file cannot be used.
     """
     model = runs.load_model(run)
+    job, texts = measured_texts(run, source, target)
     with tempfile.TemporaryDirectory() as folder:
-        job, files = measured_files(run, source, target, Path(folder))
-        pairs = list(read_pairs(*files, faults=job.faults))
-        encoded, _ = encode_pairs(
-            *files, *model.tokenizers, Path(folder) / VALID, faults=job.faults
-        )
+        encoded, _ = texts.encoded(model.tokenizers, Path(folder) / VALID)
         values = model.evaluate(dataset_of(job, encoded), return_dict=True, verbose=0)
     s = job.settings
-    sources, references = zip(*pairs, strict=True)
+    sources, references = zip(*texts.pairs(), strict=True)
     rules = rules_of(model, s)
     found = translate_all(model, list(sources), rules, s.longest)
     figures = {"exact": exact(found, list(references))}
