@@ -222,12 +222,6 @@ def _verify(forms: dict[str, object], artifacts: dict[str, Path]) -> None:
         verify(*answers)
 
 
-def _verify(served, artifacts: dict[str, Path]) -> None:
-    """Every case against the model."""
-    for answers in _answers(served, artifacts):
-        verify(*answers)
-
-
 def verify_export(model, artifact: str | Path) -> tuple[int, int] | None:
     """Whether an artifact still does what the model does, its search as it was exported.
 
