@@ -188,7 +188,7 @@ def work(name: str, runtime: str, folder: Path) -> None:
         try:
             return run(case)
         except Exception as error:
-            return f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
+            return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
     with (folder / runtime).open("wb") as file:  # nothing that was answered is held
         for case in cases:

@@ -110,6 +110,16 @@ def test_statistics_follow_where_all_is_trained():
     assert all(np.abs(a - b).max() > 1e-6 for a, b in pairs)
 
 
+def test_weights_that_cannot_be_read_for_no_said_reason(tmp_path, monkeypatch):
+    def load_weights(self, path):
+        raise OSError
+
+    (tmp_path / "w.weights.h5").touch()
+    monkeypatch.setattr(keras.Model, "load_weights", load_weights)
+    with pytest.raises(InputError, match=r"of the small network, got OSError; give others"):
+        ImageEncoder(weights=tmp_path / "w.weights.h5")
+
+
 def test_what_is_refused(tmp_path):
     broken = tmp_path / "broken.weights.h5"
     broken.write_bytes(b"nothing")

@@ -11,7 +11,7 @@ from pathlib import Path
 import keras
 from keras import layers, ops, tree
 
-from kerasrnn.errors import InputError
+from kerasrnn.errors import InputError, first_line
 from kerasrnn.layers.encoders import Encoded
 
 SMALL = "small"
@@ -69,10 +69,8 @@ def application(name: str, size: int, weights: str | Path | None) -> keras.Model
     try:
         made = constructor(include_top=False, weights=weights, input_shape=shape)
     except Exception as error:  # what Keras raises for a size, a file or a download differs
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(
-            "network", f"{name} of size {size} with weights {weights}", reason, "change one of them"
-        ) from error
+        expected = f"{name} of size {size} with weights {weights}"
+        raise InputError("network", expected, first_line(error), "change one of them") from error
     last = made.layers[-1]
     features = last.input if isinstance(last, layers.MaxPooling2D) else made.output
     return keras.Model(made.input, features, name=name.lower())
@@ -221,7 +219,6 @@ def _small(size: int, weights) -> keras.Model:
         try:
             network.load_weights(_file(weights))
         except (ValueError, OSError) as error:
-            reason = str(error).strip().splitlines()[0]
-            expected = "weights of the small network"
-            raise InputError("--cnn-weights", expected, reason, "give others") from error
+            expected, received = "weights of the small network", first_line(error)
+            raise InputError("--cnn-weights", expected, received, "give others") from error
     return network
