@@ -27,7 +27,7 @@ def test_the_resize_by_hand(size):
     rows, columns = triangle(37, size), triangle(50, size)
     wanted = np.einsum("ih,jw,bhwc->bijc", rows, columns, IMAGES.astype(float))
     assert found.shape == (2, size, size, 3) and (found == np.round(found)).all()
-    assert np.abs(found - wanted).max() <= 0.5 + 1e-3
+    assert np.abs(found - wanted).max() <= 0.5 + 5e-3  # between the products it has 256ths
 
 
 @pytest.mark.parametrize("size", [16, 64])
