@@ -23,7 +23,7 @@ from kerasrnn.export import (
 from kerasrnn.export.metadata import FILE, metadata_of, read_metadata, search_in
 from kerasrnn.export.quantization import KINDS, quantize
 from kerasrnn.export.runner import STREAMING
-from kerasrnn.export.verify import Case, agreeing, verify
+from kerasrnn.export.verify import Agreement, Case, agreeing, verify
 from kerasrnn.files import staging
 
 TASKS = {
@@ -227,13 +227,7 @@ def _verify(forms: dict[str, object], artifacts: dict[str, Path]) -> None:
         verify(*answers)
 
 
-def _verify(served, artifacts: dict[str, Path]) -> None:
-    """Every case against the model."""
-    for answers in _answers(served, artifacts):
-        verify(*answers)
-
-
-def verify_export(model, artifact: str | Path) -> tuple[int, int] | None:
+def verify_export(model, artifact: str | Path) -> Agreement | None:
     """Whether an artifact still does what the model does, its search as it was exported.
 
     Args:
@@ -242,8 +236,7 @@ def verify_export(model, artifact: str | Path) -> tuple[int, int] | None:
             of its files stands for all.
 
     Returns:
-        None when it does; of a quantized file, which need not, in how many cases it writes the
-        same, and of how many.
+        None when it does; of a quantized file, which need not, in how many cases it does.
 
     Raises:
         InputError: when it is neither, or of another task.
@@ -261,4 +254,4 @@ def verify_export(model, artifact: str | Path) -> tuple[int, int] | None:
         _verify(forms, {name: artifact})
         return None
     [(path, cases, expected)] = _answers(forms, {name: artifact})
-    return agreeing(path, cases, expected), len(cases)
+    return agreeing(path, cases, expected, said["quantized"])

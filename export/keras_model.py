@@ -12,7 +12,7 @@ import tensorflow as tf
 from keras import tree
 
 from kerasrnn.compat.keras import get_input_signature, is_graph, layers_of, output_names
-from kerasrnn.errors import InputError
+from kerasrnn.errors import InputError, first_line
 from kerasrnn.export import onnx_file
 from kerasrnn.export.onnx_text import OPSET
 from kerasrnn.export.verify import TOLERANCE, Case, verify
@@ -74,7 +74,7 @@ def onnx(model: keras.Model, path: str | Path, cases: list[Case] | None = None) 
             lambda *inputs: _answer(traced, given, inputs, large.values()), inputs, names, values
         )
     except (ValueError, NotImplementedError) as error:
-        received = str(error).strip().splitlines()[0]
+        received = first_line(error)
         raise InputError("model", "parts that ONNX has", received, "leave them outside") from error
     metadata = {"task": "keras model", "opset": str(OPSET), "keras": keras.__version__}
     with staging(path, "path") as folder:

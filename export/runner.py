@@ -40,11 +40,16 @@ def _session(path: Path):
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    if CONTRIB.encode() in path.read_bytes():
-        from onnxruntime_extensions import get_library_path
+    providers = ["CPUExecutionProvider"]
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=providers)
+    except Exception as error:
+        if CONTRIB not in str(error):  # "Fatal error: ai.onnx.contrib:… is not a registered op"
+            raise
+    from onnxruntime_extensions import get_library_path
 
-        options.register_custom_ops_library(get_library_path())
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    options.register_custom_ops_library(get_library_path())
+    return onnxruntime.InferenceSession(path, options, providers=providers)
 
 
 def _function(session):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from kerasrnn.export import runner
 
 Case = dict[str, np.ndarray]
 TOLERANCE = 1e-4  # of scores, which are sums of float32 log-probabilities
+ROUNDED = {"fp16": 0.005, "int8": 0.1}  # of a quantized file's floats, as a share of the largest
 
 SHOWN = 100  # numbers or strings of an input, at most
 
@@ -26,7 +28,7 @@ def run_fresh(artifact: Path, cases: list[Case], timeout: float = 600) -> list[C
     """Answer `cases` by the artifact in a new process that imports nothing of ours.
 
     Raises:
-        VerificationError: when that process fails.
+        VerificationError: when that process fails, or takes longer than `timeout` seconds.
     """
     with tempfile.TemporaryDirectory() as folder:
         inputs, outputs = Path(folder, "inputs.npz"), Path(folder, "outputs.npz")
@@ -34,13 +36,16 @@ def run_fresh(artifact: Path, cases: list[Case], timeout: float = 600) -> list[C
             inputs, **{f"{i}/{name}": v for i, case in enumerate(cases) for name, v in case.items()}
         )
         command = [sys.executable, runner.__file__, str(artifact), str(inputs), str(outputs)]
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"},
-        )
+        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=timeout, env=environment
+            )
+        except subprocess.TimeoutExpired as error:
+            raise VerificationError(
+                f"{artifact.name} did not answer in a fresh process: {len(cases)} inputs took more "
+                f"than {timeout:g} seconds"
+            ) from error
         if done.returncode:
             tail = "\n".join(done.stderr.strip().splitlines()[-3:])
             raise VerificationError(f"{artifact.name} does not run in a fresh process: {tail}")
@@ -102,16 +107,54 @@ def _shown(value: np.ndarray):
     return value.tolist() if value.size <= SHOWN else f"{value.dtype} {list(value.shape)}"
 
 
-def agreeing(artifact: Path, cases: list[Case], expected: list[Case]) -> int:
-    """In how many cases a quantized artifact writes what the model does; its scores may differ.
+class Agreement(NamedTuple):
+    """A quantized artifact beside the model.
+
+    Attributes:
+        same: in how many cases it gives the same.
+        cases: of how many.
+        off: where all outputs are floats, the largest difference of all, as a share of the largest
+            value of that output in that case; None of what writes ids or text.
+    """
+
+    same: int
+    cases: int
+    off: float | None = None
+
+
+def agreeing(artifact: Path, cases: list[Case], expected: list[Case], kind: str) -> Agreement:
+    """In how many cases a quantized artifact gives what the model does.
+
+    Ids and texts are the same or they are not, and then the floats beside them do not count. Where
+    all outputs are floats, each is the same within `ROUNDED` of its largest value.
+
+    Args:
+        kind: "int8" or "fp16".
 
     Raises:
         VerificationError: when it does not run, or its outputs have other names, dtypes or ranks.
     """
-    count = 0
+    count, shares = 0, []
     for right, got in zip(expected, run_fresh(artifact, cases), strict=True):
         found = unlike(right, got)
         if found:
             raise VerificationError(f"{artifact.name}: {'; '.join(found)}")
-        count += not differences(right, got, np.inf)
-    return count
+        written = {name: value for name, value in right.items() if value.dtype.kind != "f"}
+        if written:
+            count += not differences(written, got)
+        else:
+            shares.append(max(_share(value, got[name]) for name, value in right.items()))
+            count += shares[-1] <= ROUNDED[kind]
+    return Agreement(count, len(cases), max(shares, default=None))
+
+
+def _share(right: np.ndarray, got: np.ndarray) -> float:
+    """The largest difference as a share of the largest value; infinite where shapes differ, or one
+    is finite where the other is not."""
+    finite = np.isfinite(right)
+    if right.shape != got.shape or not np.isfinite(got[finite]).all():
+        return np.inf
+    if not np.array_equal(right[~finite], got[~finite], equal_nan=True):
+        return np.inf
+    largest = np.max(np.abs(right), where=finite, initial=np.finfo(np.float32).tiny)
+    return float(np.max(np.abs(right - got), where=finite, initial=0.0) / largest)

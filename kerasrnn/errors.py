@@ -1,5 +1,5 @@
-"""The one exception for what a user got wrong, which the command line prints as one line; and a
-check that many places need."""
+"""The one exception for what a user got wrong, which the command line prints as one line; how
+others are quoted in it; and a check that many places need."""
 
 
 class InputError(ValueError):
@@ -16,6 +16,17 @@ class InputError(ValueError):
         super().__init__(f"{argument}: expected {expected}, got {received}; {next_step}")
         self.argument, self.expected = argument, expected
         self.received, self.next_step = received, next_step
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an exception says; its class where it says nothing.
+
+    >>> first_line(ValueError("no such thing\\nTraceback"))
+    'no such thing'
+    >>> first_line(MemoryError())
+    'MemoryError'
+    """
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def check_texts(argument: str, strings) -> None:

@@ -2,6 +2,7 @@
 
 import io
 
+import keras
 import numpy as np
 import onnx
 import onnxruntime
@@ -30,6 +31,7 @@ SOME = [pytest.param(kind, marks=[pytest.mark.slow] * (kind != "gated")) for kin
 def exported(request, tmp_path_factory):
     """(the model as served, its ONNX file, its SavedModel)."""
     kind, folder = request.param, tmp_path_factory.mktemp("captioner")
+    keras.utils.set_random_seed(0)  # of the encoder: some say much the same of every picture
     both = {"embedding": 8, "cell": "lstm", "units": 9, "layers": 2 - (kind == "hard")}
     decoder = Decoder(WORDS.size, conditioning=kind, readout=KINDS[kind], **both)
     model = Captioner(WORDS, ImageEncoder(size=32), decoder)
@@ -84,19 +86,14 @@ def test_encoded_images_are_decoded_inside(exported):
     assert found["attention"].shape[2:] == (8, 8)
 
 
-def test_the_two_resizers_are_one():
-    """TensorFlow and ONNX Runtime: whole numbers, which differ by one where a sum of floats ends
-    at a half, and that is rare."""
+def test_every_runtime_resizes_to_the_same_pixels():
+    """To the bit: a network makes of one pixel that differs by one a caption that may differ."""
     size, specs = 24, [tf.TensorSpec([None] * 3 + [3], tf.uint8, "image")]
     model = convert(lambda image: resized(image, size), specs, ["pixels"])
     session = onnxruntime.InferenceSession(model.SerializeToString())
-    differing = total = 0
-    for case in photos(30):
+    for case in photos(60):
         [found] = session.run(None, case)
-        off = np.abs(found - resized(tf.constant(case["image"]), size).numpy())
-        assert off.max() <= 1
-        differing, total = differing + np.count_nonzero(off), total + off.size
-    assert differing < 1e-3 * total
+        np.testing.assert_array_equal(found, resized(tf.constant(case["image"]), size))
 
 
 def test_what_the_file_says_of_itself(exported):

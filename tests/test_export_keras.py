@@ -216,6 +216,15 @@ def test_where_a_check_fails_neither_file_is_left(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_conversion_that_fails_without_a_word_is_one_line(tmp_path, monkeypatch):
+    def convert(*arguments):
+        raise NotImplementedError
+
+    monkeypatch.setattr(onnx_file, "convert", convert)
+    with pytest.raises(InputError, match=r"expected parts that ONNX has, got NotImplementedError;"):
+        keras_model.onnx(reader()[0], tmp_path / "m.onnx")
+
+
 def test_what_it_refuses(tmp_path):
     text = keras.Sequential(
         [keras.Input([1], dtype="string"), layers.TextVectorization(vocabulary=["a", "b"])]

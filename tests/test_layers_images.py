@@ -27,7 +27,7 @@ def test_the_resize_by_hand(size):
     rows, columns = triangle(37, size), triangle(50, size)
     wanted = np.einsum("ih,jw,bhwc->bijc", rows, columns, IMAGES.astype(float))
     assert found.shape == (2, size, size, 3) and (found == np.round(found)).all()
-    assert np.abs(found - wanted).max() <= 0.5 + 1e-3
+    assert np.abs(found - wanted).max() <= 0.5 + 5e-3  # between the products it has 256ths
 
 
 @pytest.mark.parametrize("size", [16, 64])
@@ -108,6 +108,16 @@ def test_statistics_follow_where_all_is_trained():
     encoder(tf.constant(IMAGES), training=True)
     pairs = zip(before, encoder.non_trainable_weights, strict=True)
     assert all(np.abs(a - b).max() > 1e-6 for a, b in pairs)
+
+
+def test_weights_that_cannot_be_read_for_no_said_reason(tmp_path, monkeypatch):
+    def load_weights(self, path):
+        raise OSError
+
+    (tmp_path / "w.weights.h5").touch()
+    monkeypatch.setattr(keras.Model, "load_weights", load_weights)
+    with pytest.raises(InputError, match=r"of the small network, got OSError; give others"):
+        ImageEncoder(weights=tmp_path / "w.weights.h5")
 
 
 def test_what_is_refused(tmp_path):

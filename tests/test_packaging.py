@@ -81,3 +81,10 @@ def test_the_checkout_is_installed_editable():
         (kerasrnn.export, "export"),
     ):
         assert module.__file__ == str(ROOT / folder / "__init__.py")
+
+
+def test_the_linter_finds_a_private_function_that_is_defined_twice():
+    twice = "def _verify(one):\n    return one\n\n\ndef _verify(two):\n    return two\n"
+    command = [sys.executable, "-m", "ruff", "check", "--stdin-filename", ROOT / "twice.py", "-"]
+    done = subprocess.run(command, input=twice, capture_output=True, text=True)
+    assert done.returncode == 1 and "F811 Redefinition of unused `_verify`" in done.stdout

@@ -16,7 +16,7 @@ from kerasrnn.errors import InputError
 from kerasrnn.export import load, quantization, quantize, read_metadata, verify_export
 from kerasrnn.export.onnx_file import convert
 from kerasrnn.export.onnx_loops import graphs, nodes
-from kerasrnn.export.verify import VerificationError
+from kerasrnn.export.verify import VerificationError, agreeing
 from kerasrnn.models import LanguageModel
 from kerasrnn.tasks import exporting
 from kerasrnn.text import CharTokenizer
@@ -77,6 +77,7 @@ def test_every_kind_of_layer(reader, tmp_path):
         found = load(small)({"ids": ids})["answer"]
         assert 0 < off(found, expected) < error
         assert read_metadata(small)["quantized"] == kind
+        assert agreeing(small, [{"ids": ids}], [{"answer": expected}], kind).same == 1
     ops = kinds(onnx.load(tmp_path / "int8.onnx"))
     assert ops.count("DynamicQuantizeLSTM") == 1 and "LSTM" not in ops
     assert ops.count("MatMulIntegerToFloat") == 1
@@ -196,11 +197,11 @@ def test_a_quantized_file_is_never_said_to_be_the_model(exported):
     model, (full, int8, fp16) = exported
     assert verify_export(model, full) is None
     for path in (int8, fp16):
-        same, cases = verify_export(model, path)
-        assert 0 < same <= cases == 8
+        found = verify_export(model, path)
+        assert 0 < found.same <= found.cases == 8 and found.off is None
     other = LanguageModel(model.tokenizer, cell="lstm", units=16, layers=1, embedding=64)
-    same, cases = verify_export(other, int8)
-    assert same < cases
+    found = verify_export(other, int8)
+    assert found.same < found.cases
 
 
 def test_outputs_of_another_kind_are_refused(reader, tmp_path, monkeypatch):

@@ -11,10 +11,11 @@ from pathlib import Path
 import keras
 from keras import layers, ops, tree
 
-from kerasrnn.errors import InputError
+from kerasrnn.errors import InputError, first_line
 from kerasrnn.layers.encoders import Encoded
 
 SMALL = "small"
+WHOLE = 2**16  # what stands for 1 in a filter; times 255, and rounded, it stays below 2^24
 WIDTHS = (24, 48, 64, 96)  # of the small network's halvings; the last for any more
 
 
@@ -69,10 +70,8 @@ def application(name: str, size: int, weights: str | Path | None) -> keras.Model
     try:
         made = constructor(include_top=False, weights=weights, input_shape=shape)
     except Exception as error:  # what Keras raises for a size, a file or a download differs
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(
-            "network", f"{name} of size {size} with weights {weights}", reason, "change one of them"
-        ) from error
+        expected = f"{name} of size {size} with weights {weights}"
+        raise InputError("network", expected, first_line(error), "change one of them") from error
     last = made.layers[-1]
     features = last.input if isinstance(last, layers.MaxPooling2D) else made.output
     return keras.Model(made.input, features, name=name.lower())
@@ -105,8 +104,9 @@ def resized(images, size: int):
     """Pixels of any size [B, h, w, 3] -> float32 [B, size, size, 3], whole numbers 0 to 255.
 
     Bilinear, with the filter widened where the picture shrinks (antialiasing): weights
-    max(0, 1 - |x - x'| / s), s the shrinkage but at least 1, x and x' centres of pixels; as two
-    matrix products, so that every runtime does the same.
+    max(0, 1 - |x - x'| / s), s the shrinkage but at least 1, x and x' centres of pixels. Every sum
+    on the way is of whole numbers and below 2^24, which float32 holds exactly: the order in which
+    a runtime adds does not matter, and all give the same.
 
     >>> black_and_white = ops.convert_to_tensor([[[[0.0] * 3, [255.0] * 3]] * 2])
     >>> resized(black_and_white, 1)[0, 0, 0].numpy().tolist()
@@ -119,18 +119,26 @@ def resized(images, size: int):
     rows, columns = _filter(shape[1], size), _filter(shape[2], size)
     width, batch = shape[2], shape[0]
     x = ops.matmul(rows, ops.reshape(images, (batch, shape[1], width * 3)))
-    x = ops.reshape(x, (batch * size, width, 3))
-    x = ops.reshape(ops.matmul(columns, x), (batch, size, size, 3))
-    return ops.clip(ops.floor(x + 0.5), 0.0, 255.0)
+    x = ops.reshape(ops.floor((x + 128.0) / 256.0), (batch * size, width, 3))  # in 256ths
+    high = ops.floor(x / 256.0)  # one product of 16 bits by 16 bits would pass 2^24
+    low = ops.floor(ops.matmul(columns, x - 256.0 * high) / 256.0)
+    x = ops.floor((ops.matmul(columns, high) + low + WHOLE / 2) / WHOLE)
+    return ops.reshape(x, (batch, size, size, 3))
 
 
 def _filter(given, size: int):
-    """The weights of `given` pixels for each of `size`, float32 [size, given]."""
-    ratio = ops.cast(given, "float32") / size
-    wanted = (ops.arange(size, dtype="float32") + 0.5)[:, None] * ratio
-    there = ops.cast(ops.arange(given), "float32")[None] + 0.5
-    weights = ops.maximum(1.0 - ops.abs(wanted - there) / ops.maximum(ratio, 1.0), 0.0)
-    return weights / ops.sum(weights, axis=1, keepdims=True)
+    """The weights of `given` pixels for each of `size`, float32 [size, given].
+
+    They are whole numbers; `WHOLE`, which stands for 1, is the sum of each row.
+    """
+    given, size = ops.cast(given, "int64"), ops.cast(size, "int64")
+    wanted = (2 * ops.cast(ops.arange(size), "int64") + 1)[:, None] * given
+    there = (2 * ops.cast(ops.arange(given), "int64") + 1)[None] * size
+    weights = ops.maximum(2 * ops.maximum(given, size) - ops.abs(wanted - there), 0)
+    up_to = ops.cumsum(weights, axis=1)
+    # Sums are rounded, and not weights, so that nothing of 1 is lost.
+    up_to = ops.pad(up_to * WHOLE // up_to[:, -1:], [[0, 0], [1, 0]])
+    return ops.cast(up_to[:, 1:] - up_to[:, :-1], "float32")
 
 
 def stages(network: keras.Model) -> list[list]:
@@ -221,7 +229,6 @@ def _small(size: int, weights) -> keras.Model:
         try:
             network.load_weights(_file(weights))
         except (ValueError, OSError) as error:
-            reason = str(error).strip().splitlines()[0]
-            expected = "weights of the small network"
-            raise InputError("--cnn-weights", expected, reason, "give others") from error
+            expected, received = "weights of the small network", first_line(error)
+            raise InputError("--cnn-weights", expected, received, "give others") from error
     return network

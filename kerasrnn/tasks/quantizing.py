@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from kerasrnn.export.quantization import smaller
-from kerasrnn.export.verify import run_fresh
+from kerasrnn.export.verify import Case, run_fresh
 from kerasrnn.tasks.evaluation import files_for
 
 LINES, IMAGES, TOKENS = 500, 200, 50_000  # at most: a minute or so
 ROWS = 32  # lines translated at once
+PORTION = 2**28  # bytes of photos at their full size, in memory and on the disk at once
 
 Measure = Callable[[Path, str | None], dict]
 
@@ -94,14 +95,28 @@ def _captioner(run, model, say, images, captions, split) -> Measure:
 
     _, captioned = measured_images(run, images, captions, split, say)
     captioned = captioned[:IMAGES]
-    cases = [{"image": read_image(one.image)[np.newaxis]} for one in captioned]
     references = [one.captions for one in captioned]
 
     def measure(path: Path, kind: str | None) -> dict:
-        counted = {"images": len(captioned), **split_of(captioned)}
-        return scores(_texts(path, cases), references) | counted
+        cases = ({"image": read_image(one.image)[np.newaxis]} for one in captioned)
+        texts = [text for portion in portions(cases) for text in _texts(path, portion)]
+        return scores(texts, references) | {"images": len(captioned), **split_of(captioned)}
 
     return measure
+
+
+def portions(cases: Iterable[Case]) -> Iterator[list[Case]]:
+    """Cases in lists of up to `PORTION` bytes, or of one case that is larger."""
+    portion, size = [], 0
+    for case in cases:
+        more = sum(value.nbytes for value in case.values())
+        if portion and size + more > PORTION:
+            yield portion
+            portion, size = [], 0
+        portion.append(case)
+        size += more
+    if portion:
+        yield portion
 
 
 def _texts(path: Path, cases: list[dict]) -> list[str]:
