@@ -4,9 +4,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras import tree
 
 from kerasrnn.attention_losses import doubly_stochastic, entropy, reinforce
 from kerasrnn.beam import BeamRules
+from kerasrnn.distribution import dealt
 from kerasrnn.errors import InputError
 from kerasrnn.export.captioner import Served
 from kerasrnn.layers import Decoder, ImageEncoder
@@ -183,6 +185,54 @@ def test_two_replicas_learn_what_one_learns(mirrored):
         changes.append([b - a for a, b in zip(before, after, strict=True)])
     for one, two in zip(*changes, strict=True):
         np.testing.assert_allclose(one, two, atol=1e-6)
+
+
+def padded_shards(data, rows: int):
+    """A function: shard -> its part of the first `rows` rows, zeros where there are too few."""
+
+    def shard_of(shard):
+        index, count = shard
+        part = -(-rows // count)
+
+        def of(x):
+            mine = x[:rows][index * part : (index + 1) * part]
+            return tf.pad(mine, [[0, part - len(mine)], *[[0, 0]] * (len(x.shape) - 1)])
+
+        return tf.data.Dataset.from_tensors(tree.map_structure(of, data))
+
+    return shard_of
+
+
+@pytest.mark.parametrize("rows", [3, 1])
+def test_batch_normalisation_does_not_count_rows_of_padding(mirrored, rows):
+    """Three rows on two replicas are two and one; of one row the second replica has none."""
+    begin, weights = make(balance=1.0).get_weights(), []
+    for strategy in (tf.distribute.get_strategy(), mirrored):
+        with strategy.scope():
+            model = make(balance=1.0)
+            model.set_weights(begin)
+            model.compile(keras.optimizers.SGD(0.1), TokenCrossEntropy(), [])
+        model.fit(dealt(padded_shards(batch(), rows), strategy), verbose=0)
+        weights.append(model.get_weights())
+    assert any((a != b).any() for a, b in zip(begin, weights[0], strict=True))
+    for one, two in zip(*weights, strict=True):
+        np.testing.assert_allclose(two, one, rtol=1e-5, atol=1e-5)
+
+
+def test_the_baseline_does_not_count_rows_of_padding(mirrored):
+    """All places of the features are alike, so the draws do not change log p."""
+    (images, target_in), target_out = batch()
+    features = tf.repeat(make().encoder.features(images)[:, :1], 64, axis=1)
+    begin, baselines = make("hard").get_weights(), []
+    for strategy in (tf.distribute.get_strategy(), mirrored):
+        with strategy.scope():
+            model = make("hard")
+            model.set_weights(begin)
+            model.compile(keras.optimizers.SGD(0.0), TokenCrossEntropy(), [])
+        data = padded_shards(((features, target_in), target_out), 3)
+        model.fit(dealt(data, strategy), verbose=0)
+        baselines.append(float(model.baseline.numpy()))
+    assert baselines[1] == pytest.approx(baselines[0], rel=1e-5) and baselines[0] < -0.1
 
 
 def test_hard_attention_learns_on_two_replicas(mirrored):

@@ -13,6 +13,7 @@ from keras import layers, ops, tree
 
 from kerasrnn.errors import InputError, first_line
 from kerasrnn.layers.encoders import Encoded
+from kerasrnn.layers.normalization import count_real_rows, counting
 
 SMALL = "small"
 WHOLE = 2**16  # what stands for 1 in a filter; times 255, and rounded, it stays below 2^24
@@ -161,7 +162,8 @@ def stages(network: keras.Model) -> list[list]:
 class ImageEncoder(layers.Layer):
     """Images uint8 [B, h, w, 3] of any size -> `Encoded`: values [B, L, C], their mean [B, C].
 
-    It takes features [B, L, C] too, as `features` gives them, and passes them on.
+    It takes features [B, L, C] too, as `features` gives them, and passes them on. With
+    `real`, bool [B], batch normalisation takes its statistics from those rows of all replicas.
 
     Args:
         network: "small", which trains from nothing, or a name in `keras.applications`.
@@ -191,6 +193,7 @@ class ImageEncoder(layers.Layer):
             self.network = _small(size, weights)
         else:
             self.network = application(network, size, weights)
+        count_real_rows(self.network)
         groups = stages(self.network)
         for group in groups[: 0 if trained < 0 else max(len(groups) - trained, 0)]:
             for layer in group:
@@ -201,8 +204,12 @@ class ImageEncoder(layers.Layer):
     def build(self, images_shape):
         """The network is built as it is made."""
 
-    def call(self, images, training=None):
-        values = images if len(images.shape) == 3 else self.features(images, training=training)
+    def call(self, images, real=None, training=None):
+        if len(images.shape) == 3:
+            values = images
+        else:
+            with counting(real):
+                values = self.features(images, training=training)
         values = ops.cast(values, self.compute_dtype)
         mask = ops.ones(ops.shape(values)[:2], dtype="bool")
         return Encoded(values, mask, ops.mean(values, axis=1))

@@ -115,7 +115,11 @@ class Captioner(Writer):
     def call(self, inputs, training=None):
         """(image, target [B, T] int32) -> logits float32 [B, T, V]."""
         image, target = inputs
-        encoded = self.encoder(image, training=training)
+        real = None
+        if training and tf.distribute.get_strategy().num_replicas_in_sync > 1:
+            # Rows of padding make the replicas' batches equal; they are no images.
+            real = target[:, 0] != PAD
+        encoded = self.encoder(image, real=real, training=training)
         logits, looked = self.decoder(target, encoded, training=training, return_attention=True)
         if training and self.attends:
             self.add_loss(self._attention_loss(target, logits, looked))
@@ -134,7 +138,8 @@ class Captioner(Writer):
                 looked.weights, looked.place, real, log_p - self.baseline
             )
             total -= self.curiosity * entropy(looked.weights, real)
-            now = tf.stop_gradient(tf.reduce_mean(log_p))
+            # The mean over the captions of all replicas; `aggregation="mean"` divides by replicas.
+            now = tf.stop_gradient(replicas * per_token(tf.reduce_sum(log_p), real[:, 0]))
             self.baseline.assign(DECAY * self.baseline + (1.0 - DECAY) * now)
         # Keras takes the mean of what replicas add, the sum of their cross-entropies.
         return replicas * per_token(tf.reduce_sum(total), real)
