@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import keras
 from kerasrnn.checkpoints import MODEL, Checkpoint, newest
 from kerasrnn.errors import InputError
 from kerasrnn.files import check_writable, recover, remove, replacing
+from kerasrnn.trust import Untrusted, check_model
 
 CONFIG = "config.json"
 
@@ -124,7 +124,7 @@ def _changed(before, now) -> str:
 
 
 def load_model(path: str | Path) -> keras.Model:
-    """The best model of a run (InputError when it is missing or damaged)."""
+    """The best model of a run (InputError when it is missing, damaged or not to be trusted)."""
     import kerasrnn.models  # noqa: F401  (Keras finds a class only where it has been imported)
 
     file = Path(path) / MODEL
@@ -132,10 +132,11 @@ def load_model(path: str | Path) -> keras.Model:
         wanted = "a run folder with a trained model"
         raise InputError("RUN", wanted, f"{path} without {MODEL}", "train it first")
     try:
-        if not zipfile.is_zipfile(file):
-            raise ValueError("the file is damaged")
-        return keras.saving.load_model(file)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        check_model(file)
+        return keras.saving.load_model(file, safe_mode=True)
+    except Untrusted:
+        raise
+    except Exception as error:  # a file that was tampered with may raise anything
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         received = f"{file} ({reason})"
         raise InputError(

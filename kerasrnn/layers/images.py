@@ -13,6 +13,7 @@ from keras import layers, ops, tree
 
 from kerasrnn.errors import InputError
 from kerasrnn.layers.encoders import Encoded
+from kerasrnn.trust import check_weights
 
 SMALL = "small"
 WIDTHS = (24, 48, 64, 96)  # of the small network's halvings; the last for any more
@@ -98,6 +99,7 @@ def _file(weights):
         return weights
     if not Path(weights).is_file():
         raise InputError("--cnn-weights", "a file, imagenet or none", weights, "check the path")
+    check_weights(Path(weights), "--cnn-weights")
     return str(weights)
 
 
@@ -218,8 +220,9 @@ def _small(size: int, weights) -> keras.Model:
         expected = "a file or none for the small network"
         raise InputError("--cnn-weights", expected, weights, "leave it out")
     if weights is not None:
+        file = _file(weights)
         try:
-            network.load_weights(_file(weights))
+            network.load_weights(file)
         except (ValueError, OSError) as error:
             reason = str(error).strip().splitlines()[0]
             expected = "weights of the small network"
