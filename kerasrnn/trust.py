@@ -17,12 +17,11 @@ from pathlib import Path, PurePosixPath
 import h5py
 import keras
 
-from kerasrnn.errors import InputError
+from kerasrnn.errors import NEVER, InputError
 
 CONFIG, METADATA, WEIGHTS, ASSETS = "config.json", "metadata.json", "model.weights.h5", "assets"
 TIMES, SPARE = 10, 1 << 20  # a file may unpack to so many times its size, and so many bytes more
 SHOWN = 100  # characters of a name in a message
-NEVER = "do not use this file"
 
 KINDS = ("constraints", "dtype_policies", "initializers", "layers", "losses", "metrics", "models")
 KINDS += ("optimizers", "optimizers.schedules", "regularizers")

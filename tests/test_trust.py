@@ -14,8 +14,8 @@ import pytest
 
 import kerasrnn
 from kerasrnn import cli, trust
+from kerasrnn.errors import NEVER
 from kerasrnn.layers import ImageEncoder
-from kerasrnn.trust import NEVER
 
 FOREIGN = """
 from pathlib import Path
