@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_type_hints
 
 import keras
 
@@ -98,6 +99,40 @@ def read_config(path: str | Path) -> dict:
             f"{path} ({error})",
             "give another folder",
         ) from error
+
+
+def configured(path: str | Path, part: str, kind: type, **more):
+    """A part of a run's `config.json`, "settings" or "job", as the dataclass `kind`.
+
+    Args:
+        more: fields that do not stand in the file.
+
+    Raises:
+        InputError: naming the entry that `kind` has not, or whose type is another.
+    """
+    values, kinds = read_config(path).get(part), get_type_hints(kind)
+    fault = "" if isinstance(values, dict) else f"without {part}"
+    for name, value in ({} if fault else values).items():
+        wanted = kinds.get(name)
+        fits = wanted and isinstance(value, (wanted, int) if wanted is float else wanted)
+        fault = fault or ("" if fits else f"{part}: {name}={value!r}")
+    if fault:
+        expected, received = "a config.json of this version", f"{Path(path) / CONFIG} ({fault})"
+        raise InputError("RUN", expected, received, "train it again")
+    return kind(**values, **more)
+
+
+def sources(config: dict) -> list[str]:
+    """The files and folders that a run was trained on, as its config names them; none where it is
+    damaged."""
+    names = ("source", "target", "valid_source", "valid_target")
+    names += ("images", "captions", "valid_captions")
+    job, data = config.get("job", {}), config.get("data")
+    if not (isinstance(job, dict) and isinstance(data, dict) and "sha256" in data):
+        return []
+    texts = data.get("text", [])
+    found = [*(texts if isinstance(texts, list) else []), *map(job.get, names)]
+    return [name for name in found if isinstance(name, str)]
 
 
 def _same_command(path: Path, before: dict, config: dict) -> None:

@@ -18,9 +18,9 @@ import h5py
 import keras
 
 from kerasrnn.errors import NEVER, InputError
+from kerasrnn.files import TIMES, unpacks_too_far
 
 CONFIG, METADATA, WEIGHTS, ASSETS = "config.json", "metadata.json", "model.weights.h5", "assets"
-TIMES, SPARE = 10, 1 << 20  # a file may unpack to so many times its size, and so many bytes more
 SHOWN = 100  # characters of a name in a message
 
 KINDS = ("constraints", "dtype_policies", "initializers", "layers", "losses", "metrics", "models")
@@ -84,8 +84,7 @@ def check_model(file: Path) -> None:
 
 
 def _check_members(file: Path, archive: zipfile.ZipFile) -> None:
-    size, limit = 0, TIMES * file.stat().st_size + SPARE
-    names = set()
+    size, names = 0, set()
     for member in archive.infolist():
         path = PurePosixPath(member.filename)
         known = path.parts[:1] == (ASSETS,) or member.filename in (CONFIG, METADATA, WEIGHTS)
@@ -96,7 +95,7 @@ def _check_members(file: Path, archive: zipfile.ZipFile) -> None:
             raise Untrusted(file, f"which holds {_shown(member.filename)} twice")
         names.add(member.filename)
         size += member.file_size
-    if size > limit:
+    if unpacks_too_far(size, file.stat().st_size):
         reason = f"which would unpack to {size:,} bytes, more than {TIMES} times its own"
         raise Untrusted(file, reason)
 
@@ -203,5 +202,6 @@ def _weights_fault(file, size: int) -> str:
             if found.dtype.kind not in "biufcV":
                 return f"whose weights {_shown(path)} are {found.dtype}"
             total += found.nbytes
-    limit = TIMES * size + SPARE
-    return f"whose weights would fill {total:,} bytes of {size:,}" if total > limit else ""
+    if unpacks_too_far(total, size):
+        return f"whose weights would fill {total:,} bytes of {size:,}"
+    return ""

@@ -258,7 +258,8 @@ def measured_images(
         InputError: when the run, an image or a file cannot be used, or the captions changed.
     """
     config = runs.read_config(run)
-    job = Job(**config["job"], settings=Settings(**config["settings"]), out=str(run))
+    settings = runs.configured(run, "settings", Settings)
+    job = runs.configured(run, "job", Job, settings=settings, out=str(run))
     if captions:
         rows = read_captions(captions, images or job.images, lowercase=job.settings.lowercase)
     else:
@@ -297,6 +298,8 @@ def evaluate(
     job, captioned = measured_images(run, images, captions, say)
     s = job.settings
     store = store_of(model, job, Path(run))
+    if not store.folder.is_dir():  # training made it, or config.json names a place of its own
+        store = store_of(model, dataclasses.replace(job, cache=None), Path(run))
     store.fill(one.image for one in captioned)
     examples, _ = encode_captions(captioned, model.tokenizer)
     data = batches(examples, store, batch_size=s.batch_size, multiple=s.multiple)

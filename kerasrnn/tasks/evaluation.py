@@ -30,7 +30,11 @@ def files_for(run: str | Path, files: dict) -> tuple[str, list]:
             wanted = " and ".join(f"--{n}" for n in own)
             received = value[0] if isinstance(value, list) else value
             raise InputError(f"--{name}", f"{wanted} for {kind}", received, f"give {wanted}")
-    return task, [files.get(name) for name in own]
+    given = [files.get(name) for name in own]
+    if not (any(given) or runs.sources(runs.read_config(run))):
+        expected, step = "a run that says what it was trained on", f"give --{own[0]}"
+        raise InputError("RUN", expected, f"{run}, which does not", step)
+    return task, given
 
 
 def evaluate(run: str | Path, say=lambda text: None, *, drawn: bool = False, **files) -> dict:
@@ -50,6 +54,8 @@ def evaluate(run: str | Path, say=lambda text: None, *, drawn: bool = False, **f
     from kerasrnn.tasks import captioning, language_model, translation
 
     task, given = files_for(run, files)
+    if not any(given):
+        say(f"reading what {run} names: {', '.join(runs.sources(runs.read_config(run)))}")
     if task == "captioner":
         return captioning.evaluate(run, *given, drawn=drawn, say=say)
     if drawn:

@@ -224,7 +224,8 @@ def measured_text(run: str | Path, text: list[str] | None, tokenizer: Tokenizer,
         InputError: when the run or a file cannot be used, or the text changed.
     """
     config = runs.read_config(run)
-    settings, files = Settings(**config["settings"]), text or config["data"]["text"]
+    settings = runs.configured(run, "settings", Settings)
+    files = text or runs.sources(config)
     if not text and fingerprint(files) != config["data"]["sha256"]:
         raise InputError(
             "RUN", "the text it was trained on", f"{files[0]}, changed since", "give --text"

@@ -21,7 +21,7 @@ def search_of(run: str | Path, model, kind: type, **changed) -> dict:
         kind: the class of its settings.
         changed: any of `beam`, `n_best`, `max_length`; None is not a change.
     """
-    settings = kind(**runs.read_config(run)["settings"])
+    settings = runs.configured(run, "settings", kind)
     changed = {name: value for name, value in changed.items() if value is not None}
     longest = changed.pop("max_length", settings.longest)
     return {"rules": rules_of(model, settings, **changed), "max_length": longest}

@@ -267,7 +267,8 @@ def measured_files(
         InputError: when the run cannot be used, or its texts changed.
     """
     config = runs.read_config(run)
-    job = Job(**config["job"], settings=Settings(**config["settings"]), out=str(run))
+    settings = runs.configured(run, "settings", Settings)
+    job = runs.configured(run, "job", Job, settings=settings, out=str(run))
     if source:
         return job, (source, target)
     if fingerprint(job.files()) != config["data"]["sha256"]:
