@@ -8,14 +8,11 @@ import json
 import sys
 import time
 
-import numpy as np
-
-from kerasrnn.export.runner import load
+from kerasrnn.export.runner import load, read_cases
 
 
 def main(artifact: str, name: str, file: str) -> None:
-    with np.load(file, allow_pickle=True) as arrays:
-        batches = [arrays[key] for key in arrays.files]
+    batches = [case[name] for case in read_cases(file)]
     run = load(artifact)
     for _ in sys.stdin:
         begun = time.perf_counter()

@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 from results import table, write
 
+from kerasrnn.export.runner import write_cases
+
 HERE = Path(__file__).parent
 TORCH = "torch_translation.py"
 BATCHES = (1, 32)
@@ -108,7 +110,7 @@ Beam {search["rules"].beam}, sentences per second, medians of {rounds} interleav
 def exported_peer(artifact: Path, name: str, batches: list[np.ndarray], folder) -> Peer:
     """An artifact that answers these batches of its input `name`."""
     file = Path(folder, "batches.npz")
-    np.savez(file, *batches)
+    write_cases(file, [{name: batch} for batch in batches])
     return Peer(sys.executable, "exported_peer.py", artifact, name, file)
 
 

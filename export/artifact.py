@@ -23,6 +23,7 @@ from kerasrnn.export import (
 from kerasrnn.export.metadata import FILE, metadata_of, read_metadata, search_in
 from kerasrnn.export.quantization import KINDS, quantize
 from kerasrnn.export.runner import STREAMING
+from kerasrnn.export.untrusted import check_artifact
 from kerasrnn.export.verify import Agreement, Case, agreeing, verify
 from kerasrnn.files import staging
 
@@ -244,6 +245,7 @@ def verify_export(model, artifact: str | Path) -> Agreement | None:
     """
     artifact, kind = Path(artifact), _kind(model)
     said = read_metadata(artifact)
+    check_artifact(artifact, "EXPORT")
     if said["task"] != kind.task:
         received = f"{artifact}, a {said['task']}"
         raise InputError("EXPORT", f"a {kind.task}", received, "give the run that it came from")

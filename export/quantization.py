@@ -29,6 +29,7 @@ from kerasrnn.export import onnx_file
 from kerasrnn.export.keras_model import random_cases
 from kerasrnn.export.onnx_loops import bodies, graphs, nodes
 from kerasrnn.export.onnx_tidy import prune, read_in
+from kerasrnn.export.untrusted import check_artifact
 from kerasrnn.export.verify import Case, VerificationError, run_fresh, unlike
 from kerasrnn.files import staging
 
@@ -270,7 +271,10 @@ def quantize(path: str | Path, out: str | Path, kind: str, cases: list[Case] | N
     """
     path, out = Path(path), Path(out)
     try:
+        check_artifact(path, "path")
         model = onnx.load(path)
+    except InputError:
+        raise
     except (OSError, DecodeError) as error:
         raise InputError("path", "an ONNX file", f"{path} ({error})", "check the path") from error
     small = smaller(model, kind)

@@ -1,19 +1,19 @@
 """Runs an exported artifact. Imports onnxruntime or tensorflow and numpy only, nothing of ours.
 
 As a program, `python runner.py ARTIFACT INPUTS.npz OUTPUTS.npz` answers every case in a fresh
-process: keys are "CASE/NAME".
+process, as `write_cases` and `read_cases` have them.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 
 CONTRIB = "ai.onnx.contrib"
+GRAPH = "saved_model.pb"  # the file by which a SavedModel is known
 STREAMING = "streaming"  # what the files of a model token by token say under this name
 
 
@@ -31,7 +31,7 @@ def _onnx(path: Path):
     session = _session(path)
     said = session.get_modelmeta().custom_metadata_map
     if STREAMING in said:
-        return _stream(path, json.loads(said[STREAMING]))
+        return _stream(streamed(path, said), json.loads(said[STREAMING]))
     return _function(session)
 
 
@@ -62,9 +62,14 @@ def _function(session):
     return run
 
 
-def _stream(path: Path, said: dict):
+def streamed(path: Path, metadata: dict[str, str]) -> list[Path]:
+    """The files of a model token by token, of which `path` is one."""
+    return [path.with_name(name) for name in json.loads(metadata[STREAMING])["files"]]
+
+
+def _stream(files: list[Path], said: dict):
     """Encode, then a step for each token: the likeliest, or as `choose.onnx` draws."""
-    encode, step, *choose = (_function(_session(path.with_name(name))) for name in said["files"])
+    encode, step, *choose = (_function(_session(file)) for file in files)
 
     def run(inputs: dict) -> dict:
         feed = encode({name: inputs[name] for name in encode.inputs})
@@ -150,15 +155,63 @@ def decoded(value: np.ndarray) -> np.ndarray:
     return np.array([v.decode("utf-8") for v in value.ravel()], object).reshape(value.shape)
 
 
+def write_cases(path: str | Path, cases: list[dict]) -> None:
+    """Arrays by name, of each case, as one .npz file.
+
+    NumPy would pickle strings, and a pickle is a program: their bytes, the length of each, and
+    which of them are text stand in three arrays.
+    """
+    arrays = {"cases": np.array(len(cases))}
+    for i, case in enumerate(cases):
+        for name, value in case.items():
+            value = np.asarray(value)
+            parts = _unpickled(value) if value.dtype == object else {"": value}
+            arrays |= {f"{i}/{name}{part}": array for part, array in parts.items()}
+    np.savez(path, **arrays)
+
+
+def _unpickled(strings: np.ndarray) -> dict[str, np.ndarray]:
+    given = strings.ravel().tolist()
+    raw = [s.encode("utf-8", "surrogatepass") if isinstance(s, str) else s for s in given]
+    lengths = np.array([len(s) for s in raw], np.int64).reshape(strings.shape)
+    is_text = np.array([isinstance(s, str) for s in given], bool)
+    return {
+        "/bytes": np.frombuffer(b"".join(raw), np.uint8),
+        "/lengths": lengths,
+        "/text": is_text,
+    }
+
+
+def read_cases(path: str | Path) -> list[dict]:
+    r"""What `write_cases` wrote; strings are arrays of objects again.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "cases.npz"
+    >>> write_cases(path, [{"a": np.array([["é\0", b"1"]], object)}, {}])
+    >>> read_cases(path)
+    [{'a': array([['é\x00', b'1']], dtype=object)}, {}]
+    """
+    with np.load(path) as arrays:
+        cases: list[dict] = [{} for _ in range(int(arrays["cases"]))]
+        for key in arrays.files[1:]:
+            case, name, *part = key.split("/")
+            cases[int(case)].setdefault(name, {})["".join(part)] = arrays[key]
+    return [{n: _strings(v) if "bytes" in v else v[""] for n, v in c.items()} for c in cases]
+
+
+def _strings(parts: dict[str, np.ndarray]) -> np.ndarray:
+    content, lengths = parts["bytes"].tobytes(), parts["lengths"]
+    ends = np.cumsum(lengths.ravel()).tolist()
+    strings = np.empty(len(ends), object)
+    for i, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
+        raw = content[start:end]
+        strings[i] = raw.decode("utf-8", "surrogatepass") if parts["text"][i] else raw
+    return strings.reshape(lengths.shape)
+
+
 def main(artifact: str, inputs: str, outputs: str) -> None:
     run = load(artifact)
-    cases: dict[str, dict] = defaultdict(dict)
-    with np.load(inputs, allow_pickle=True) as arrays:
-        for key in arrays.files:
-            case, name = key.split("/")
-            cases[case][name] = arrays[key]
-    answers = {f"{c}/{n}": v for c, feed in cases.items() for n, v in run(feed).items()}
-    np.savez(outputs, **answers)
+    write_cases(outputs, [run(case) for case in read_cases(inputs)])
 
 
 if __name__ == "__main__":

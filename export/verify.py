@@ -32,9 +32,7 @@ def run_fresh(artifact: Path, cases: list[Case], timeout: float = 600) -> list[C
     """
     with tempfile.TemporaryDirectory() as folder:
         inputs, outputs = Path(folder, "inputs.npz"), Path(folder, "outputs.npz")
-        np.savez(
-            inputs, **{f"{i}/{name}": v for i, case in enumerate(cases) for name, v in case.items()}
-        )
+        runner.write_cases(inputs, cases)
         command = [sys.executable, runner.__file__, str(artifact), str(inputs), str(outputs)]
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
         try:
@@ -49,12 +47,7 @@ def run_fresh(artifact: Path, cases: list[Case], timeout: float = 600) -> list[C
         if done.returncode:
             tail = "\n".join(done.stderr.strip().splitlines()[-3:])
             raise VerificationError(f"{artifact.name} does not run in a fresh process: {tail}")
-        answers: list[Case] = [{} for _ in cases]
-        with np.load(outputs, allow_pickle=True) as arrays:
-            for key in arrays.files:
-                case, name = key.split("/")
-                answers[int(case)][name] = arrays[key]
-        return answers
+        return runner.read_cases(outputs)
 
 
 def differences(expected: Case, got: Case, tolerance: float = TOLERANCE) -> list[str]:

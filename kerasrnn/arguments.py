@@ -96,6 +96,8 @@ def _generation_options(parser) -> None:
 def _command(parent, name: str, text: str, machine: bool = True):
     """A subcommand."""
     made = parent.add_parser(name, help=text, description=text)
+    trusted = "a package whose classes a model may hold; may be given again"
+    made.add_argument("--import", action="append", default=[], metavar="PACKAGE", help=trusted)
     if machine:
         made.add_argument("--json", action="store_true", help="print JSON")
     made.set_defaults(parser=made)

@@ -9,8 +9,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
+import re
 import shutil
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,11 +21,16 @@ from pathlib import Path
 import numpy as np
 
 from kerasrnn.errors import InputError
-from kerasrnn.files import recover_all, replacing
+from kerasrnn.files import recover_all, replacing, unpacks_too_far
 
 FOLDER, MODEL, STATE = "checkpoint", "model.keras", "state.npz"
 PROGRESS, DIGESTS = "progress.json", "digests.json"
+PARTS = re.compile(rf"{re.escape(MODEL)}|{re.escape(PROGRESS)}|\d+\.{re.escape(STATE)}")
 KEEP = 2  # how many, so that there is one before a damaged one
+
+# What the readers of a file that is damaged, or was made to do damage, raise.
+DAMAGE = (OSError, ValueError, TypeError, KeyError, EOFError, MemoryError, RecursionError)
+DAMAGE += (NotImplementedError, zipfile.BadZipFile, zlib.error)
 
 State = dict[str, list[np.ndarray]]
 
@@ -80,10 +88,25 @@ def unpacked(data: bytes) -> State:
     {'seed': [array([1, 2])]}
     """
     state: State = {}
+    _check_sizes(data)
     with np.load(io.BytesIO(data)) as arrays:
         for name in arrays.files:  # in the order in which they were written
             state.setdefault(name.split("/")[0], []).append(arrays[name])
     return state
+
+
+def _check_sizes(data: bytes) -> None:
+    """Refuse (ValueError) what was made to fill the memory; NumPy takes a size as it is said."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        members = archive.infolist()
+        if unpacks_too_far(sum(member.file_size for member in members), len(data)):
+            raise ValueError(f"{STATE} unpacks to far more than it is")
+        for member in members:
+            with archive.open(member) as file:
+                np.lib.format.read_magic(file)
+                shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+            if math.prod(shape) * dtype.itemsize > member.file_size:
+                raise ValueError(f"{STATE} says more than it has")
 
 
 def write(
@@ -102,6 +125,7 @@ def write(
         states: `packed`, of each worker.
         keep: how many stay.
     """
+    _check_folder(run)
     (run / FOLDER).mkdir(exist_ok=True)
     recover_all(run / FOLDER)
     with replacing(run / FOLDER / progress.name) as folder:
@@ -122,8 +146,16 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def _check_folder(run: Path) -> None:
+    """Refuse a link (InputError): what lies there is removed in time, and must be ours."""
+    if (run / FOLDER).is_symlink():
+        received = f"{run / FOLDER}, a link"
+        raise InputError("RUN", "a folder of checkpoints", received, "put what it leads to there")
+
+
 def _names(run: Path) -> list[str]:
     """Of all checkpoints, the oldest first; one that is being written is none."""
+    _check_folder(run)
     folders = (run / FOLDER).glob("[0-9]*")
     return sorted(path.name for path in folders if path.is_dir())
 
@@ -143,7 +175,7 @@ def newest(run: Path, warn: Callable[[str], None] = lambda text: None) -> Checkp
         folder = run / FOLDER / name
         try:
             return _read(folder)
-        except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except DAMAGE as error:
             reason = error
             warn(f"the checkpoint {folder} is damaged ({reason}); the one before it is used")
     if names:
@@ -160,10 +192,16 @@ def read_progress(run: Path) -> Progress | None:
 
 def _read(folder: Path) -> Checkpoint:
     digests = json.loads((folder / DIGESTS).read_text(encoding="utf-8"))
-    for name, digest in digests.items():
+    for name, digest in dict(digests).items():
+        if not PARTS.fullmatch(name):
+            raise ValueError(f"{DIGESTS} names {name!r}")
         if _digest(folder / name) != digest:
             raise ValueError(f"{name} is not what was written")
     progress = Progress(**json.loads((folder / PROGRESS).read_text(encoding="utf-8")))
+    if any(type(n) is not int for n in (progress.epoch, progress.batch, progress.replicas)):
+        raise ValueError(f"{PROGRESS} has no numbers")
+    if any(not isinstance(row, dict) for row in progress.rows):
+        raise ValueError(f"{PROGRESS} has no rows")
     count = sum(name.endswith(STATE) for name in digests)
     states = [unpacked((folder / f"{i}.{STATE}").read_bytes()) for i in range(count)]
     return Checkpoint(folder, progress, states)

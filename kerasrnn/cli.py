@@ -281,6 +281,15 @@ def _demo(args) -> None:
     _write("\n".join(lines))
 
 
+def _import(packages: list[str]) -> None:
+    """Packages whose classes a model may hold."""
+    if packages:
+        load_tensorflow()
+        from kerasrnn.trust import import_packages
+
+        import_packages(packages)
+
+
 COMMANDS = {
     "demo": _demo,
     "train lm": _train_lm,
@@ -306,6 +315,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # An exit, not a death: what stands half-made beside a folder is cleared away.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     try:
+        _import(vars(args)["import"])
         name = f"train {args.task}" if args.command == "train" else args.command
         check_needs(name, vars(args), _given(args))
         return COMMANDS[name](args) or 0

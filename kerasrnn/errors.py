@@ -1,21 +1,33 @@
 """The one exception for what a user got wrong, which the command line prints as one line; how
 others are quoted in it; and a check that many places need."""
 
+NEVER = "do not use this file"  # the next step where it was made to do harm
+
 
 class InputError(ValueError):
     """An argument that cannot be used.
 
     The message says the argument, what was expected, what came, and what to do next; these are
-    its attributes.
+    its attributes. It is one line: what a file says in it may hold line breaks and codes that a
+    terminal obeys.
 
     >>> print(InputError("batch_size", "1 or more", 0, "give --batch-size 32"))
     batch_size: expected 1 or more, got 0; give --batch-size 32
     """
 
     def __init__(self, argument: str, expected: str, received: object, next_step: str):
-        super().__init__(f"{argument}: expected {expected}, got {received}; {next_step}")
+        super().__init__(shown(f"{argument}: expected {expected}, got {received}; {next_step}"))
         self.argument, self.expected = argument, expected
         self.received, self.next_step = received, next_step
+
+
+def shown(text: str) -> str:
+    r"""The text on one line, what cannot be printed written as Python writes it.
+
+    >>> print(shown("a\nb\x1b[2J"))
+    a\nb\x1b[2J
+    """
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def first_line(error: BaseException) -> str:

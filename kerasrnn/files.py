@@ -135,6 +135,14 @@ def check_writable(path: str | Path, argument: str = "--out") -> None:
         raise InputError(argument, expected, path, "change its permissions, or give another")
 
 
+TIMES, SPARE = 10, 1 << 20  # a file may unpack to so many times its size, and so many bytes more
+
+
+def unpacks_too_far(unpacked: int, size: int) -> bool:
+    """Whether a file of `size` bytes was made to fill memory or disk: ours are not compressed."""
+    return unpacked > TIMES * size + SPARE
+
+
 Stamp = tuple[int, int]
 AGAIN = "the same command writes it again"
 

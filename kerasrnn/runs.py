@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import UnionType
+from typing import get_args, get_origin, get_type_hints
 
 import keras
 
 from kerasrnn.checkpoints import FOLDER, MODEL, Checkpoint, Progress, newest
-from kerasrnn.errors import InputError
+from kerasrnn.errors import InputError, first_line
 from kerasrnn.files import (
     Stamp,
     check_unchanged,
@@ -27,6 +28,7 @@ from kerasrnn.files import (
 )
 from kerasrnn.locks import LOCK
 from kerasrnn.pipelines.reading import fingerprint
+from kerasrnn.trust import Untrusted, check_model
 
 CONFIG = "config.json"
 CHECKPOINTS = BEST, LAST = ("best", "last")
@@ -243,9 +245,10 @@ def read_job(run: str | Path, kind: type, settings: type):
 
 
 def _of(kind: type, values: dict, run: str | Path, config: dict):
-    """A dataclass with these values."""
+    """A dataclass with these values, of the types of its fields."""
+    kinds = get_type_hints(kind)
     fields = {field.name: field for field in dataclasses.fields(kind)}
-    unknown = [name for name in values if name not in fields]
+    unknown = [n for n, v in values.items() if n not in fields or not _fits(v, kinds[n])]
     missing = [
         name
         for name, field in fields.items()
@@ -256,6 +259,23 @@ def _of(kind: type, values: dict, run: str | Path, config: dict):
         received = f"{what} in {Path(run) / CONFIG}, {_writer(config)}"
         raise InputError("RUN", "settings that this version knows", received, OTHER_VERSION)
     return kind(**values)
+
+
+def _fits(value, kind) -> bool:
+    """Whether a value from JSON is of the type of a field."""
+    kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
+    plain = tuple(get_origin(one) or one for one in kinds)
+    return isinstance(value, (*plain, int) if float in plain else plain)
+
+
+def sources(config: dict) -> list[str]:
+    """The files and folders that a run was trained on, as its config names them; none where it is
+    damaged."""
+    data = config.get("data")
+    files = data.get("files") if isinstance(data, dict) else None
+    named = list(files.values()) if isinstance(files, dict) else []
+    flat = [name for entry in named for name in (entry if isinstance(entry, list) else [entry])]
+    return [name for name in flat if isinstance(name, str)]
 
 
 def _same_command(path: Path, before: dict, config: dict) -> None:
@@ -293,7 +313,7 @@ def load_model(path: str | Path, argument: str = "RUN") -> keras.Model:
     """The best model of a run, which the user gave as `argument`, or that of a checkpoint.
 
     Raises:
-        InputError: when it is missing or damaged.
+        InputError: when it is missing, damaged or not to be trusted.
     """
     import kerasrnn.models  # noqa: F401  (Keras finds a class only where it has been imported)
 
@@ -302,12 +322,12 @@ def load_model(path: str | Path, argument: str = "RUN") -> keras.Model:
         wanted = "a run folder with a trained model"
         raise InputError(argument, wanted, f"{path} without {MODEL}", "train it first")
     try:
-        if not zipfile.is_zipfile(file):
-            raise ValueError("the file is damaged")
-        return keras.saving.load_model(file)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        received = f"{file} ({reason})"
+        check_model(file)
+        return keras.saving.load_model(file, safe_mode=True)
+    except Untrusted:
+        raise
+    except Exception as error:  # a file that was tampered with may raise anything
+        received = f"{file} ({first_line(error)[:200]})"
         raise InputError(argument, "a whole model", received, _instead(Path(path))) from error
 
 

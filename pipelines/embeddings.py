@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from kerasrnn.errors import InputError
+from kerasrnn.pipelines.reading import LONGEST, TIMES
 from kerasrnn.text import RESERVED
 
 
@@ -29,11 +30,13 @@ def _format(path: Path) -> dict:
     from smart_open import open as unpack  # gensim's own, for .gz and the like
 
     with unpack(path, "rb") as file:
-        header, block = file.readline(), file.read(4096)
+        header, block = file.readline(LONGEST), file.read(4096)
     if not header:
         raise ValueError("it is empty")
     fields = header.split()
     has_header = len(fields) == 2 and all(f.isdigit() for f in fields)
+    if has_header and int(fields[0]) * int(fields[1]) > TIMES * path.stat().st_size:
+        raise ValueError("it is shorter than it says")
     # In a text file numbers follow the first word.
     text = re.match(rb"\S+[ \t]+[-+]?[0-9.]+([eE][-+]?[0-9]+)?\s", block)
     return {"binary": has_header and not text, "no_header": not has_header}
@@ -64,7 +67,7 @@ def load_vectors(path: str | Path, pieces: list[str], seed: int = 0) -> Vectors:
         table = KeyedVectors.load_word2vec_format(
             str(path), unicode_errors="replace", **_format(path)
         )
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, MemoryError) as error:
         raise InputError(
             "embeddings", "a GloVe or word2vec file", f"{path} ({error})", "check the file"
         ) from error

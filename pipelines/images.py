@@ -20,6 +20,7 @@ from kerasrnn.files import Stamp, check_unchanged, creating, remove_abandoned, s
 from kerasrnn.pipelines.reports import Tally
 
 MOST_PIXELS = 89_478_485  # Pillow's own limit
+MOST_BYTES = 1 << 29  # of a file: more than so many pixels take without any compression
 MISSING, UNREADABLE, EMPTY = "missing", "cannot be read", "zero bytes"
 NO_IMAGE, FOREIGN, BROKEN = "not an image", "not JPEG or PNG", "broken or truncated"
 LARGE, ANIMATED = "too large", "animated"
@@ -54,6 +55,8 @@ def _content(path: Path) -> bytes:
             raise ImageError(path, MISSING)
         if not path.is_file():  # a pipe would be waited for
             raise ImageError(path, UNREADABLE)
+        if path.stat().st_size > MOST_BYTES:
+            raise ImageError(path, LARGE)
         content = path.read_bytes()
     except OSError as error:
         raise ImageError(path, UNREADABLE) from error

@@ -13,6 +13,7 @@ from kerasrnn.errors import InputError
 
 CHUNK = 1 << 20  # bytes read at once
 LONGEST = 1 << 16  # bytes of a line that is sure to be whole
+TIMES, SPARE = 100, 1 << 28  # text unpacks to so many times its size, and so many bytes, at most
 EMPTY, BROKEN, LONG = "empty", "not UTF-8", f"over {LONGEST >> 10} KiB"
 LINE_FAULTS = {  # what a line must be, for each thing that can be wrong with it
     EMPTY: "text in every line",
@@ -25,9 +26,10 @@ def blocks(path: str | Path, argument: str = "text", size: int = CHUNK) -> Itera
     """The file's bytes, at most `size` at once, unpacked when they begin as gzip does.
 
     Raises:
-        InputError: about `argument`, when the file is missing, unreadable, a pipe or broken gzip.
+        InputError: about `argument`, when the file is missing, unreadable, a pipe or broken gzip,
+            or gzip that unpacks to more than text does.
     """
-    path = Path(path)
+    path, unpacked = Path(path), 0
     try:
         if path.exists() and not (path.is_file() or path.is_dir()):
             expected = "a file that can be read twice"
@@ -35,7 +37,13 @@ def blocks(path: str | Path, argument: str = "text", size: int = CHUNK) -> Itera
         with path.open("rb") as file:
             unpack = gzip.open if file.read(2) == b"\x1f\x8b" else open
         with unpack(path, "rb") as file:
+            limit = TIMES * path.stat().st_size + SPARE
             while block := file.read(size):
+                unpacked += len(block)
+                if unpacked > limit:  # a plain file never is
+                    expected = f"gzip of text, which is at most {TIMES} times as long"
+                    step = "unpack it first if you trust it"
+                    raise InputError(argument, expected, f"{path}, which is longer", step)
                 yield block
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         received = f"{path} ({error})"

@@ -14,6 +14,7 @@ from keras import layers, ops, tree
 from kerasrnn.errors import InputError, first_line
 from kerasrnn.layers.encoders import Encoded
 from kerasrnn.layers.normalization import count_real_rows, counting
+from kerasrnn.trust import check_weights
 
 SMALL = "small"
 WHOLE = 2**16  # what stands for 1 in a filter; times 255, and rounded, it stays below 2^24
@@ -98,6 +99,7 @@ def _file(weights):
         return weights
     if not Path(weights).is_file():
         raise InputError("--cnn-weights", "a file, imagenet or none", weights, "check the path")
+    check_weights(Path(weights), "--cnn-weights")
     return str(weights)
 
 
@@ -233,8 +235,9 @@ def _small(size: int, weights) -> keras.Model:
         expected = "a file or none for the small network"
         raise InputError("--cnn-weights", expected, weights, "leave it out")
     if weights is not None:
+        file = _file(weights)
         try:
-            network.load_weights(_file(weights))
+            network.load_weights(file)
         except (ValueError, OSError) as error:
             expected, received = "weights of the small network", first_line(error)
             raise InputError("--cnn-weights", expected, received, "give others") from error

@@ -347,6 +347,8 @@ def evaluate(
     job, captioned = measured_images(run, images, captions, split, say)
     s = job.settings
     store = store_of(model, job, Path(run))
+    if not store.folder.is_dir():  # training made it, or config.json names a place of its own
+        store = store_of(model, dataclasses.replace(job, cache=None), Path(run))
     store.fill(one.image for one in captioned)
     examples, _ = encode_captions(captioned, model.tokenizer)
     data = batches(examples, store, batch_size=s.batch_size, multiple=s.multiple)

@@ -34,6 +34,9 @@ def files_for(run: str | Path, files: dict) -> tuple[str, list]:
             raise InputError(f"--{name}", f"{wanted} for {kind}", received, f"give {wanted}")
     given = [name for name, value in files.items() if value]
     check_needs("evaluate", dict.fromkeys(EVALUATED) | files, given)
+    if not given and not runs.sources(runs.read_config(run)):
+        expected, step = "a run that says what it was trained on", f"give --{own[0]}"
+        raise InputError("RUN", expected, f"{run}, which does not", step)
     return task, [files.get(name) for name in own + options]
 
 
@@ -55,6 +58,8 @@ def evaluate(run: str | Path, say=lambda text: None, *, drawn: bool = False, **f
     from kerasrnn.tasks import captioning, language_model, translation
 
     task, given = files_for(run, files)
+    if not any(given):
+        say(f"reading what {run} names: {', '.join(runs.sources(runs.read_config(run)))}")
     if task == "captioner":
         return captioning.evaluate(run, *given, drawn=drawn, say=say)
     if drawn:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from kerasrnn.errors import InputError
 from kerasrnn.export.runner import load
+from kerasrnn.export.untrusted import check_artifact
 
 # the input by which a task is known -> its model, its command, what its runs say
 COMMANDS = {
@@ -35,7 +36,10 @@ def open_model(path: Path, from_run: Callable[[Path, object], Callable], takes: 
         _refuse_exports(path)
         return _opened_run(path, from_run, takes)
     try:
+        check_artifact(path)
         run = load(path)
+    except InputError:
+        raise
     except ImportError as error:
         extra = "pip install 'kerasrnn[sentencepiece-onnx]'"
         raise InputError("MODEL", "all that it needs", error, extra) from error

@@ -1,0 +1,142 @@
+"""An exported file of somebody else: what would read, write or reach something else is refused
+before a runtime loads it.
+
+An ONNX file may name other files as the place of its constants. A SavedModel is a program of
+TensorFlow's operators, some of which read and write files, call Python or open connections.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from kerasrnn.errors import NEVER, InputError
+from kerasrnn.export.runner import CONTRIB, GRAPH, STREAMING, streamed
+
+EXTENSIONS = (CONTRIB, "com.microsoft.extensions")
+OURS = {"SentencepieceTokenizer"}  # of the extensions; others of them read files
+
+# TensorFlow calls an operator stateful when it does more than give a result. These hold a value.
+HOLDING = re.compile(
+    r"(Anonymous)?(Mutable)?(Dense)?HashTable(V2)?|LookupTable\w+V2|InitializeTableV2"
+    r"|(VarHandle|VarIsInitialized|ReadVariable|Assign(Add|Sub)?Variable|DisableCopyOnRead)(Op)?"
+    r"|ResourceGather(Nd)?|VariableShape|(Stateful)?PartitionedCall|If|While|Case|Assert"
+    r"|TensorArray\w+|Stack(Push|Pop|Close)?V2|RandomStandardNormal|RandomUniform(Int)?"
+    r"|TruncatedNormal|Multinomial|StatefulUniform\w*|StatefulStandardNormalV2|RngReadAndSkip"
+    r"|StatelessRandomGetAlg|CheckNumerics(V2)?|Sentencepiece\w+"
+)
+# These are not called stateful, and read files, run Python or wait for others.
+REACHING = re.compile(
+    r"Abort|Dataset|Debug|File|ImmutableConst|Iterator|Proto|PyFunc|Queue|Reader|Recv|Remapping"
+    r"|Send|Snapshot|Summary|T[Pp][Uu]"
+)
+SAVING = {"MergeV2Checkpoints", "RestoreV2", "SaveV2", "ShardedFilename"}
+
+
+def check_artifact(path: Path, argument: str = "MODEL") -> None:
+    """Look through an ONNX file or a SavedModel; nothing of it is run.
+
+    Args:
+        path: where it stands; of a model token by token any of its files.
+        argument: what an error is about.
+
+    Raises:
+        InputError: naming what would be read or reached, or when the file is no such thing.
+    """
+    if path.is_dir():
+        fault = _saved_model_fault(path)
+    else:
+        fault = _onnx_fault(path)
+    if fault:
+        expected = "a model that reads and reaches nothing but itself"
+        raise InputError(argument, expected, f"{path}, {fault}", NEVER)
+
+
+def _onnx_fault(path: Path) -> str:
+    import onnx
+
+    model = onnx.load(path, load_external_data=False)
+    fault = _graph_fault(model, path.parent)
+    said = {entry.key: entry.value for entry in model.metadata_props}
+    if fault or STREAMING not in said:
+        return fault
+    for beside in streamed(path, said):
+        part = onnx.load(beside, load_external_data=False)
+        if fault := _graph_fault(part, path.parent):
+            return f"with {beside.name}, {fault}"
+    return ""
+
+
+def _graph_fault(model, folder: Path) -> str:
+    for part in _messages(model):
+        if part.DESCRIPTOR.name == "TensorProto" and part.data_location == part.EXTERNAL:
+            places = [entry.value for entry in part.external_data if entry.key == "location"]
+            if len(places) != 1 or not _is_beside(places[0], folder):
+                return f"whose constants lie in {', '.join(places) or 'no file'}"
+        elif part.DESCRIPTOR.name == "NodeProto" and part.domain in EXTENSIONS:
+            if part.op_type not in OURS:
+                return f"whose operator {part.op_type} is not one that kerasrnn writes"
+    return ""
+
+
+def _is_beside(place: str, folder: Path) -> bool:
+    """Whether a place is a file in the model's folder, after links are followed."""
+    file = (folder / place).resolve()
+    return (
+        not Path(place).is_absolute() and file.is_relative_to(folder.resolve()) and file.is_file()
+    )
+
+
+def _messages(message) -> Iterator:
+    """A protobuf message and all that are in it."""
+    waiting = [message]
+    while waiting:
+        part = waiting.pop()
+        yield part
+        for field, value in part.ListFields():
+            if field.message_type is not None:
+                waiting += [value] if hasattr(value, "ListFields") else value
+
+
+def _saved_model_fault(path: Path) -> str:
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+    if (path / "assets.extra" / "needs_tensorflow_text").exists():
+        import tensorflow_text  # noqa: F401  (registers the operators)
+    saved = SavedModel.FromString((path / GRAPH).read_bytes())
+    if len(saved.meta_graphs) != 1 or not saved.meta_graphs[0].HasField("object_graph_def"):
+        return "which is not of TensorFlow 2"
+    graph = saved.meta_graphs[0].graph_def
+    functions = {f.signature.name: f.node_def for f in graph.library.function}
+    if len(functions) != len(graph.library.function):
+        return "which has two functions of one name"
+    called = {*saved.meta_graphs[0].object_graph_def.concrete_functions}
+    called |= {name for nodes in functions.values() for node in nodes for name in _calls(node)}
+    called |= {gradient.gradient_func for gradient in graph.library.gradient}
+    for name, nodes in [("", graph.node), *functions.items()]:
+        # Variables are saved by functions that no other calls: a loaded model does not run them.
+        saving = SAVING if name and name not in called else set()
+        for node in nodes:
+            if node.op not in functions and node.op not in saving and not _is_harmless(node.op):
+                return f"whose operator {node.op} may read, write or reach something else"
+    return ""
+
+
+def _calls(node) -> Iterator[str]:
+    """The functions that a node may call."""
+    yield node.op
+    for value in node.attr.values():
+        yield value.func.name
+        yield from (function.name for function in value.list.func)
+
+
+def _is_harmless(name: str) -> bool:
+    from tensorflow.python.framework import op_def_registry
+
+    operator = op_def_registry.get(name)
+    if operator is None:
+        return False
+    if operator.is_stateful:
+        return HOLDING.fullmatch(name) is not None
+    return REACHING.search(name) is None
