@@ -310,8 +310,8 @@ def test_evaluate_says_which_files_a_config_names(tmp_path, capsys, monkeypatch)
     assert capsys.readouterr().err == f"reading what {tmp_path} names: /etc/passwd\n"
     assert cli.main(["evaluate", str(tmp_path), "--text", str(tmp_path)]) == 0
     assert capsys.readouterr().err == ""
-    for data in (None, [], {}, {"text": 3, "sha256": "0"}):
-        (tmp_path / "config.json").write_text(json.dumps(config | {"data": data}))
+    for data in (None, [], {}, {"files": {"text": 3}, "sha256": {"text": "0"}}):
+        write_config(tmp_path, task="lm", data=data)
         assert cli.main(["evaluate", str(tmp_path)]) == 2
         assert capsys.readouterr().err == (
             "kerasrnn: RUN: expected a run that says what it was trained on, got "
