@@ -29,13 +29,21 @@ class WorkerLost(RuntimeError):
     """Another worker of the cluster is gone; training cannot go on without it."""
 
     def __init__(self, error: Exception):
-        cluster, name = Cluster.from_environment(), f"a worker is gone ({type(error).__name__})"
-        for job, task in TASK.findall(str(error)) if cluster is not None else []:
-            index = cluster.index_of(job, int(task))
-            if index != cluster.index:  # who tells it names itself too
-                name = f"worker {index} ({cluster.addresses[index]}) is gone"
-                break
+        cluster = Cluster.from_environment()
+        index = None if cluster is None else _lost(error, cluster)
+        name = f"a worker is gone ({type(error).__name__})"
+        if index is not None:
+            name = f"worker {index} ({cluster.addresses[index]}) is gone"
         super().__init__(f"{name}; start all workers again with the same command")
+
+
+def _lost(error: Exception, cluster: Cluster) -> int | None:
+    """Which worker an error of TensorFlow's is about: the only other one, or the first named that
+    is not this one, for who tells names itself too. None where that is unknown."""
+    others = [index for index in range(len(cluster.addresses)) if index != cluster.index]
+    named = [cluster.index_of(job, int(task)) for job, task in TASK.findall(str(error))]
+    known = others if len(others) == 1 else [index for index in named if index in others]
+    return known[0] if known else None
 
 
 def is_multi_worker(strategy: tf.distribute.Strategy) -> bool:

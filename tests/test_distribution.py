@@ -139,12 +139,19 @@ def test_a_port_in_use():
 
 
 def test_the_lost_worker_is_another_one(monkeypatch):
-    monkeypatch.setenv("TF_CONFIG", config({"worker": ["a:1", "b:2"]}))
+    monkeypatch.setenv("TF_CONFIG", config({"worker": ["a:1", "b:2", "c:3"]}))
     error = RuntimeError("/job:worker/replica:0/task:0 tells: /job:worker/task:1 is unhealthy")
     assert str(multi_worker.WorkerLost(error)) == (
         "worker 1 (b:2) is gone; start all workers again with the same command"
     )
     assert str(multi_worker.WorkerLost(RuntimeError("?"))).startswith("a worker is gone (Runtime")
+
+
+@pytest.mark.parametrize(("index", "lost"), [(0, "worker 1 (b:2)"), (1, "worker 0 (a:1)")])
+def test_the_lost_worker_of_two_is_the_other_whatever_the_error_says(monkeypatch, index, lost):
+    monkeypatch.setenv("TF_CONFIG", config({"worker": ["a:1", "b:2"]}, index=index))
+    for text in ("?", f"Collective ops is aborted by: /job:worker/task:{index}"):
+        assert str(multi_worker.WorkerLost(RuntimeError(text))).startswith(f"{lost} is gone;")
 
 
 # --- several replicas in this process ---
