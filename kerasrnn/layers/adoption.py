@@ -42,7 +42,8 @@ def adopt(model):
     become `Recurrent` and `Bidirectional` of this package; every other layer is taken over as it
     is, the very same object. Weights are copied. A compiled model comes back compiled, its
     optimizer at its beginning. In training, `dropout` and `recurrent_dropout` draw one mask for
-    all gates.
+    all gates. A mask goes on to the next layer where the stock layer of the installed Keras passes
+    it on.
 
     Args:
         model: a built Sequential or functional model, nested ones included.
@@ -173,10 +174,11 @@ def _translated(layer):
             _translated(layer.forward_layer),
             _translated(layer.backward_layer),
             merge_mode=layer.merge_mode,
+            supports_masking=layer.supports_masking,
             name=layer.name,
             dtype=layer.dtype_policy,
         )
-    options = ("return_sequences", "return_state", "go_backwards", "stateful")
+    options = ("return_sequences", "return_state", "go_backwards", "stateful", "supports_masking")
     options = {name: getattr(layer, name) for name in options}
     return Recurrent(_cell(layer), **options, name=layer.name, dtype=layer.dtype_policy)
 
