@@ -210,6 +210,23 @@ def test_an_enabled_model_is_saved_as_what_it_was(mirrored, tmp_path):
     assert str(error.value) == "model: expected a Keras model, got str; give one"
 
 
+def test_an_enabled_model_of_a_registered_class_is_loaded_as_that_class(mirrored, tmp_path):
+    @keras.saving.register_keras_serializable("theirs", "OtherName")
+    class Own(keras.Sequential):
+        pass
+
+    @keras.saving.register_keras_serializable("theirs")
+    class OwnSGD(keras.optimizers.SGD):
+        pass
+
+    with mirrored.scope():
+        model = Own([keras.Input((2,)), keras.layers.Dense(1)])
+        model.compile(OwnSGD(global_clipnorm=1.0), "mse")
+        distribution.enable(model).save(tmp_path / "m.keras")
+    again = keras.saving.load_model(tmp_path / "m.keras")
+    assert type(again) is Own and type(again.optimizer) is OwnSGD
+
+
 def test_a_worker_that_is_no_chief_leaves_out_what_writes(tmp_path):
     stop, backup = keras.callbacks.EarlyStopping(), keras.callbacks.BackupAndRestore(tmp_path)
     left = multi_worker.without_writers(

@@ -6,6 +6,7 @@ import pytest
 from keras import layers
 
 from kerasrnn.cells import GRU
+from kerasrnn.compat.keras import layers_of
 from kerasrnn.layers import Bidirectional, Recurrent, adopt
 from tests.recurrent_cases import scatter, values
 
@@ -55,9 +56,37 @@ def test_same_outputs_same_weights_after_saving_too(name, tmp_path):
     adopted.save(tmp_path / "model.keras")
     for one in (adopted, keras.models.load_model(tmp_path / "model.keras")):
         stock = (layers.RNN, layers.Bidirectional)
-        assert not [layer for layer in one._flatten_layers() if isinstance(layer, stock)]
+        assert not [layer for layer in layers_of(one) if isinstance(layer, stock)]
         for found, want in zip(keras.tree.flatten(one(inputs())), wanted, strict=True):
             np.testing.assert_allclose(found, want, atol=1e-6)
+
+
+class MaskSum(layers.Layer):
+    """How many steps of each row the mask that arrives keeps, -1 without one."""
+
+    def call(self, x, mask=None):
+        if mask is None:
+            return -keras.ops.ones_like(x[:, 0, 0])
+        return keras.ops.sum(keras.ops.cast(mask, "float32"), axis=1)
+
+
+@pytest.mark.parametrize("passes", [None, False, True])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_a_mask_goes_on_where_the_stock_layer_passes_it_on(bidirectional, passes, tmp_path):
+    """As the installed Keras does, and as either kind of it would."""
+    stock = layers.GRU(H, return_sequences=True)
+    stock = layers.Bidirectional(stock) if bidirectional else stock
+    if passes is not None:
+        stock.supports_masking = passes
+    embedding = layers.Embedding(9, D, mask_zero=True)
+    model = keras.Sequential([keras.Input((None,), dtype="int32"), embedding, stock, MaskSum()])
+    wanted = model(IDS).numpy().tolist()
+    assert passes is None or wanted == ([2, 4, 1] if passes else [-1] * 3)
+    adopted = adopt(model)
+    assert adopted(IDS).numpy().tolist() == wanted
+    adopted.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras", {"MaskSum": MaskSum})
+    assert again(IDS).numpy().tolist() == wanted
 
 
 def test_a_compiled_model_comes_back_compiled_and_learns():

@@ -42,7 +42,8 @@ def adopt(model, copy=True):
     become `Recurrent` and `Bidirectional` of this package. Weights are copied, those of every
     other layer too, so that the old model stays as it is. A compiled model comes back compiled,
     its optimizer at its beginning. In training, `dropout` and `recurrent_dropout` draw one mask
-    for all gates.
+    for all gates. A mask goes on to the next layer where the stock layer of the installed Keras
+    passes it on.
 
     Args:
         model: a built Sequential or functional model, nested ones included.
@@ -210,10 +211,11 @@ def _translated(layer):
             _translated(layer.forward_layer),
             _translated(layer.backward_layer),
             merge_mode=layer.merge_mode,
+            supports_masking=layer.supports_masking,
             name=layer.name,
             dtype=layer.dtype_policy,
         )
-    options = ("return_sequences", "return_state", "go_backwards", "stateful")
+    options = ("return_sequences", "return_state", "go_backwards", "stateful", "supports_masking")
     options = {name: getattr(layer, name) for name in options}
     return Recurrent(_cell(layer), **options, name=layer.name, dtype=layer.dtype_policy)
 

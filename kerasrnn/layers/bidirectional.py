@@ -35,6 +35,7 @@ class Bidirectional(keras.layers.Layer):
         layer: the forward `Recurrent`.
         backward_layer: the backward one; by default a copy with weights of its own.
         merge_mode: "concat", "sum", "mul", "ave", or None for a pair of outputs.
+        supports_masking: the next layer gets the mask too, see `Recurrent`.
 
     Raises:
         ValueError: if a layer is no `Recurrent`, both go the same way, or the mode is unknown.
@@ -44,7 +45,9 @@ class Bidirectional(keras.layers.Layer):
     TensorShape([2, 5, 8])
     """
 
-    def __init__(self, layer, backward_layer=None, merge_mode="concat", **kwargs):
+    def __init__(
+        self, layer, backward_layer=None, merge_mode="concat", supports_masking=True, **kwargs
+    ):
         if merge_mode not in MERGES:
             raise ValueError(
                 f"merge_mode: expected one of {list(MERGES)}, received {merge_mode!r}; "
@@ -60,7 +63,7 @@ class Bidirectional(keras.layers.Layer):
         self.forward_layer = layer
         self.backward_layer = backward_layer or self._reversed_copy(layer)
         self.merge_mode = merge_mode
-        self.supports_masking = True
+        self.supports_masking = supports_masking
         self.supports_jit = layer.supports_jit
         if self.backward_layer.go_backwards == layer.go_backwards:
             raise ValueError(
@@ -153,6 +156,7 @@ class Bidirectional(keras.layers.Layer):
             "layer": keras.saving.serialize_keras_object(self.forward_layer),
             "backward_layer": keras.saving.serialize_keras_object(self.backward_layer),
             "merge_mode": self.merge_mode,
+            "supports_masking": self.supports_masking,
         }
         return {**super().get_config(), **config}
 

@@ -31,6 +31,8 @@ class Recurrent(keras.layers.Layer):
         go_backwards: from the last step to the first; outputs come in that order.
         stateful: begin where the call before ended; needs a fixed batch size.
         runner: "auto" (see `plan`) or "loop", "replay", "cudnn", "symbolic" to force one.
+        supports_masking: the next layer gets the mask too, with return_sequences; `adopt` sets
+            False where the stock layer of the installed Keras drops it.
 
     Raises:
         ValueError: on a cell without the protocol, and on inputs of a wrong rank, mask,
@@ -52,6 +54,7 @@ class Recurrent(keras.layers.Layer):
         go_backwards=False,
         stateful=False,
         runner="auto",
+        supports_masking=True,
         **kwargs,
     ):
         if not isinstance(cell, Cell):
@@ -67,7 +70,7 @@ class Recurrent(keras.layers.Layer):
         self.go_backwards = go_backwards
         self.stateful = stateful
         self.runner = runner
-        self.supports_masking = True
+        self.supports_masking = supports_masking
         # cuDNN's kernels cannot be compiled by XLA, which Keras switches on by itself on a GPU.
         self.supports_jit = self.plan(training=True).runner != "cudnn"
         self.kept_states = None
@@ -209,6 +212,7 @@ class Recurrent(keras.layers.Layer):
             "go_backwards": self.go_backwards,
             "stateful": self.stateful,
             "runner": self.runner,
+            "supports_masking": self.supports_masking,
         }
         return {**super().get_config(), **config}
 
