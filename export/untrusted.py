@@ -132,11 +132,11 @@ def _calls(node) -> Iterator[str]:
 
 
 def _is_harmless(name: str) -> bool:
-    from tensorflow.python.framework import op_def_registry
+    from kerasrnn.compat.tensorflow import is_stateful
 
-    operator = op_def_registry.get(name)
-    if operator is None:
+    stateful = is_stateful(name)
+    if stateful is None:
         return False
-    if operator.is_stateful:
+    if stateful:
         return HOLDING.fullmatch(name) is not None
     return REACHING.search(name) is None

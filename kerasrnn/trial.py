@@ -15,6 +15,8 @@ from keras import ops
 
 # Stateful for TensorFlow, but they only read.
 READS = {"ReadVariableOp", "ResourceGather", "ResourceGatherNd", "VariableShape"}
+# They call functions, which are looked through too.
+CALLS = {"Case", "If", "PartitionedCall", "StatefulPartitionedCall", "While"}
 SEED = "seed_generator_state"  # Keras's name for what every random number moves on
 
 
@@ -93,5 +95,14 @@ def _traced(function, variables) -> Trial:
 
 def _stateful(graph) -> list[str]:
     """TensorFlow's operators that do more than give a result, in words."""
-    operators = [op for op in graph.get_operations() if op.op_def.is_stateful]
-    return [f"runs TensorFlow's {op.type}" for op in operators if op.type not in READS]
+    from kerasrnn.compat.tensorflow import is_stateful
+
+    definition = graph.as_graph_def()
+    functions = definition.library.function
+    nodes = [*definition.node, *(node for function in functions for node in function.node_def)]
+    names = {function.signature.name for function in functions}
+    return [
+        f"runs TensorFlow's {node.op}"
+        for node in nodes
+        if node.op not in READS | CALLS | names and is_stateful(node.op)
+    ]

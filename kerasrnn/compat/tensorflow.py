@@ -5,10 +5,17 @@ from __future__ import annotations
 import tensorflow as tf
 from tensorflow.compiler.xla.tsl.protobuf.coordination_config_pb2 import CoordinatedJob
 from tensorflow.python.eager import context
+from tensorflow.python.framework import op_def_registry
 
 from kerasrnn.compat.private import TENSORFLOW, Private
 
-__all__ = ["configure_coordination", "in_multi_worker_mode", "set_cardinality", "started"]
+__all__ = [
+    "configure_coordination",
+    "in_multi_worker_mode",
+    "is_stateful",
+    "set_cardinality",
+    "started",
+]
 
 PRIVATE = (
     Private(
@@ -30,6 +37,12 @@ PRIVATE = (
         "nothing, without an error. Nothing public says whether it has begun.",
         TENSORFLOW,
         "TensorFlow refuses limits that come too late, or tells whether it has begun",
+    ),
+    Private(
+        "tensorflow.python.framework.op_def_registry",
+        "Whether an operator of a graph, known by its name alone, does more than give a result.",
+        TENSORFLOW,
+        "TensorFlow tells publicly what it knows of an operator",
     ),
     Private(
         "tf.distribute.StrategyExtended._in_multi_worker_mode",
@@ -80,3 +93,14 @@ def in_multi_worker_mode(strategy: tf.distribute.Strategy) -> bool:
 def set_cardinality(dataset: tf.distribute.DistributedDataset, count: int) -> None:
     """Say how many batches a distributed dataset has."""
     dataset._cardinality = count
+
+
+def is_stateful(operator: str) -> bool | None:
+    """Whether TensorFlow's operator of this name does more than give a result; None where there
+    is none.
+
+    >>> is_stateful("MatMul"), is_stateful("RandomUniform"), is_stateful("NoSuchOperator")
+    (False, True, None)
+    """
+    known = op_def_registry.get(operator)
+    return None if known is None else known.is_stateful
