@@ -14,11 +14,11 @@ from kerasrnn.best import best_row
 from kerasrnn.checkpoints import Progress
 from kerasrnn.errors import InputError
 from kerasrnn.not_finite import NotFinite
-from kerasrnn.optimizers import make_optimizer, renew_course
+from kerasrnn.optimizers import make_optimizer
 from kerasrnn.pipelines.dataset import Position
 from kerasrnn.progress import ProgressReport
 from kerasrnn.tasks.rewinding import rewound
-from kerasrnn.tasks.session import Start
+from kerasrnn.tasks.session import Start, renew
 from kerasrnn.text import TOKENIZERS, Tokenizer
 from kerasrnn.training import (
     BestModel,
@@ -148,7 +148,7 @@ def carry_on(
     """
     progress = start.progress
     if start.model is not None:
-        _renew_course(model, settings, data.batches * settings.epochs)
+        renew(model, settings, data.batches)
     options = {"carried": carried, "pending": start.state, "keep": start.keep}
     options |= {"batches": data.batches, "epochs": settings.epochs}
     checkpoints = interruption.Checkpoints(start.out, progress, **options)
@@ -166,14 +166,8 @@ def carry_on(
         try:
             interruption.fit(model, data.at, data.valid, progress, settings.epochs, callbacks)
         except NotFinite as error:
-            raise rewound(start, data, error, options) from error
+            raise rewound(start, data, error, settings, options) from error
     return best_row(progress.rows, scores)
-
-
-def _renew_course(model: keras.Model, settings, steps: int) -> None:
-    """The learning rate of a checkpoint's model for so many steps, perhaps more than before."""
-    warmup = int(settings.warmup * steps)
-    renew_course(model.optimizer, settings.schedule, settings.learning_rate, steps, warmup)
 
 
 def _writers(start: Start, scores: Sequence[str], report: list, sample):
