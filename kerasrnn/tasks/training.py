@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import keras
@@ -162,12 +163,22 @@ def carry_on(
         *_mean(model, start, data, settings, history, best, scored),
         checkpoints,
     ]
-    with interruption.stopping(checkpoints.asked, start.say):
+    with interruption.stopping(checkpoints.asked, start.say), _cleared(report):
         try:
             interruption.fit(model, data.at, data.valid, progress, settings.epochs, callbacks)
         except NotFinite as error:
             raise rewound(start, data, error, settings, options) from error
     return best_row(progress.rows, scores)
+
+
+@contextlib.contextmanager
+def _cleared(report: list) -> Iterator[None]:
+    """What is said after the block, as that training was stopped, begins a line of its own."""
+    try:
+        yield
+    finally:
+        for one in report:
+            one.clear()
 
 
 def _writers(start: Start, scores: Sequence[str], report: list, sample):
