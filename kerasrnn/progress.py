@@ -81,7 +81,7 @@ class ProgressReport(keras.callbacks.Callback):
             self.compiled, self.begin, self.counted = True, now, self.done
         if self.done == self.batches:
             self.end = now
-            self._clear()
+            self.clear()
         elif now - self.said >= self.every and self.done > self.counted and now > self.begin:
             self.said = now
             self._report(self._line(now))
@@ -91,12 +91,12 @@ class ProgressReport(keras.callbacks.Callback):
             self._report(f"{self._title()}  validating")
 
     def on_test_end(self, logs=None):
-        self._clear()
+        self.clear()
 
     def on_epoch_end(self, epoch, logs=None):
         row = {name: value for name, value in self.rows[-1].items() if name != "epoch"}
         figures = "  ".join(f"{name} {value:.6g}" for name, value in row.items())
-        self._clear()
+        self.clear()
         self.write(f"{self._title()}  {figures}\n")
 
     def _title(self) -> str:
@@ -114,6 +114,7 @@ class ProgressReport(keras.callbacks.Callback):
     def _report(self, text: str) -> None:
         self.write(f"{CLEAR}{text}" if self.in_place else f"{text}\n")
 
-    def _clear(self) -> None:
+    def clear(self) -> None:
+        """Leave the line of a terminal to others."""
         if self.in_place:
             self.write(CLEAR)

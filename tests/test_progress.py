@@ -59,3 +59,12 @@ def test_an_epoch_that_goes_on_has_the_rest_left():
 @pytest.mark.parametrize("in_place", [True, False])
 def test_batches_that_take_no_time_divide_by_nothing(in_place):
     assert "tokens/s" not in said([0.0] * 8, in_place=in_place)
+
+
+def test_what_is_said_when_training_stops_begins_a_line():
+    written = []
+    options = {"batches": 4, "epochs": 1, "tokens_per_batch": 300, "in_place": True}
+    report = ProgressReport([], **options, write=written.append)
+    report.on_epoch_begin(0)
+    report.clear()
+    assert written[-1] == CLEAR

@@ -81,7 +81,7 @@ def test_the_same_data_in_another_place_is_the_same(text, tmp_path, monkeypatch)
     moved.parent.mkdir()
     text.rename(moved)
     with pytest.raises(InputError) as error:
-        lm.evaluate(run)
+        lm.measured_text(run, None, None, tmp_path)
     assert str(error.value) == (
         f"RUN: expected the data that it was trained on, got {text}, which is gone; give --text"
     )

@@ -49,9 +49,7 @@ def export_run(
     check_formats(formats, quantized)
     check_new(out)
     config, model = runs.read_config(run), runs.load_chosen(run, checkpoint)
-    said = {"config_sha256": hashlib.sha256(json.dumps(config).encode()).hexdigest()}
-    said |= {"checkpoint": checkpoint} if checkpoint != runs.BEST else {}
-    said |= {"license": license} if license else {}
+    said = _metadata(config, license, checkpoint)
     small = {"quantized": quantized, "measure": _measure(run, model, quantized, files, say)}
     small["onnxruntime_web"] = onnxruntime_web
     task = config.get("task")
@@ -68,6 +66,13 @@ def export_run(
         expected = "a translator's or captioner's run beside it"
         raise InputError(f"--{name}", expected, run, "leave it out")
     return export(model, out, formats, said, **small)
+
+
+def _metadata(config: dict, license: str | None, checkpoint: str) -> dict[str, str]:
+    """What the artifacts say of the run."""
+    said = {"config_sha256": hashlib.sha256(json.dumps(config).encode()).hexdigest()}
+    said |= {"checkpoint": checkpoint} if checkpoint != runs.BEST else {}
+    return said | ({"license": license} if license else {})
 
 
 def formats_of(format: str, streaming: bool) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from kerasrnn.checkpoints import newest
 from kerasrnn.interruption import Checkpoints, fit
 from kerasrnn.not_finite import NotFinite, first_not_finite
 from kerasrnn.pipelines.dataset import Position
+from kerasrnn.tasks.session import renew
 
 
 class _Reached(Exception):
@@ -31,7 +32,7 @@ class _Rewound(Checkpoints):
         super()._save()
 
 
-def rewound(start, data, error: NotFinite, options: dict) -> NotFinite:
+def rewound(start, data, error: NotFinite, settings, options: dict) -> NotFinite:
     """Train again from the last checkpoint to the step that failed, and look at it.
 
     The weights from before that step become the newest checkpoint.
@@ -39,6 +40,7 @@ def rewound(start, data, error: NotFinite, options: dict) -> NotFinite:
     Args:
         start, data: as in `carry_on`.
         error: what was raised.
+        settings: of the job.
         options: of the `Checkpoints`.
 
     Returns:
@@ -48,6 +50,7 @@ def rewound(start, data, error: NotFinite, options: dict) -> NotFinite:
     checkpoint = newest(start.shared)
     with start.strategy.scope():
         model = runs.load_model(checkpoint.folder)
+    renew(model, settings, data.batches)
     state = checkpoint.states[distribution.worker_index(start.strategy)]
     carried = model.training_state if options["carried"] is not None else None
     at = (error.epoch - 1, error.batch - 1)

@@ -19,6 +19,7 @@ from kerasrnn.checkpoints import KEEP, Progress, State
 from kerasrnn.errors import InputError
 from kerasrnn.files import Stamp
 from kerasrnn.locks import locked
+from kerasrnn.optimizers import renew_course
 from kerasrnn.pipelines.service import Service
 from kerasrnn.tasks.origin import open_origin, origin_config, take_weights
 
@@ -187,3 +188,10 @@ def model_to_train(start: Start, job, make: Callable[[], keras.Model]) -> keras.
             start.say(f"beginning with the weights of {job.start}")
     start.origin = None  # its memory
     return model
+
+
+def renew(model: keras.Model, settings, batches: int) -> None:
+    """Let the learning rate of a checkpoint's model follow the course of all epochs of so many
+    batches; when it was written there may have been fewer."""
+    s, steps = settings, batches * settings.epochs
+    renew_course(model.optimizer, s.schedule, s.learning_rate, steps, int(s.warmup * steps))

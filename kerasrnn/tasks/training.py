@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import keras
@@ -14,12 +15,12 @@ from kerasrnn.best import best_row
 from kerasrnn.checkpoints import Progress
 from kerasrnn.errors import InputError
 from kerasrnn.not_finite import NotFinite
-from kerasrnn.optimizers import make_optimizer, renew_course
+from kerasrnn.optimizers import make_optimizer
 from kerasrnn.pipelines.dataset import Position
 from kerasrnn.progress import ProgressReport
 from kerasrnn.tasks.hyperparameters import CommonSettings
 from kerasrnn.tasks.rewinding import rewound
-from kerasrnn.tasks.session import Start
+from kerasrnn.tasks.session import Start, renew
 from kerasrnn.text import TOKENIZERS, Tokenizer
 from kerasrnn.training import (
     BestModel,
@@ -117,7 +118,7 @@ def carry_on(
     """
     progress = start.progress
     if start.model is not None:
-        _renew_course(model, settings, data.batches * settings.epochs)
+        renew(model, settings, data.batches)
     options = {"carried": carried, "pending": start.state, "keep": start.keep}
     options |= {"batches": data.batches, "epochs": settings.epochs}
     checkpoints = interruption.Checkpoints(start.out, progress, **options)
@@ -131,18 +132,22 @@ def carry_on(
         *_mean(model, start, data, settings, history, best, scored),
         checkpoints,
     ]
-    with interruption.stopping(checkpoints.asked, start.say):
+    with interruption.stopping(checkpoints.asked, start.say), _cleared(report):
         try:
             interruption.fit(model, data.at, data.valid, progress, settings.epochs, callbacks)
         except NotFinite as error:
-            raise rewound(start, data, error, options) from error
+            raise rewound(start, data, error, settings, options) from error
     return best_row(progress.rows, scores)
 
 
-def _renew_course(model: keras.Model, settings, steps: int) -> None:
-    """The learning rate of a checkpoint's model for so many steps, perhaps more than before."""
-    warmup = int(settings.warmup * steps)
-    renew_course(model.optimizer, settings.schedule, settings.learning_rate, steps, warmup)
+@contextlib.contextmanager
+def _cleared(report: list) -> Iterator[None]:
+    """What is said after the block, as that training was stopped, begins a line of its own."""
+    try:
+        yield
+    finally:
+        for one in report:
+            one.clear()
 
 
 def _writers(start: Start, scores: Sequence[str], report: list, sample):
