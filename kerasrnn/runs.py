@@ -116,10 +116,10 @@ def _same_command(path: Path, before: dict, config: dict) -> None:
 def _changed(before, now) -> str:
     """The first setting that differs, in words."""
     if isinstance(before, dict) and isinstance(now, dict):
-        name = next(n for n in now if before.get(n) != now[n])
+        name = next(n for n in {**before, **now} if before.get(n) != now.get(n))
         if name == "sha256":
             return "a text that has changed since"
-        return f"{name}={now[name]!r} where it was {before.get(name)!r}"
+        return f"{name}={now.get(name)!r} where it was {before.get(name)!r}"
     return f"{now!r} where it was {before!r}"
 
 

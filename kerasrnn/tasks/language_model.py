@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from kerasrnn.pipelines.service import Service
 from kerasrnn.pipelines.text import (
     IdStream,
     Position,
+    Report,
     contiguous,
     encode,
     fingerprint,
@@ -40,29 +42,37 @@ from kerasrnn.text import TOKENIZERS, Tokenizer
 
 __all__ = ["PRESETS", "Job", "Settings", "evaluate", "train"]
 
-IDS = "ids.bin"
+IDS, VALID = "ids.bin", "valid.bin"
 MONITOR = "val_nats"
 
 
 @dataclasses.dataclass(frozen=True)
 class Job(CommonJob):
-    """One `train lm` command: which text, what settings, where to."""
+    """One `train lm` command: which text, what settings, where to.
+
+    Without `valid_text` the last part of the text validates; `faults` is what becomes of lines that
+    are not UTF-8, "refuse" or "drop".
+    """
 
     text: list[str]
     level: str
     settings: Settings
     seed: int
     out: str
+    valid_text: list[str] | None = None
+    faults: str = "refuse"
 
     def config(self) -> dict:
         """What `config.json` holds."""
+        data = {"text": [str(Path(p).resolve()) for p in self.text]}
+        data["sha256"] = fingerprint([*self.text, *(self.valid_text or ())])
+        if self.valid_text:
+            data["valid_text"] = [str(Path(p).resolve()) for p in self.valid_text]
         return {
             "task": "lm",
-            "data": {
-                "text": [str(Path(p).resolve()) for p in self.text],
-                "sha256": fingerprint(self.text),
-            },
+            "data": data,
             "level": self.level,
+            "faults": self.faults,
             "settings": dataclasses.asdict(self.settings),
             "seed": self.seed,
             "versions": versions(),
@@ -71,7 +81,7 @@ class Job(CommonJob):
 
 def make_tokenizer(job: Job) -> Tokenizer:
     """A tokenizer for the job's text."""
-    return tokenizer_of(job.level, read_texts(job.text), job.settings.vocabulary)
+    return tokenizer_of(job.level, read_texts(job.text, faults=job.faults), job.settings.vocabulary)
 
 
 def make_model(
@@ -96,19 +106,44 @@ def make_model(
     return model
 
 
-def datasets(job: Job, ids: IdStream, replicas: int = 1, service: Service | None = None):
+def streams(
+    job: Job, tokenizer: Tokenizer, folder: Path, say: Callable[[str], None]
+) -> tuple[IdStream, IdStream, Report]:
+    """(ids for training, ids for validation, what was read), in files of `folder`."""
+    ids, report = encode(job.text, tokenizer, folder / IDS, faults=job.faults)
+    if not job.valid_text:
+        return *ids.split(1 - job.settings.valid_share), report
+    options = {"faults": job.faults, "argument": "valid_text"}
+    valid, lost = encode(job.valid_text, tokenizer, folder / VALID, **options)
+    say(f"validation: {lost}")
+    return ids, valid, report
+
+
+def moved(folder: Path, *ids: IdStream) -> list[IdStream]:
+    """The streams, whose files are moved to `folder`."""
+    for path in dict.fromkeys(stream.path for stream in ids):
+        os.replace(path, folder / path.name)
+    return [dataclasses.replace(stream, path=folder / stream.path.name) for stream in ids]
+
+
+def datasets(
+    job: Job, train: IdStream, valid: IdStream, replicas: int = 1, service: Service | None = None
+):
     """(position and shard -> training dataset, shard -> validation dataset).
 
     The service, if there is one, reads the training dataset.
     """
     s = job.settings
-    train, valid = ids.split(1 - s.valid_share)
     if len(valid) < s.window * replicas:
-        room = f"{s.valid_share:.0%}, for validation, fills a window of {s.window}"
+        room = f"fills a window of {s.window}"
         room += f" for each of {replicas} replicas" if replicas > 1 else ""
-        received = f"{len(ids):,} tokens in all"
         what = "give more text, or a smaller --window"
-        raise InputError("--text", f"a text whose last {room}", received, what)
+        if job.valid_text:
+            received = f"{len(valid):,} tokens"
+            raise InputError("--valid-text", f"a text that {room}", received, what)
+        received = f"{len(train) + len(valid):,} tokens in all"
+        expected = f"a text whose last {s.valid_share:.0%}, for validation, {room}"
+        raise InputError("--text", expected, received, what)
     rows = min(s.batch_size, len(valid) // s.window) // replicas * replicas
 
     def at(position: Position, shard: tuple[int, int]) -> tf.data.Dataset:
@@ -142,15 +177,15 @@ def _train(job: Job, config: dict, start: Start, say, verbose: int) -> dict:
     replicas = start.strategy.num_replicas_in_sync
     # Everything that can be refused is, before the run folder is touched.
     with staging(start.out) as folder:
-        ids, report = encode(job.text, tokenizer, folder / IDS)
-        batches = len(datasets(job, ids, replicas)[0](Position(), (0, replicas)))
+        *ids, report = streams(job, tokenizer, folder, say)
+        batches = len(datasets(job, *ids, replicas)[0](Position(), (0, replicas)))
         if model is None:
             with start.strategy.scope():
                 model = make_model(job, tokenizer, batches * s.epochs, say)
         runs.check_data(config, job.config())
         run = runs.open_run(start.out, config, job.overwrite)
         say(f"{report}; {tokenizer.size} ids")
-        at, held_out = datasets(job, ids.moved(run / IDS), replicas, start.service)
+        at, held_out = datasets(job, *moved(run, *ids), replicas, start.service)
     return carry_on(
         model,
         start,
@@ -186,13 +221,14 @@ def measured_text(run: str | Path, text: list[str] | None, tokenizer: Tokenizer,
         InputError: when the run or a file cannot be used, or the text changed.
     """
     config = runs.read_config(run)
-    settings, files = Settings(**config["settings"]), text or config["data"]["text"]
-    if not text and fingerprint(files) != config["data"]["sha256"]:
-        raise InputError(
-            "RUN", "the text it was trained on", f"{files[0]}, changed since", "give --text"
-        )
-    ids, report = encode(files, tokenizer, folder / IDS)
-    if not text:
+    settings, data = Settings(**config["settings"]), config["data"]
+    valid = data.get("valid_text", [])
+    if not text and fingerprint([*data["text"], *valid]) != data["sha256"]:
+        received = f"{data['text'][0]}, changed since"
+        raise InputError("RUN", "the text it was trained on", received, "give --text")
+    files, faults = text or valid or data["text"], config.get("faults", "refuse")
+    ids, report = encode(files, tokenizer, folder / IDS, faults=faults)
+    if not (text or valid):
         _, ids = ids.split(1 - settings.valid_share)
     rows = max(1, min(settings.batch_size, len(ids) // settings.window))
     window = min(settings.window, len(ids))
@@ -205,7 +241,7 @@ def evaluate(run: str | Path, text: list[str] | None = None, verbose: int = 0) -
 
     Args:
         run: the run folder.
-        text: files; None for the validation part of the text it was trained on.
+        text: files; None for those it was validated on, or that part of the text it was trained on.
 
     Raises:
         InputError: when the run or a file cannot be used.
