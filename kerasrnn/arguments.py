@@ -109,6 +109,10 @@ def _train_parsers(commands) -> None:
     tasks = train.add_subparsers(dest="task", required=True, metavar="TASK")
     lm = _command(tasks, "lm", "a language model from text files")
     lm.add_argument("--text", nargs="+", required=True, metavar="FILE", help="plain or gzip UTF-8")
+    text = "default: the last part of the text (valid_share)"
+    lm.add_argument("--valid-text", nargs="+", metavar="FILE", help=text)
+    text = "drop and count lines that are not UTF-8"
+    lm.add_argument("--drop-faulty", action="store_true", help=text)
     _training_options(lm, "lm", "char", "tiny, small or shakespeare (small)")
     translator = _command(tasks, "translator", "a translator from aligned text files")
     for side, required in (("source", True), ("target", False)):

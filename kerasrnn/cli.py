@@ -55,7 +55,9 @@ def _train_lm(args) -> int | None:
     load_tensorflow()
     from kerasrnn.tasks import language_model as task
 
-    job = task.Job(args.text, args.level, settings, args.seed, args.out, **_common(args))
+    names = ("text", "valid_text", "level", "seed", "out")
+    options = {name: getattr(args, name) for name in names} | _common(args)
+    job = task.Job(settings=settings, faults=_faults(args), **options)
     return _train(args, task, job)
 
 
@@ -66,8 +68,7 @@ def _train_translator(args) -> int | None:
 
     names = ("source", "target", "level", "seed", "out", "valid_source", "valid_target")
     options = {name: getattr(args, name) for name in names} | _common(args)
-    faults = "drop" if args.drop_faulty else "refuse"
-    job = task.Job(settings=settings, faults=faults, **options)
+    job = task.Job(settings=settings, faults=_faults(args), **options)
     return _train(args, task, job)
 
 
@@ -81,6 +82,11 @@ def _train_captioner(args) -> int | None:
     weights = None if args.cnn_weights == "none" else args.cnn_weights
     job = task.Job(settings=settings, cnn_weights=weights, **options)
     return _train(args, task, job)
+
+
+def _faults(args) -> str:
+    """What becomes of lines that cannot be used."""
+    return "drop" if args.drop_faulty else "refuse"
 
 
 def _common(args) -> dict:

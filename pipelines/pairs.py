@@ -142,7 +142,7 @@ def _rows(source, target, faults: str, report: PairReport) -> Iterator[tuple[str
         if fault and faults == "drop":
             report.drop(fault, place)
         elif fault:
-            refused.add(place, fault, names[side])
+            refused.add(fault, place, names[side])
         elif not refused.count:
             yield place, *texts
     one_column = refused.reasons.get(COLUMNS) == number

@@ -53,6 +53,13 @@ def blocks(path: str | Path, argument: str = "text", size: int = CHUNK) -> Itera
         raise InputError(argument, "a file that can be read", received, "check it") from error
 
 
+def refuse_utf16(block: bytes, path: str | Path, argument: str) -> None:
+    """Refuse a file whose first bytes are those of UTF-16 (InputError)."""
+    if block.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        next_step = "convert it: iconv -f UTF-16 -t UTF-8"
+        raise InputError(argument, "UTF-8", f"{path}, which begins as UTF-16", next_step)
+
+
 def lines(path: str | Path, argument: str = "text") -> Iterator[bytes]:
     r"""The file's lines without their ends, which are \n or \r\n and nothing else.
 
@@ -70,9 +77,8 @@ def lines(path: str | Path, argument: str = "text") -> Iterator[bytes]:
     """
     rest, mark = b"", codecs.BOM_UTF8
     for block in blocks(path, argument):
-        if mark and not rest and block.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            next_step = "convert it: iconv -f UTF-16 -t UTF-8"
-            raise InputError(argument, "UTF-8", f"{path}, which begins as UTF-16", next_step)
+        if mark and not rest:
+            refuse_utf16(block, path, argument)
         *whole, rest = (rest + block).split(b"\n")
         for line in whole:
             yield line.removeprefix(mark).removesuffix(b"\r")

@@ -57,7 +57,7 @@ class Faults:
 
     >>> faults = Faults("source")
     >>> for line in range(1, 13):
-    ...     faults.add(f"a:{line}", "empty")
+    ...     faults.add("empty", f"a:{line}")
     >>> print(faults)
     12 faulty lines: a:1 (empty), a:2 (empty), ..., a:10 (empty) and 2 more
     """
@@ -67,7 +67,7 @@ class Faults:
     listed: list[str] = field(default_factory=list)
     reasons: dict[str, int] = field(default_factory=dict)
 
-    def add(self, place: str, reason: str, argument: str | None = None) -> None:
+    def add(self, reason: str, place: str, argument: str | None = None) -> None:
         """Note a faulty line; `argument` where it is another file's than the first fault's."""
         if not self.count:
             self.argument = argument or self.argument

@@ -6,7 +6,6 @@ and a batch of windows: the ids lie in a file of the smallest integer type that 
 
 from __future__ import annotations
 
-import codecs
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -20,10 +19,14 @@ from kerasrnn.errors import InputError
 from kerasrnn.files import Stamp, check_unchanged, replacing, stamp
 from kerasrnn.pipelines.dataset import Position
 from kerasrnn.pipelines.graph_reading import ids_at
-from kerasrnn.pipelines.reading import CHUNK, blocks
+from kerasrnn.pipelines.reading import CHUNK, LINE_FAULTS, blocks, refuse_utf16
 from kerasrnn.pipelines.reading import fingerprint as fingerprint  # one of this file's names
+from kerasrnn.pipelines.reports import Faults, Tally
 from kerasrnn.pipelines.service import Service, read_by
+from kerasrnn.pipelines.utf8 import Decoder
 from kerasrnn.text import END, START, UNKNOWN, Tokenizer
+
+CONVERT = 'convert it: iconv -f LATIN1 -t UTF-8, or drop them with faults="drop"'
 
 
 @dataclass
@@ -32,56 +35,17 @@ class Report:
 
     Attributes:
         characters, tokens, unknown: totals over all files.
-        invalid: invalid UTF-8 sequences replaced by U+FFFD.
-        places: "file:line" of the first of them, at most five.
+        lines: those that are not UTF-8 and were dropped.
     """
 
     characters: int = 0
     tokens: int = 0
     unknown: int = 0
-    invalid: int = 0
-    places: list[str] = field(default_factory=list)
+    lines: Tally = field(default_factory=Tally)
 
     def __str__(self) -> str:
         text = f"{self.characters:,} characters, {self.tokens:,} tokens, {self.unknown:,} unknown"
-        if self.invalid:
-            places = ", ".join(self.places)
-            text += f", {self.invalid:,} invalid UTF-8 sequences replaced ({places})"
-        return text
-
-
-class _Decoder:
-    """UTF-8 bytes -> text, counting what had to be replaced and where it first happened."""
-
-    def __init__(self, path: Path, report: Report):
-        self.path, self.report = path, report
-        self.inner = codecs.getincrementaldecoder("utf-8")("replace")
-        self.line, self.first = 1, True
-
-    def __call__(self, block: bytes, final: bool = False) -> str:
-        raw = self.inner.getstate()[0] + block
-        text = self.inner.decode(block, final)
-        if replaced := _replaced(text, raw):
-            self.report.invalid += replaced
-            self._place(text, raw)
-        self.line += text.count("\n")
-        if self.first and text:
-            self.first, text = False, text.removeprefix("\ufeff")
-        self.report.characters += len(text)
-        return text
-
-    def _place(self, text: str, raw: bytes) -> None:
-        """Note the lines where something was replaced, until there are five."""
-        places, lines = self.report.places, zip(text.split("\n"), raw.split(b"\n"), strict=True)
-        for number, line in enumerate(lines, self.line):
-            place = f"{self.path}:{number}"
-            if len(places) < 5 and place not in places and _replaced(*line):
-                places.append(place)
-
-
-def _replaced(text: str, raw: bytes) -> int:
-    """How often `text` has a U+FFFD that was not written so in `raw`."""
-    return text.count("\ufffd") - raw.count(b"\xef\xbf\xbd")
+        return text + self.lines.losses()
 
 
 def _cut(text: str) -> int:
@@ -90,31 +54,56 @@ def _cut(text: str) -> int:
     return cut or (len(text) if len(text) >= CHUNK else 0)
 
 
-def read_text(path: str | Path, report: Report | None = None) -> Iterator[str]:
+def read_text(
+    path: str | Path,
+    report: Report | None = None,
+    *,
+    faults: str = "refuse",
+    argument: str = "text",
+) -> Iterator[str]:
     """The text of one file, plain or gzip, in pieces of about 1 MiB that tear no word.
 
-    A byte-order mark is removed; invalid UTF-8 becomes U+FFFD and is counted in `report`.
+    A byte-order mark is removed. Of a line over 1 MiB each such part counts as a line.
+
+    Args:
+        path: the file.
+        report: where characters are counted, and lines that are dropped.
+        faults: what becomes of lines that are not UTF-8: "refuse" raises when all of them are
+            known, "drop" counts them in `report`.
+        argument: what an error calls the file.
 
     Raises:
-        InputError: when the file is missing, unreadable, empty or broken gzip.
+        InputError: when the file is missing, unreadable, empty or broken gzip, or has lines that
+            are not UTF-8, of which the first ten are named.
     """
-    decode = _Decoder(Path(path), report or Report())
+    if faults not in ("refuse", "drop"):
+        raise InputError("faults", '"refuse" or "drop"', repr(faults), "choose one")
+    report, refused = report or Report(), Faults(argument)
+    decode = Decoder(path, report.lines.drop if faults == "drop" else refused.add, CHUNK)
     rest = ""
-    for block in blocks(path, size=CHUNK):
-        rest += decode(block)
-        if cut := _cut(rest):
+    for number, block in enumerate(blocks(path, argument, size=CHUNK)):
+        if not number:
+            refuse_utf16(block, path, argument)
+        rest += (text := decode(block))
+        report.characters += len(text)
+        if (cut := _cut(rest)) and not refused.count:
             yield rest[:cut]
         rest = rest[cut:]
-    if rest := rest + decode(b"", final=True):
+    rest += (text := decode(b"", final=True))
+    report.characters += len(text)
+    refused.refuse(LINE_FAULTS, CONVERT)
+    if rest:
         yield rest
     if decode.first:
-        received = f"{path}, which is empty"
-        raise InputError("text", "a file with text in it", received, "give another")
+        what = "which has no line that is UTF-8" if report.lines.dropped else "which is empty"
+        raise InputError(argument, "a file with text in it", f"{path}, {what}", "give another")
 
 
-def read_texts(paths: Iterable[str | Path], report: Report | None = None) -> Iterator[str]:
+def read_texts(
+    paths: Iterable[str | Path], report: Report | None = None, **options
+) -> Iterator[str]:
     """`read_text` of each file in turn."""
-    return itertools.chain.from_iterable(read_text(path, report) for path in paths)
+    return itertools.chain.from_iterable(read_text(path, report, **options) for path in paths)
 
 
 @dataclass(frozen=True)
@@ -164,11 +153,11 @@ class IdStream:
 
 
 def encode(
-    paths: Iterable[str | Path], tokenizer: Tokenizer, out: str | Path
+    paths: Iterable[str | Path], tokenizer: Tokenizer, out: str | Path, **options
 ) -> tuple[IdStream, Report]:
     """Write the ids of `paths` to the file `out`, an end id between two files.
 
-    The file appears whole or not at all.
+    The file appears whole or not at all. `faults` and `argument` are those of `read_text`.
     """
     out, report = Path(out), Report()
     dtype = np.min_scalar_type(tokenizer.size - 1)
@@ -177,7 +166,7 @@ def encode(
             if number:
                 file.write(np.array([END], dtype).tobytes())
                 report.tokens += 1
-            for text in read_text(path, report):
+            for text in read_text(path, report, **options):
                 ids = tokenizer.tokenize([text]).flat_values.numpy()
                 report.tokens += len(ids)
                 report.unknown += int(np.sum(ids == UNKNOWN))

@@ -65,7 +65,7 @@ def test_text_comes_back_whole_whatever_the_chunk(tmp_path, monkeypatch, chunk):
     report = Report()
     parts = list(read_text(path, report))
     assert "".join(parts) == MIXED and "" not in parts
-    assert report.characters == len(MIXED) and report.invalid == 0 and report.places == []
+    assert report.characters == len(MIXED) and report.lines.dropped == {}
     assert chunk > 64 or len(parts) > 3
 
 
@@ -114,22 +114,50 @@ def test_the_fingerprint_is_that_of_the_bytes_and_of_where_files_end(tmp_path):
     assert len(set(prints)) == 4
 
 
-def test_invalid_bytes_are_counted_where_they_stand(tmp_path, monkeypatch):
-    lines = [
-        "fine \ufffd".encode(),
-        b"bad \xff\xfe",
-        b"",
-        "genuine \ufffd".encode(),
-        b"cut \xf0\x9f",
-    ]
-    path = written(tmp_path / "t", b"\n".join(lines))
-    wanted = path.read_bytes().decode("utf-8", "replace")
-    for chunk in (1, 2, 3, 5, 8, 1 << 20):
-        monkeypatch.setattr(pipeline, "CHUNK", chunk)
-        report = Report()
-        assert "".join(read_text(path, report)) == wanted
-        assert report.invalid == 3
-        assert report.places == [f"{path}:2", f"{path}:5"]
+LINES = [
+    "fine \ufffd".encode(),
+    b"bad \xff\xfe",
+    b"",
+    "genuine \ufffd".encode(),
+    b"cut \xf0\x9f",
+]
+
+
+@pytest.mark.parametrize("chunk", [16, 33, 1 << 20])
+def test_lines_that_are_not_utf8_are_refused_or_dropped(tmp_path, monkeypatch, chunk):
+    path = written(tmp_path / "t", b"\n".join(LINES))
+    monkeypatch.setattr(pipeline, "CHUNK", chunk)
+    assert refused(lambda: list(read_text(path))) == (
+        f"text: expected UTF-8, got 2 faulty lines: {path}:2 (not UTF-8), {path}:5 (not UTF-8); "
+        'convert it: iconv -f LATIN1 -t UTF-8, or drop them with faults="drop"'
+    )
+    report = Report()
+    text = "".join(read_text(path, report, faults="drop"))
+    assert text == "fine \ufffd\n\ngenuine \ufffd\n" and report.characters == len(text)
+    assert report.lines.places == {"not UTF-8": [f"{path}:2", f"{path}:5"]}
+
+
+def test_ten_of_many_faulty_lines_are_named(tmp_path):
+    path = written(tmp_path / "t", b"fine\n" * 3 + "märz\n".encode("latin-1") * 300)
+    said = refused(lambda: list(read_text(path)))
+    assert f"got 300 faulty lines: {path}:4 (not UTF-8), {path}:5 " in said
+    assert f"{path}:13 (not UTF-8) and 290 more; convert it" in said
+
+
+def test_text_of_another_kind_is_refused(tmp_path):
+    wide = written(tmp_path / "wide", "\ufeffa\n".encode("utf-16-le"))
+    assert refused(lambda: list(read_text(wide))) == (
+        f"text: expected UTF-8, got {wide}, which begins as UTF-16; "
+        "convert it: iconv -f UTF-16 -t UTF-8"
+    )
+    noise = written(tmp_path / "noise", np.random.default_rng(0).bytes(5000))
+    assert "text: expected UTF-8, got " in refused(lambda: list(read_text(noise)))
+    latin = written(tmp_path / "latin", b"\xe4\n\xf6\n")
+    assert refused(lambda: list(read_text(latin, faults="drop"))) == (
+        f"text: expected a file with text in it, got {latin}, which has no line that is UTF-8; "
+        "give another"
+    )
+    assert 'expected "refuse" or "drop"' in refused(lambda: list(read_text(wide, faults="x")))
 
 
 def test_a_genuine_replacement_character_is_nobodys_fault(tmp_path, monkeypatch):
@@ -138,17 +166,16 @@ def test_a_genuine_replacement_character_is_nobodys_fault(tmp_path, monkeypatch)
         monkeypatch.setattr(pipeline, "CHUNK", chunk)
         report = Report()
         assert "".join(read_text(path, report)).count("\ufffd") == 15
-        assert (report.invalid, report.places) == (0, [])
+        assert report.lines.dropped == {}
 
 
 def test_the_report_names_five_lines_at_most(tmp_path):
-    path = written(tmp_path / "t", b"\xff\xff\n" * 1200)
+    path = written(tmp_path / "t", b"a\n\xff\xff\n" * 1200)
     tokenizer = CharTokenizer(["\n"])
-    _, report = encode([path, path], tokenizer, tmp_path / "ids")
-    assert report.places == [f"{path}:{n}" for n in range(1, 6)]
+    _, report = encode([path, path], tokenizer, tmp_path / "ids", faults="drop")
+    places = ", ".join(f"{path}:{n}" for n in range(2, 12, 2))
     assert str(report) == (
-        "7,200 characters, 7,201 tokens, 4,800 unknown, 4,800 invalid UTF-8 sequences replaced "
-        f"({', '.join(report.places)})"
+        f"4,800 characters, 4,801 tokens, 2,400 unknown; 2,400 dropped: 2,400 not UTF-8 ({places})"
     )
     assert str(Report(1234, 5, 6)) == "1,234 characters, 5 tokens, 6 unknown"
 

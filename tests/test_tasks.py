@@ -197,6 +197,41 @@ def test_a_wrong_setting_is_refused_before_data_is_read(text, tmp_path, monkeypa
         assert str(error.value) == f"{name}: expected a number above 0, got {value}; change it"
 
 
+def test_validation_text_of_its_own(text, tmp_path):
+    valid, run = tmp_path / "valid.txt", tmp_path / "run"
+    valid.write_text(TEXT[:500])
+    own = dataclasses.replace(job(text, run), valid_text=[str(valid)])
+    tokenizer, run = lm.make_tokenizer(own), tmp_path / "run"
+    run.mkdir()
+    *ids, _ = lm.streams(own, tokenizer, tmp_path, say)
+    assert [len(stream) for stream in ids] == [len(TEXT), 500]
+    train, held = lm.moved(run, *ids)
+    assert held.read(0, 500).tolist() == train.read(0, 500).tolist()
+    assert {path.name for path in run.iterdir()} == {"ids.bin", "valid.bin"}
+    runs.open_run(run, own.config(), overwrite=False)
+    _, measured, _ = lm.measured_text(run, None, tokenizer, tmp_path)
+    assert measured == 500
+    valid.write_text(TEXT[:900])
+    with pytest.raises(
+        InputError, match=r"^RUN: expected the data that .* since; give --text$"
+    ):
+        lm.measured_text(run, None, tokenizer, tmp_path)
+    short = dataclasses.replace(own, settings=dataclasses.replace(SMALL, window=600))
+    with pytest.raises(InputError, match=r"^--valid-text: expected a text that fills a window"):
+        lm.datasets(short, train, held)
+
+
+def test_lines_that_are_no_text_are_dropped_where_asked(tmp_path):
+    (tmp_path / "latin.txt").write_bytes(TEXT.encode() + b"\nm\xe4rz\n")
+    refusing = job(tmp_path / "latin.txt", tmp_path / "run")
+    with pytest.raises(InputError, match=r"latin.txt:2 \(not UTF-8\); convert it"):
+        lm.make_tokenizer(refusing)
+    dropping = dataclasses.replace(refusing, faults="drop")
+    tokenizer = lm.make_tokenizer(dropping)
+    *_, report = lm.streams(dropping, tokenizer, tmp_path, say)
+    assert report.lines.dropped == {"not UTF-8": 1} and dropping.config()["job"]["faults"] == "drop"
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from kerasrnn.pipelines.service import Service
 from kerasrnn.pipelines.text import (
     IdStream,
     Position,
+    Report,
     contiguous,
     encode,
     read_texts,
@@ -32,32 +34,38 @@ from kerasrnn.text import TOKENIZERS, Tokenizer
 
 __all__ = ["PRESETS", "Job", "Settings", "evaluate", "train"]
 
-IDS = "ids.bin"
+IDS, VALID = "ids.bin", "valid.bin"
 SCORES = ("val_nats",)
 
 
 @dataclasses.dataclass(frozen=True)
 class Job(CommonJob):
-    """One `train lm` command: which text, what settings, where to."""
+    """One `train lm` command: which text, what settings, where to.
+
+    Without `valid_text` the last part of the text validates; `faults` is what becomes of lines that
+    are not UTF-8, "refuse" or "drop".
+    """
 
     text: list[str]
     level: str
     settings: Settings
     seed: int
     out: str
+    valid_text: list[str] | None = None
+    faults: str = "refuse"
 
     def files(self) -> dict:
         """Where its data is, by what it is for."""
-        return {"text": self.text}
+        return {"text": self.text, "valid_text": self.valid_text}
 
     def config(self) -> dict:
         """What `config.json` holds."""
-        return config_of("lm", self, ("level", "seed"))
+        return config_of("lm", self, ("level", "seed", "faults"))
 
 
 def make_tokenizer(job: Job) -> Tokenizer:
     """A tokenizer for the job's text."""
-    return tokenizer_of(job.level, read_texts(job.text), job.settings.vocabulary)
+    return tokenizer_of(job.level, read_texts(job.text, faults=job.faults), job.settings.vocabulary)
 
 
 def make_model(
@@ -82,19 +90,44 @@ def make_model(
     return model
 
 
-def datasets(job: Job, ids: IdStream, replicas: int = 1, service: Service | None = None):
+def streams(
+    job: Job, tokenizer: Tokenizer, folder: Path, say: Callable[[str], None]
+) -> tuple[IdStream, IdStream, Report]:
+    """(ids for training, ids for validation, what was read), in files of `folder`."""
+    ids, report = encode(job.text, tokenizer, folder / IDS, faults=job.faults)
+    if not job.valid_text:
+        return *ids.split(1 - job.settings.valid_share), report
+    options = {"faults": job.faults, "argument": "valid_text"}
+    valid, lost = encode(job.valid_text, tokenizer, folder / VALID, **options)
+    say(f"validation: {lost}")
+    return ids, valid, report
+
+
+def moved(folder: Path, *ids: IdStream) -> list[IdStream]:
+    """The streams, whose files are moved to `folder`."""
+    for path in dict.fromkeys(stream.path for stream in ids):
+        os.replace(path, folder / path.name)
+    return [dataclasses.replace(stream, path=folder / stream.path.name) for stream in ids]
+
+
+def datasets(
+    job: Job, train: IdStream, valid: IdStream, replicas: int = 1, service: Service | None = None
+):
     """(position and shard -> training dataset, shard -> validation dataset).
 
     The service, if there is one, reads the training dataset.
     """
     s = job.settings
-    train, valid = ids.split(1 - s.valid_share)
     if len(valid) < s.window * replicas:
-        room = f"{s.valid_share:.0%}, for validation, fills a window of {s.window}"
+        room = f"fills a window of {s.window}"
         room += f" for each of {replicas} replicas" if replicas > 1 else ""
-        received = f"{len(ids):,} tokens in all"
         what = "give more text, or a smaller --window"
-        raise InputError("--text", f"a text whose last {room}", received, what)
+        if job.valid_text:
+            received = f"{len(valid):,} tokens"
+            raise InputError("--valid-text", f"a text that {room}", received, what)
+        received = f"{len(train) + len(valid):,} tokens in all"
+        expected = f"a text whose last {s.valid_share:.0%}, for validation, {room}"
+        raise InputError("--text", expected, received, what)
     rows = min(s.batch_size, len(valid) // s.window) // replicas * replicas
 
     def at(position: Position, shard: tuple[int, int]) -> tf.data.Dataset:
@@ -127,15 +160,14 @@ def _train(job: Job, start: Start, verbose: int) -> dict:
     replicas = start.strategy.num_replicas_in_sync
     # Everything that can be refused is, before the run folder is touched.
     with staging(start.out) as folder:
-        ids, report = encode(job.text, tokenizer, folder / IDS)
-        batches = len(datasets(job, ids, replicas)[0](Position(), (0, replicas)))
-        model = model_to_train(
-            start, job, lambda: make_model(job, tokenizer, batches * s.epochs, say)
-        )
+        *ids, report = streams(job, tokenizer, folder, say)
+        batches = len(datasets(job, *ids, replicas)[0](Position(), (0, replicas)))
+        steps = batches * s.epochs
+        model = model_to_train(start, job, lambda: make_model(job, tokenizer, steps, say))
         runs.check_data(start.stamps)
         run = runs.open_run(start.out, start.config, job.overwrite)
         say(f"{report}; {tokenizer.size} ids")
-        at, held_out = datasets(job, ids.moved(run / IDS), replicas, start.service)
+        at, held_out = datasets(job, *moved(run, *ids), replicas, start.service)
     return carry_on(
         model,
         start,
@@ -174,9 +206,11 @@ def measured_text(run: str | Path, text: list[str] | None, tokenizer: Tokenizer,
     job = runs.read_job(run, Job, Settings)
     settings = job.settings
     if not text:
-        runs.check_recorded(runs.read_config(run), ["text"], "--text")
-    ids, report = encode(text or job.text, tokenizer, folder / IDS)
-    if not text:
+        name = "valid_text" if job.valid_text else "text"
+        runs.check_recorded(runs.read_config(run), [name], "--text")
+    files = text or job.valid_text or job.text
+    ids, report = encode(files, tokenizer, folder / IDS, faults=job.faults)
+    if not (text or job.valid_text):
         _, ids = ids.split(1 - settings.valid_share)
     rows = max(1, min(settings.batch_size, len(ids) // settings.window))
     window = min(settings.window, len(ids))
@@ -189,7 +223,7 @@ def evaluate(run: str | Path, text: list[str] | None = None, verbose: int = 0) -
 
     Args:
         run: the run folder.
-        text: files; None for the validation part of the text it was trained on.
+        text: files; None for those it was validated on, or that part of the text it was trained on.
 
     Raises:
         InputError: when the run or a file cannot be used.
