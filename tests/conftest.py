@@ -17,6 +17,14 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
 
 
+def lacking(what: str) -> None:
+    """Skip a test that needs something the machine has not; fail where `.ci/run` saw to it that
+    all is there, for nobody reads what was skipped."""
+    if os.environ.get("KERASRNN_PROGRAMS") == "required":
+        pytest.fail(f"{what}, though .ci/run installs all that the tests want")
+    pytest.skip(what)
+
+
 @pytest.fixture(autouse=True)
 def seeded():
     keras.utils.set_random_seed(7)

@@ -24,10 +24,10 @@ TEXT = "It was a dark night, and the rain fell on the old town. No one saw it co
 TRAIN = ["--preset", "tiny", "--epochs", "2", "--set", "units=24", "embedding=8", "window=25"]
 
 
-def run(*arguments, code=0, **options) -> subprocess.CompletedProcess:
-    """`kerasrnn ARGUMENTS` in a new process."""
+def run(*arguments, code=0, seconds=300, **options) -> subprocess.CompletedProcess:
+    """`kerasrnn ARGUMENTS` in a new process, killed after so many seconds."""
     command = [sys.executable, "-m", "kerasrnn.cli", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, **options)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, **options)
     assert done.returncode == code, done.stderr[-3000:]
     return done
 
@@ -378,7 +378,7 @@ def test_help_is_quick():
 
 @pytest.mark.slow
 def test_demo(tmp_path):
-    done = run("demo", "--out", tmp_path / "demo")
+    done = run("demo", "--out", tmp_path / "demo", seconds=1800)
     assert re.search(r"language model: 1\.\d+ nats per character", done.stdout)
     assert "The import statement" in done.stdout
     right = {name: float(share) for name, share in re.findall(r"(\w+): ([\d.]+)% of", done.stdout)}

@@ -20,6 +20,7 @@ from kerasrnn.export.captioner import Served as ServedCaptioner
 from kerasrnn.export.translator import Served as ServedTranslator
 from tests import test_export as lm
 from tests import test_export_translator as translators
+from tests.conftest import lacking
 from tests.test_export_captioner import photos
 from tests.test_export_streaming import captioner
 from tests.test_readme import README
@@ -137,7 +138,7 @@ def npm(pytestconfig) -> Path:
     """A folder with the packages from npm, kept from one session to the next."""
     for program in ("node", "npm"):
         if shutil.which(program) is None:
-            pytest.skip(f"no {program}")
+            lacking(f"no {program}")
     folder = pytestconfig.cache.mkdir("npm")
     wanted = [f"{name}@{version}" for name, version in PACKAGES.items()]
     if not all(_installed(folder / "node_modules" / n) == v for n, v in PACKAGES.items()):
@@ -145,7 +146,7 @@ def npm(pytestconfig) -> Path:
         command = ["npm", "install", *options, *wanted]
         done = subprocess.run(command, capture_output=True, text=True, timeout=300)
         if done.returncode:
-            pytest.skip(f"npm install failed: {done.stderr.strip()[-200:]}")
+            lacking(f"npm install failed: {done.stderr.strip()[-200:]}")
     return folder
 
 
@@ -256,7 +257,7 @@ def browse(npm):
     """A function that opens a page in headless Chromium, uses it and says what it shows."""
     chromium = shutil.which("chromium")
     if chromium is None:
-        pytest.skip("no chromium")
+        lacking("no chromium")
 
     def use(url: str, **request) -> dict:
         request = json.dumps({"url": url, **request})

@@ -14,7 +14,10 @@ import numpy as np
 import pytest
 
 from kerasrnn.checkpoints import newest
+from tests.conftest import lacking
 from tests.workers import environment, finished, run, started
+
+pytestmark = pytest.mark.xdist_group("ports")  # a free port is free until another test takes it
 
 PLAIN = """
 import json
@@ -162,8 +165,10 @@ def ip(*arguments: str) -> None:
 @contextlib.contextmanager
 def two_hosts() -> Iterator[dict[str, str]]:
     """Two network namespaces, joined by a cable: name -> address. They go at the end."""
-    if os.geteuid() != 0 or shutil.which("ip") is None:
-        pytest.skip("needs root and ip (iproute2)")
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    if shutil.which("ip") is None:
+        lacking("no ip (iproute2)")
     hosts = {f"kr{os.getpid()}{side}": f"10.77.0.{n}" for n, side in enumerate("ab", 1)}
     first, second = hosts
     try:
