@@ -55,7 +55,7 @@ def import_packages(names: list[str]) -> None:
     for name in names:
         try:
             importlib.import_module(name)
-        except ImportError as error:
+        except (ImportError, ValueError, TypeError) as error:  # a name may be none
             expected = "a package that Python can import"
             received = f"{name} ({error})"
             raise InputError("--import", expected, received, "install it") from error
@@ -140,8 +140,8 @@ def _check_part(file: Path, part: dict) -> None:
         raise Untrusted(file, *_foreign(module, registered))
     elif not _is_builtin(name, module, is_function):
         raise Untrusted(file, f"which names {_shown(f'{module}.{name}')}")
-    files = FILES & config.keys() if isinstance(config, dict) else ()
-    for option in files:
+    known = found is None or found.__module__.startswith("kerasrnn.")
+    for option in FILES & config.keys() if known and isinstance(config, dict) else ():
         if isinstance(config[option], str):
             reason = f"whose {_shown(name)} would read {_shown(config[option])}"
             raise Untrusted(file, reason)

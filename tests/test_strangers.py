@@ -145,7 +145,7 @@ def test_gzip_of_a_real_text_is_read(tmp_path, monkeypatch):
 @pytest.mark.parametrize("read", [reading.lines, read_text])
 def test_a_line_without_end_fills_no_memory(tmp_path, read):
     path = tmp_path / "text.gz"
-    path.write_bytes(gzip.compress(b"a" * (30 << 20)))
+    path.write_bytes(gzip.compress(b"a" * (20 << 20)))
 
     def work():
         for _ in read(path):
@@ -317,6 +317,44 @@ def test_evaluate_says_which_files_a_config_names(tmp_path, capsys, monkeypatch)
             "kerasrnn: RUN: expected a run that says what it was trained on, got "
             f"{tmp_path}, which does not; give --text\n"
         )
+
+
+def test_evaluate_fills_no_folder_that_only_a_config_names(tmp_path, monkeypatch):
+    run, home = tmp_path / "run", tmp_path / "home"
+    settings = captioning.Settings()
+    job = captioning.Job("i", "c", "word", settings, 1, str(run), cache=str(home))
+    filled = []
+
+    def fill(store, paths):
+        filled.append(store.folder)
+        raise InterruptedError
+
+    monkeypatch.setattr(runs, "load_model", lambda run: None)
+    monkeypatch.setattr(captioning, "measured_images", lambda *_: (job, []))
+    monkeypatch.setattr(
+        captioning, "store_of", lambda model, job, run: Store(job.cache or run, "pixels-8", None)
+    )
+    monkeypatch.setattr(Store, "fill", fill)
+    for made, folder in ((False, run), (True, home)):
+        if made:  # training filled it
+            (home / "pixels-8").mkdir(parents=True)
+        with pytest.raises(InterruptedError):
+            captioning.evaluate(run)
+        assert filled[-1] == folder / "pixels-8"
+
+
+def test_jobs_of_every_task_come_back(tmp_path, monkeypatch):
+    given = {"level": "char", "seed": 1, "settings": None, "out": "o"}
+    jobs = [
+        translation.Job("a", None, valid_source="b", **given),
+        captioning.Job("a", "b", cnn_weights="imagenet", cache="c", **given),
+    ]
+    for job in jobs:
+        values = {name: value for name, value in vars(job).items() if name not in given}
+        values |= {"level": "char", "seed": 1}
+        monkeypatch.setattr(runs, "read_config", lambda path, values=values: {"job": values})
+        found = runs.configured(tmp_path, "job", type(job), settings=None, out="o")
+        assert found == job
 
 
 # --- the page ---

@@ -16,6 +16,7 @@ from kerasrnn.errors import NEVER, InputError
 from kerasrnn.export import quantize, verify_export
 from kerasrnn.export.untrusted import check_artifact
 from kerasrnn.models import LanguageModel
+from kerasrnn.tasks import opening
 
 COMMANDS = {
     "generate": ("--prompt", "a"),
@@ -132,6 +133,30 @@ def test_what_onnx_cannot_read_no_runtime_sees(secret, capsys, monkeypatch):
     (secret / "model.onnx").write_bytes(b"\x18\x00\x00\x00ORTM" * 20)
     assert cli.main(["generate", str(secret / "model.onnx"), "--prompt", "a"]) == 2
     assert capsys.readouterr().err.startswith("kerasrnn: MODEL: expected an exported model, got ")
+
+
+def test_a_model_that_does_not_answer(secret, capsys):
+    path = onnx_file(secret / "model.onnx")  # its prompt is no text
+    assert cli.main(["generate", str(path), "--prompt", "a"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"kerasrnn: MODEL: expected a model that answers, got {path} (")
+    assert said.endswith("; export it again\n") and said.count("\n") == 1
+
+
+def test_a_model_that_answers_something_else(secret, monkeypatch):
+    monkeypatch.setattr(opening, "check_artifact", lambda path: None)
+    monkeypatch.setattr(opening, "load", lambda path: answer)
+
+    def answer(inputs):
+        return {"tokens": inputs["source"]}
+
+    answer.inputs = ["source"]
+    path = secret / "model.onnx"
+    path.touch()
+    with pytest.raises(InputError) as error:
+        opening.open_model(path, None, "source")({"source": np.array(["a"], object)})
+    said = f"got {path} (without text); export it again"
+    assert str(error.value) == f"MODEL: expected a model that answers, {said}"
 
 
 def saved(path, body):

@@ -15,6 +15,12 @@ COMMANDS = {
     "source": ("a translator", "translate", "translator"),
     "image": ("a captioner", "caption", "captioner"),
 }
+# ... -> what its answers hold
+ANSWERS = {
+    "prompt": ("text",),
+    "source": ("text", "score", "target_tokens", "source_tokens", "attention"),
+    "image": ("text", "score", "target_tokens", "attention"),
+}
 
 
 def open_model(path: Path, from_run: Callable[[Path, object], Callable], takes: str):
@@ -44,10 +50,7 @@ def open_model(path: Path, from_run: Callable[[Path, object], Callable], takes: 
         extra = "pip install 'kerasrnn[sentencepiece-onnx]'"
         raise InputError("MODEL", "all that it needs", error, extra) from error
     except Exception as error:  # each runtime has exceptions of its own
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(
-            "MODEL", "an exported model", f"{path} ({reason})", "export it again"
-        ) from error
+        raise _faulty("an exported model", path, error) from error
     if getattr(run, "streams", False):
         whole = path.with_name("model.onnx")
         raise InputError("MODEL", "a whole model", f"{path}, which is one step", f"give {whole}")
@@ -55,7 +58,23 @@ def open_model(path: Path, from_run: Callable[[Path, object], Callable], takes: 
         known = [command for name, (_, command, _) in COMMANDS.items() if name in run.inputs]
         step = f"use `kerasrnn {known[0]}`" if known else "give another"
         raise InputError("MODEL", COMMANDS[takes][0], path, step)
-    return run
+
+    def answer(inputs: dict) -> dict:
+        try:
+            answers = run(inputs)
+        except Exception as error:  # the file is not what its inputs promise
+            raise _faulty("a model that answers", path, error) from error
+        for name in ANSWERS[takes]:
+            if name not in answers:
+                raise _faulty("a model that answers", path, f"without {name}")
+        return answers
+
+    return answer
+
+
+def _faulty(expected: str, path: Path, error: Exception | str) -> InputError:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return InputError("MODEL", expected, f"{path} ({reason})", "export it again")
 
 
 def _opened_run(path: Path, from_run, takes: str):
