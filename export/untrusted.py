@@ -100,7 +100,7 @@ def _messages(message) -> Iterator:
 
 
 def _saved_model_fault(path: Path) -> str:
-    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+    from kerasrnn.compat.tensorflow import SavedModel
 
     if (path / "assets.extra" / "needs_tensorflow_text").exists():
         import tensorflow_text  # noqa: F401  (registers the operators)

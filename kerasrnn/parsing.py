@@ -8,7 +8,7 @@ import itertools
 import re
 from collections.abc import Iterable, Sequence
 
-from kerasrnn.errors import InputError
+from kerasrnn.errors import InputError, shown
 
 # what people write elsewhere -> what it may be called here
 SYNONYMS = {
@@ -129,7 +129,7 @@ class Parser(argparse.ArgumentParser):
     @property
     def options(self) -> list[str]:
         """Every option, as it is typed."""
-        return [name for name in self._option_string_actions if name.startswith("--")]
+        return re.findall(r"--[\w-]+", self.format_usage())
 
     def unknown(self, name: str) -> InputError:
         """What is raised about an option that there is not."""
@@ -170,7 +170,7 @@ def as_typed(error: InputError, args: argparse.Namespace) -> str:
         known = error.expected.removeprefix("one of ").split(", ")
         step = advised(str(error.received), known, step)
     argument = _argument(error.argument, args)
-    return f"{argument}: expected {error.expected}, got {error.received}; {step}"
+    return shown(f"{argument}: expected {error.expected}, got {error.received}; {step}")
 
 
 def _argument(name: str, args) -> str:

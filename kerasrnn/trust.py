@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 import h5py
 import keras
 
+from kerasrnn.compat.keras import is_inner
 from kerasrnn.errors import NEVER, InputError
 from kerasrnn.files import TIMES, unpacks_too_far
 
@@ -161,7 +162,7 @@ def _is_builtin(name: str, module, is_function: bool) -> bool:
     found = getattr(sys.modules.get(module), name, None)
     if not isinstance(found, type) or found.__name__ in PROGRAMS:
         return False
-    inner = module.startswith("keras.src.") and issubclass(found, keras.Operation)
+    inner = is_inner(module) and issubclass(found, keras.Operation)
     return module in CLASSES or inner
 
 

@@ -343,18 +343,20 @@ def test_evaluate_fills_no_folder_that_only_a_config_names(tmp_path, monkeypatch
         assert filled[-1] == folder / "pixels-8"
 
 
-def test_jobs_of_every_task_come_back(tmp_path, monkeypatch):
-    given = {"level": "char", "seed": 1, "settings": None, "out": "o"}
+def test_jobs_of_every_task_come_back(tmp_path):
+    given = {"level": "char", "seed": 1, "out": str(tmp_path)}
     jobs = [
-        translation.Job("a", None, valid_source="b", **given),
-        captioning.Job("a", "b", cnn_weights="imagenet", cache="c", **given),
+        (language_model, {"text": ["/a"], "valid_text": ["/b"]}),
+        (translation, {"source": "/a", "target": None, "valid_source": "/b"}),
+        (captioning, {"images": "/a", "captions": "/b", "cnn_weights": "imagenet", "cache": "/c"}),
     ]
-    for job in jobs:
-        values = {name: value for name, value in vars(job).items() if name not in given}
-        values |= {"level": "char", "seed": 1}
-        monkeypatch.setattr(runs, "read_config", lambda path, values=values: {"job": values})
-        found = runs.configured(tmp_path, "job", type(job), settings=None, out="o")
-        assert found == job
+    for task, named in jobs:
+        job = task.Job(**named, **given, settings=task.Settings())
+        files = job.files()
+        options = {n: v for n, v in vars(job).items() if n not in {*files, "settings", "out"}}
+        settings = vars(job.settings)
+        write_config(tmp_path, settings=settings, job=options, data={"files": files})
+        assert runs.read_job(tmp_path, task.Job, task.Settings) == job
 
 
 # --- the page ---

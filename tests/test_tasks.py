@@ -212,9 +212,7 @@ def test_validation_text_of_its_own(text, tmp_path):
     _, measured, _ = lm.measured_text(run, None, tokenizer, tmp_path)
     assert measured == 500
     valid.write_text(TEXT[:900])
-    with pytest.raises(
-        InputError, match=r"^RUN: expected the data that .* since; give --text$"
-    ):
+    with pytest.raises(InputError, match=r"^RUN: expected the data that .* since; give --text$"):
         lm.measured_text(run, None, tokenizer, tmp_path)
     short = dataclasses.replace(own, settings=dataclasses.replace(SMALL, window=600))
     with pytest.raises(InputError, match=r"^--valid-text: expected a text that fills a window"):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import kerasrnn
-from kerasrnn import cli, trust
+from kerasrnn import cli, runs, trust
 from kerasrnn.errors import NEVER
 from kerasrnn.layers import ImageEncoder
 
@@ -41,7 +41,8 @@ def model(tmp_path_factory):
 @pytest.fixture
 def run(model, tmp_path):
     """The run folder of a stranger."""
-    (tmp_path / "config.json").write_text('{"task": "lm", "settings": {}}')
+    config = {"format": runs.FORMAT, "task": "lm", "settings": {}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
     shutil.copy(model, tmp_path)
     return tmp_path
 

@@ -6,7 +6,14 @@ from keras.src.export.export_utils import get_input_signature
 
 from kerasrnn.compat.private import KERAS, Private
 
-__all__ = ["AutocastScope", "get_input_signature", "is_graph", "layers_of", "output_names"]
+__all__ = [
+    "AutocastScope",
+    "get_input_signature",
+    "is_graph",
+    "is_inner",
+    "layers_of",
+    "output_names",
+]
 
 PRIVATE = (
     Private(
@@ -59,3 +66,8 @@ def output_names(model: keras.Model) -> list[str] | None:
     """Keras's names of the outputs; None of a subclassed model, which has no names for them."""
     functional = getattr(model, "_functional", None) or model
     return getattr(functional, "output_names", None)
+
+
+def is_inner(module: str) -> bool:
+    """Whether a module is one of those that Keras keeps for itself; saved models may name them."""
+    return module.split(".")[:2] == ["keras", "src"]

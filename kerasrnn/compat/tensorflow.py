@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import tensorflow as tf
 from tensorflow.compiler.xla.tsl.protobuf.coordination_config_pb2 import CoordinatedJob
+from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 from tensorflow.python.eager import context
 from tensorflow.python.framework import op_def_registry
 
 from kerasrnn.compat.private import TENSORFLOW, Private
 
 __all__ = [
+    "SavedModel",
     "configure_coordination",
     "in_multi_worker_mode",
     "is_stateful",
@@ -37,6 +39,12 @@ PRIVATE = (
         "nothing, without an error. Nothing public says whether it has begun.",
         TENSORFLOW,
         "TensorFlow refuses limits that come too late, or tells whether it has begun",
+    ),
+    Private(
+        "tensorflow.core.protobuf.saved_model_pb2.SavedModel",
+        "A SavedModel is looked through before it is loaded; loading it makes its operators.",
+        TENSORFLOW,
+        "TensorFlow reads the graph of a SavedModel without loading it",
     ),
     Private(
         "tensorflow.python.framework.op_def_registry",
