@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import keras
@@ -163,15 +164,16 @@ def test_quantization_that_cannot_be(folder, tmp_path, capsys):
 
 
 def test_stop_with_ctrl_c_and_go_on(folder, tmp_path, capsys):
+    endless = ["400" if before == "--epochs" else o for before, o in pairwise(["", *TRAIN])]
     command = [sys.executable, "-m", "kerasrnn.cli", "train", "lm", "--text", folder / "text.txt"]
-    command += ["--out", tmp_path / "run", *TRAIN, "--epochs", "400"]
+    command += ["--out", tmp_path / "run", *endless]
     process = subprocess.Popen(
         [str(c) for c in command], stderr=subprocess.PIPE, text=True, env=dict(os.environ)
     )
     for line in process.stderr:
         if "--- after epoch 2" in line:
             break
-    for more in ((), ("--overwrite",), ("--set", "units=7")):  # a second one is refused at once
+    for more in ((), ("--overwrite",), ("--dropout", "0.5")):  # a second one is refused at once
         assert refused(capsys, *command[3:], *more) == (
             "kerasrnn: --out: expected a folder that no other process trains in, got "
             f"{tmp_path}/run, where process {process.pid} on {socket.gethostname()} trains; "
@@ -326,7 +328,9 @@ def test_evaluate_names_a_text_that_changed(folder, tmp_path, capsys):
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     config["data"]["sha256"]["text"] = "0" * 64
     (tmp_path / "run" / "config.json").write_text(json.dumps(config))
-    line = refused(capsys, "evaluate", tmp_path / "run")
+    assert cli.main(["evaluate", str(tmp_path / "run")]) == 2
+    reading, line = capsys.readouterr().err.splitlines()
+    assert reading.startswith(f"reading what {tmp_path}/run names: ")
     assert line.endswith("text.txt, changed since; give --text")
 
 

@@ -85,7 +85,9 @@ def test_train_prints_the_best_epoch(dates, folder, capsys):
     settings = json.loads((folder / "run" / "config.json").read_text())["settings"]
     assert (settings["units"], settings["longest"], settings["epochs"]) == (16, 40, 6)
     command = ("train", "translator", *files(dates), "--out", folder / "run", *TRAIN, *SET)
-    assert refused(capsys, *command).endswith("is finished; use --overwrite")
+    assert refused(capsys, *command).endswith(
+        "is finished after 6; raise --epochs, or use --overwrite"
+    )
 
 
 def test_a_line_in_a_line_out(folder, capsys, monkeypatch):

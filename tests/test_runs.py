@@ -172,9 +172,9 @@ def test_data_that_is_gone_or_changed_is_asked_for(tmp_path, task, name, options
     def refused() -> str:
         with pytest.raises(InputError) as error:
             if task == "translator":
-                module.measured_files(run, None, None, tmp_path)
+                module.measured_texts(run, None, None)
             else:
-                module.measured_images(run, None, None, say)
+                module.measured_images(run, None, None, None, say)
         return str(error.value)
 
     expected = "RUN: expected the data that it was trained on, got"

@@ -128,7 +128,7 @@ def test_gzip_that_unpacks_without_end(tmp_path, monkeypatch, capsys):
         "unpack it first if you trust it"
     )
     assert cli.main(["train", "lm", "--text", str(path), "--out", str(tmp_path / "run")]) == 2
-    assert capsys.readouterr().err == f"kerasrnn: text: {expected}\n"
+    assert capsys.readouterr().err == f"kerasrnn: --text: {expected}\n"
     command = ["train", "translator", "--source", str(path), "--out", str(tmp_path / "run")]
     assert cli.main(command) == 2
     assert expected in capsys.readouterr().err

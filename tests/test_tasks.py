@@ -258,8 +258,8 @@ def test_what_is_refused_leaves_nothing(text, tmp_path, settings, message):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["text.txt"]
 
 
-def test_what_was_not_utf8_is_never_drawn(text, tmp_path):
-    text.write_bytes(TEXT.encode() + b"a\xff cat " * 200)
+def test_the_mark_of_what_was_no_text_is_never_drawn(text, tmp_path):
+    text.write_text(TEXT + "a\ufffd cat " * 200)
     lm.train(job(text, tmp_path / "run", epochs=1), say, verbose=0)
     options = {"length": 400, "temperature": 2.0, "top_k": 0, "top_p": 1.0, "seed": 1}
     [written] = generate(str(tmp_path / "run"), ["the"], **options)
@@ -291,9 +291,9 @@ def test_set():
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [
-        ("units=many", "--set units: expected a whole number, got many; correct it"),
-        ("dropout=x", "--set dropout: expected a number, got x; correct it"),
-        ("tied=1", "--set tied: expected true or false, got 1; write one of them"),
+        ("units=many", "units: expected a whole number, got many; correct it"),
+        ("dropout=x", "dropout: expected a number, got x; correct it"),
+        ("tied=1", "tied: expected true or false, got 1; write one of them"),
     ],
 )
 def test_wrong_set(assignment, message):
