@@ -6,6 +6,7 @@ curve, early stopping and the last line of `kerasrnn train`.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 HIGHER_IS_BETTER = (
@@ -27,8 +28,12 @@ def best_row(rows: Sequence[dict], scores: Sequence[str]) -> dict:
     >>> best_row(rows, ["val_exact", "val_bleu"])["val_bleu"]
     4.0
     """
-    signs = [-1 if name in HIGHER_IS_BETTER else 1 for name in scores]
-    return min(rows, key=lambda row: [sign * row[n] for sign, n in zip(signs, scores, strict=True)])
+    return min(rows, key=lambda row: _cost(row, scores))
+
+
+def _cost(row: dict, scores: Sequence[str]) -> list[float]:
+    """What the best row has least of."""
+    return [-row[name] if name in HIGHER_IS_BETTER else row[name] for name in scores]
 
 
 def count_records(rows: Sequence[dict], scores: Sequence[str]) -> int:
@@ -37,4 +42,6 @@ def count_records(rows: Sequence[dict], scores: Sequence[str]) -> int:
     >>> count_records([{"nats": 3.0}, {"nats": 2.0}, {"nats": 2.5}], ["nats"])
     2
     """
-    return sum(best_row(rows[: i + 1], scores) is row for i, row in enumerate(rows))
+    costs = [_cost(row, scores) for row in rows]
+    lowest = itertools.accumulate(costs, min)
+    return len({tuple(cost) for cost in lowest})

@@ -108,10 +108,18 @@ def open_run(path: str | Path, config: dict, overwrite: bool) -> Path:
     if not (path / CONFIG).exists():
         _write_config(path, config)
     elif _without_versions(before := read_config(path)) != _without_versions(config):
-        # More epochs, or the same data in another place.
-        lengths = [*before.get(LENGTHS, []), before["settings"]["epochs"]]
-        _write_config(path, {**config, LENGTHS: lengths})
+        _write_config(path, _continued(before, config))
     return path
+
+
+def _continued(before: dict, config: dict) -> dict:
+    """The config of a run that goes on for another number of epochs, or with its data in another
+    place."""
+    lengths, epochs = before.get(LENGTHS, []), before["settings"]["epochs"]
+    if epochs != config["settings"]["epochs"]:
+        lengths = [*lengths, epochs]
+    # Where it began stays, also when that run was trained further meanwhile.
+    return {**config, "start": before.get("start"), **({LENGTHS: lengths} if lengths else {})}
 
 
 def _write_config(path: Path, config: dict) -> None:

@@ -142,6 +142,12 @@ def test_data_is_known_by_its_bytes(tmp_path, task):
     _, first, moved = moved_job(task, tmp_path / "moved", tmp_path)
     run = runs.open_run(tmp_path / "run", first.config(), False)
     assert runs.find(run, moved.config()) is None  # not begun, and not refused
+    runs.open_run(run, moved.config(), False)
+    config = json.loads((run / "config.json").read_text())
+    assert config == {"format": 1, **moved.config()}  # it says where they are now
+    longer = dataclasses.replace(moved.settings, epochs=50)
+    runs.open_run(run, dataclasses.replace(moved, settings=longer).config(), False)
+    assert json.loads((run / "config.json").read_text())["epochs_before"] == [5]
     names = {"translator": ["target", "valid_source"], "captioner": ["captions", "images"]}[task]
     for name in names:
         path = Path(getattr(moved, name))

@@ -10,13 +10,20 @@ from kerasrnn import runs
 from kerasrnn.errors import InputError
 from kerasrnn.tasks import language_model as lm
 from tests.test_tasks import TEXT, job, say, train_and_stop
-from tests.test_tasks import text as text  # a fixture
 
 
-def test_a_run_begins_with_the_weights_of_another_and_goes_on(text, tmp_path, monkeypatch):
-    run, other = tmp_path / "run", tmp_path / "other.txt"
-    first = lm.train(job(text, run, epochs=1), say, verbose=0)
-    other.write_text(TEXT[:2000])  # its own vocabulary would have fewer characters
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A text, a run trained on it, and its best row."""
+    folder = tmp_path_factory.mktemp("origin")
+    text, run = folder / "text.txt", folder / "run"
+    text.write_text(TEXT)
+    return text, run, lm.train(job(text, run, epochs=1), say, verbose=0)
+
+
+def test_a_run_begins_with_the_weights_of_another_and_goes_on(trained, tmp_path, monkeypatch):
+    (_, run, first), other = trained, tmp_path / "other.txt"
+    other.write_text("the cat sat at the mat. " * 80)  # a tokenizer of its own would be smaller
     new = dataclasses.replace(job(other, tmp_path / "new", epochs=1), start=str(run))
     train_and_stop(monkeypatch, new, 3)
     said = []
@@ -29,9 +36,8 @@ def test_a_run_begins_with_the_weights_of_another_and_goes_on(text, tmp_path, mo
     assert best["val_nats"] < first["val_nats"]
 
 
-def test_a_run_to_begin_from_that_does_not_fit(text, tmp_path):
-    run, new = tmp_path / "run", tmp_path / "new"
-    lm.train(job(text, run, epochs=1), say, verbose=0)
+def test_a_run_to_begin_from_that_does_not_fit(trained, tmp_path):
+    (text, run, _), new = trained, tmp_path / "new"
 
     def refused(level="char", start=run, **settings):
         a_job = dataclasses.replace(job(text, new, **settings), start=str(start), level=level)
