@@ -1,6 +1,7 @@
 """Image files -> pixels, what cannot be used named; arrays made of images, kept on disk.
 
-h, w: height and width of an image; B batch. An image is JPEG or PNG, in colour, 8 bits a channel.
+h, w: height and width of an image; B batch. An image is JPEG or PNG; all become colour, 8 bits a
+channel.
 """
 
 from __future__ import annotations
@@ -23,12 +24,9 @@ MOST_PIXELS = 89_478_485  # Pillow's own limit
 MOST_BYTES = 1 << 29  # of a file: more than so many pixels take without any compression
 MISSING, UNREADABLE, EMPTY = "missing", "cannot be read", "zero bytes"
 NO_IMAGE, FOREIGN, BROKEN = "not an image", "not JPEG or PNG", "broken or truncated"
-LARGE, ANIMATED = "too large", "animated"
-CMYK, GREY, DEEP = "CMYK", "grey", "16-bit"
+LARGE = "too large"
 FORMATS = ("JPEG", "MPO", "PNG")  # MPO: a camera's JPEG with a preview behind it
 BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
-MODES = {"CMYK": CMYK, "1": GREY, "L": GREY, "LA": GREY}
-DEPTH = 24  # where a PNG says its bits a channel
 
 
 class ImageError(InputError):
@@ -36,15 +34,14 @@ class ImageError(InputError):
 
     Attributes:
         path: the file.
-        reason: "missing", "zero bytes", "CMYK" …: one of the words at the top of this file.
+        reason: "missing", "zero bytes", "too large" …: one of the words at the top of this file.
 
-    >>> print(ImageError(Path("a.jpg"), CMYK))
-    image: expected a JPEG or PNG in colour of 8 bits, got a.jpg (CMYK); mend it or leave it out
+    >>> print(ImageError(Path("a.jpg"), EMPTY))
+    image: expected a JPEG or PNG, got a.jpg (zero bytes); mend it or leave it out
     """
 
     def __init__(self, path: Path, reason: str):
-        expected = "a JPEG or PNG in colour of 8 bits"
-        super().__init__("image", expected, f"{path} ({reason})", "mend it or leave it out")
+        super().__init__("image", "a JPEG or PNG", f"{path} ({reason})", "mend it or leave it out")
         self.path, self.reason = path, reason
 
 
@@ -65,17 +62,11 @@ def _content(path: Path) -> bytes:
     return content
 
 
-def _fault(image: Image.Image, content: bytes) -> str:
+def _fault(image: Image.Image) -> str:
     """Why an image cannot be used, as far as its header tells; "" where it can."""
     if image.width * image.height > MOST_PIXELS:
         return LARGE
-    if image.format in ("GIF", "PNG") and image.is_animated:
-        return ANIMATED
-    if image.format not in FORMATS:
-        return FOREIGN
-    if image.format == "PNG" and content[DEPTH] == 16:  # Pillow would cut it to 8 bits
-        return DEEP
-    return MODES.get(image.mode, "")
+    return "" if image.format in FORMATS else FOREIGN
 
 
 def _loaded(path: Path, content: bytes) -> Image.Image:
@@ -84,7 +75,7 @@ def _loaded(path: Path, content: bytes) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(content))
-        if not (fault := _fault(image, content)):
+        if not (fault := _fault(image)):
             image.load()
             return image
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -100,6 +91,8 @@ def _loaded(path: Path, content: bytes) -> Image.Image:
 def _pixels(path: Path, content: bytes) -> np.ndarray:
     """The pixels of an image file's bytes, uint8 [h, w, 3]."""
     image = _loaded(path, content)
+    if image.mode.startswith("I"):  # 16 bits of grey, which `convert` would cut at 255
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -109,12 +102,13 @@ def _pixels(path: Path, content: bytes) -> np.ndarray:
 def read_image(path: str | Path) -> np.ndarray:
     """The pixels of a JPEG or PNG file, uint8 [h, w, 3].
 
-    A palette becomes its colours; what is transparent shows white behind it. EXIF's orientation
-    is not followed, as TensorFlow's decoder does not follow it.
+    Grey and CMYK become RGB, 16 bits a channel their upper 8, a palette its colours. Of an
+    animation the first picture is read. What is transparent shows white behind it. EXIF's
+    orientation is not followed, as TensorFlow's decoder does not follow it.
 
     Raises:
-        ImageError: when it is missing, empty, broken, not JPEG or PNG, CMYK, grey, of 16 bits,
-            animated, or has more than `MOST_PIXELS` (seen before anything is decoded).
+        ImageError: when it is missing, empty, broken, not JPEG or PNG, or has more than
+            `MOST_PIXELS` (seen before anything is decoded).
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "five.png"
@@ -131,9 +125,9 @@ class ImageReport(Tally):
     """What became of the images, for people; places are paths.
 
     >>> report = ImageReport(kept=5)
-    >>> report.drop(GREY, "images/a.jpg")
+    >>> report.drop(BROKEN, "images/a.jpg")
     >>> print(report)
-    5 images; 1 dropped: 1 grey (images/a.jpg)
+    5 images; 1 dropped: 1 broken or truncated (images/a.jpg)
     """
 
     def __str__(self) -> str:

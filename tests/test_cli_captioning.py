@@ -12,7 +12,7 @@ from PIL import Image
 from kerasrnn.pipelines.captions import read_captions
 from kerasrnn.pipelines.scenes import write_scenes
 from kerasrnn.recurrence import Plan
-from kerasrnn.tasks import captioning
+from kerasrnn.tasks import caption, captioning
 from tests.test_cli import call, refused
 
 SET = ["--set", "size=16", "units=8", "embedding=6", "multiple=32", "learning_rate=0.01"]
@@ -121,6 +121,24 @@ def test_the_picture_of_where_it_looked(folder, scenes, tmp_path, capsys):
     for path in (plot, tmp_path / "where-2.png"):
         with Image.open(path) as picture:
             assert picture.width > 250 and len(set(picture.convert("L").getdata())) > 50
+
+
+def test_a_large_photo_is_drawn_at_the_size_of_the_plot(tmp_path, monkeypatch):
+    handed = []
+
+    def draw(image, words, attention, path):
+        handed.append(image)
+        path.touch()
+
+    monkeypatch.setattr("kerasrnn.plots.attention_over_image", draw)
+    found = caption.Found(["a b"], [0.0], ["a", "b"], np.zeros([2, 4, 4]))
+    photo = np.zeros([2000, 1500, 3], np.uint8)
+    photo[:, 750:] = 200
+    for image in (photo, photo[:40, 730:760]):
+        caption.plot(image, found, tmp_path / "where.png")
+    large, small = handed
+    assert large.shape == (600, 450, 3) and small.shape == (40, 30, 3)
+    assert (large[:, :220] == 0).all() and (large[:, 230:] == 200).all()
 
 
 def test_a_picture_that_cannot_be_drawn_is_refused_first(folder, tmp_path, capsys):

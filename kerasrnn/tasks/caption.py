@@ -13,6 +13,7 @@ from kerasrnn.errors import InputError
 from kerasrnn.files import replacing
 from kerasrnn.tasks.opening import open_search
 
+PANEL = 600  # pixels of a picture that is drawn once a word, on 288 dots: sharp where enlarged
 SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
@@ -112,4 +113,19 @@ def plot(image: np.ndarray, found: Found, path: Path) -> None:
     from kerasrnn.plots import attention_over_image
 
     with replacing(path) as beside:
-        attention_over_image(image, found.tokens, found.attention, beside)
+        attention_over_image(reduced(image), found.tokens, found.attention, beside)
+
+
+def reduced(image: np.ndarray) -> np.ndarray:
+    """The image with a longer side of at most `PANEL` pixels.
+
+    >>> reduced(np.zeros([500, 3000, 3], np.uint8)).shape
+    (100, 600, 3)
+    """
+    from PIL import Image
+
+    if max(image.shape[:2]) <= PANEL:
+        return image
+    picture = Image.fromarray(image)
+    picture.thumbnail((PANEL, PANEL))
+    return np.array(picture)
