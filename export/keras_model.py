@@ -14,10 +14,11 @@ from keras import tree
 from kerasrnn.compat.keras import get_input_signature, is_graph, layers_of, output_names
 from kerasrnn.errors import InputError, first_line
 from kerasrnn.export import onnx_file
+from kerasrnn.export.lowering import Lowering
 from kerasrnn.export.onnx_text import OPSET
 from kerasrnn.export.verify import TOLERANCE, Case, verify
 from kerasrnn.files import staging
-from kerasrnn.layers.adoption import Adoption, adopt
+from kerasrnn.layers.adoption import Adoption, adopt, described, recurrences
 from kerasrnn.layers.recurrent import Recurrent
 
 LARGE = 2**20  # bytes of a weight
@@ -43,7 +44,8 @@ def onnx(model: keras.Model, path: str | Path, cases: list[Case] | None = None) 
             zeros and ones for integers, with zeros at the end of a sequence.
 
     Returns:
-        Which layers were moved, and which were left and why.
+        Which layers were moved, which were on the engine already, which were left and why, and
+        the ONNX operator that each became.
 
     Raises:
         InputError: when the model is no built Keras model, when ONNX cannot express a part of it,
@@ -53,7 +55,7 @@ def onnx(model: keras.Model, path: str | Path, cases: list[Case] | None = None) 
     >>> import tempfile
     >>> model = keras.Sequential([keras.Input((None, 3)), keras.layers.LSTM(4, name="reader")])
     >>> print(onnx(model, Path(tempfile.mkdtemp(), "m.onnx")))
-    replaced reader: LSTM by Recurrent(LSTM)
+    replaced reader: LSTM by Recurrent(LSTM), in ONNX LSTM
     """
     path, given = Path(path), _signature(model)
     if path.is_dir():
@@ -69,10 +71,13 @@ def onnx(model: keras.Model, path: str | Path, cases: list[Case] | None = None) 
     large = _large(traced)
     inputs = specs + [tf.TensorSpec(v.shape, v.dtype, name) for name, v in large.items()]
     values = {name: keras.ops.convert_to_numpy(variable) for name, variable in large.items()}
+    lowering = Lowering()
+
+    def answer(*inputs):
+        return _answer(traced, given, inputs, large.values())
+
     try:
-        proto = onnx_file.convert(
-            lambda *inputs: _answer(traced, given, inputs, large.values()), inputs, names, values
-        )
+        proto = onnx_file.convert(answer, inputs, names, values, lowering)
     except (ValueError, NotImplementedError) as error:
         received = first_line(error)
         raise InputError("model", "parts that ONNX has", received, "leave them outside") from error
@@ -82,7 +87,18 @@ def onnx(model: keras.Model, path: str | Path, cases: list[Case] | None = None) 
         expected = [dict(zip(names, map(np.asarray, f), strict=True)) for f in found]
         verify(folder / path.name, cases, expected, _tolerance(model))
         onnx_file.place(folder / path.name, path)
+    adoption.nodes = _nodes(traced, lowering)
     return adoption
+
+
+def _nodes(model, lowering: Lowering) -> dict[str, str]:
+    """By layer name, the operator that each recurrence of ours became."""
+    found = {}
+    for layer in recurrences(model):
+        one = getattr(layer, "forward_layer", layer)
+        if id(one.cell) in lowering.nodes:
+            found[layer.name] = lowering.nodes[id(one.cell)]
+    return found
 
 
 def _signature(model):
@@ -147,7 +163,9 @@ def _moved(model) -> tuple[keras.Model, Adoption]:
         return moved, moved.adoption
     stock = (keras.layers.RNN, keras.layers.Bidirectional)
     inside = [one.name for one in layers_of(model) if isinstance(one, stock)]
-    return model, Adoption(left=[(name, "inside a subclassed model") for name in inside])
+    already = [(one.name, described(one)) for one in recurrences(model)]
+    left = [(name, "inside a subclassed model") for name in inside]
+    return model, Adoption(already=already, left=left)
 
 
 def _tolerance(model) -> float:

@@ -14,6 +14,7 @@ from kerasrnn import cells
 from kerasrnn.export.operators import Operator, operator_of
 from kerasrnn.recurrence import Problem
 
+NODES = {"LSTM": "LSTM", "GRU": "GRU", "RNN": "Scan"}  # what `onnx_recurrence` makes of a kind
 DOMAIN, MARKER = "kerasrnn", "Recurrence"  # of the marker, which no file ever has
 
 
@@ -48,17 +49,25 @@ class Lowering:
     """`lower` of `kerasrnn.recurrence.exporting`, and the handler that tf2onnx then needs.
 
     A recurrence is traced as a marker, a Python function that nobody calls; tf2onnx makes of it
-    a node of no operator set, known by its token in `marked`.
+    a node of no operator set, known by its token in `marked`. `nodes` says by the id of a cell
+    which operator a recurrence over it becomes.
     """
 
     def __init__(self):
         self.marked: dict[str, Marked] = {}
+        self.nodes: dict[int, str] = {}
         self.handlers = {"PyFuncStateless": (self.handle, [])}
 
     def __call__(self, *problems: Problem):
         """(output, states) of each, or None where no operator can express them."""
-        problems = [_without_dropout(problem) for problem in problems]
-        operators = tuple(operator_of(problem.cell) for problem in problems)
+        bare = [_without_dropout(problem) for problem in problems]
+        operators = tuple(operator_of(problem.cell) for problem in bare)
+        found = self._lowered(bare, operators)
+        for problem, operator in zip(problems, operators, strict=True):
+            self.nodes[id(problem.cell)] = "Loop" if found is None else NODES[operator.kind]
+        return found
+
+    def _lowered(self, problems: list[Problem], operators: tuple[Operator | None, ...]):
         x = tf.convert_to_tensor(problems[0].x)
         if None in operators or x.shape.rank != 3 or x.shape[1] == 0 or x.dtype != tf.float32:
             return None

@@ -32,16 +32,18 @@ def convert(
     signature: Sequence[tf.TensorSpec],
     outputs: Sequence[str],
     weights: dict[str, np.ndarray] | None = None,
+    lowering: Lowering | None = None,
 ) -> onnx.ModelProto:
     """A function of tensors, traced for `signature`, as ONNX with the given output names.
 
     Inputs that `weights` names become constants of these values, which the conversion, limited
-    to 2 GiB, never sees; the values are taken out of `weights`, as memory is needed.
+    to 2 GiB, never sees; the values are taken out of `weights`, as memory is needed. `lowering`
+    then knows what became of each recurrence.
 
     Raises:
         NotImplementedError: naming the operators that ONNX has not.
     """
-    traced, lowering = tf.function(function, input_signature=signature), Lowering()
+    traced, lowering = tf.function(function, input_signature=signature), lowering or Lowering()
     with exporting(lowering):
         model, _ = load_tf2onnx().convert.from_function(
             traced,

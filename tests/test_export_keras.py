@@ -14,7 +14,7 @@ from kerasrnn.export import keras_model, onnx_file
 from kerasrnn.export.metadata import read_metadata
 from kerasrnn.export.onnx_loops import nodes
 from kerasrnn.export.verify import VerificationError
-from kerasrnn.layers import Recurrent
+from kerasrnn.layers import Bidirectional, Recurrent
 from tests.recurrent_cases import scatter
 
 
@@ -137,6 +137,29 @@ def test_what_a_subclassed_model_has_inside_is_said(tmp_path):
     adoption = keras_model.onnx(model, tmp_path / "m.onnx")
     assert adoption.left == [("stock", "inside a subclassed model")]
     assert str(keras_model.onnx(no_recurrence()[0], tmp_path / "n.onnx")) == "no recurrent layers"
+
+
+def test_the_report_names_what_every_recurrence_became(tmp_path):
+    model = keras.Sequential(
+        [
+            keras.Input(batch_shape=[2, 5, 3]),
+            Recurrent(cells.MUT1(3), return_sequences=True, name="own"),
+            Bidirectional(Recurrent(cells.Dropout(cells.GRU(4), 0.5), True), name="both"),
+            Recurrent(cells.SimpleRNN(3), return_sequences=True, stateful=True, name="kept"),
+            layers.LSTM(3, name="stock"),
+        ]
+    )
+    report = str(keras_model.onnx(model, tmp_path / "m.onnx"))
+    assert report.splitlines() == [
+        "replaced stock: LSTM by Recurrent(LSTM), in ONNX LSTM",
+        "already own: Recurrent(MUT1), in ONNX Loop",
+        "already both: Bidirectional(Recurrent(Dropout(GRU))), in ONNX GRU",
+        "already kept: Recurrent(SimpleRNN), in ONNX Scan",
+    ]
+    kinds = [node.op_type for node in nodes(onnx.load(tmp_path / "m.onnx").graph)]
+    assert [kinds.count(k) for k in ("LSTM", "Loop", "GRU", "Scan")] == [1, 1, 1, 1]
+    (own,) = keras_model.onnx(subclassed()[0], tmp_path / "s.onnx").already
+    assert own[1] == "Recurrent(PeepholeLSTM)"
 
 
 def test_where_it_cannot_write(tmp_path):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from kerasrnn.cells import GRU
+from kerasrnn.cells import GRU, MUT1
 from kerasrnn.compat.keras import layers_of
 from kerasrnn.layers import Bidirectional, Recurrent, adopt
 from tests.recurrent_cases import scatter, values
@@ -175,6 +175,24 @@ def test_names_say_what_became_of_a_layer():
     assert isinstance(first, Bidirectional) and isinstance(second, Recurrent)
     cell = second.cell
     assert (cell.rate, cell.recurrent_rate, cell.seed) == (0.1, 0.3, 5)
+
+
+def test_what_was_on_the_engine_before_is_no_model_without_recurrence():
+    model = keras.Sequential(
+        [
+            keras.Input((5, D)),
+            Recurrent(GRU(H), return_sequences=True, name="own"),
+            Bidirectional(Recurrent(MUT1(H), return_sequences=True), name="both"),
+            layers.LSTM(H, name="stock"),
+        ]
+    )
+    once = adopt(model)
+    assert str(once.adoption).splitlines() == [
+        "replaced stock: LSTM by Recurrent(LSTM)",
+        "already own: Recurrent(GRU)",
+        "already both: Bidirectional(Recurrent(MUT1))",
+    ]
+    assert str(adopt(once).adoption).splitlines()[-1] == "already stock: Recurrent(LSTM)"
 
 
 def test_what_cannot_be_adopted_is_named():

@@ -24,14 +24,28 @@ ZERO_OUTPUT = "zero_output_for_mask=True"
 
 @dataclass
 class Adoption:
-    """What `adopt` replaced, and what it left and why: pairs (layer name, what or why)."""
+    """What became of the recurrent layers of a model: pairs (layer name, what or why).
+
+    Attributes:
+        replaced: by `adopt`, and by what.
+        already: what was on the engine before.
+        left: as they are, and why.
+        nodes: by layer name, the ONNX operator that an export made of it: LSTM, GRU, Scan or Loop.
+    """
 
     replaced: list = field(default_factory=list)
+    already: list = field(default_factory=list)
     left: list = field(default_factory=list)
+    nodes: dict = field(default_factory=dict)
 
     def __str__(self):
-        lines = [f"replaced {name}: {what}" for name, what in self.replaced]
-        lines += [f"left {name}: {why}" for name, why in self.left]
+        said = {"replaced": self.replaced, "already": self.already, "left": self.left}
+        lines = [
+            f"{word} {name}: {what}"
+            + (f", in ONNX {self.nodes[name]}" if name in self.nodes else "")
+            for word, pairs in said.items()
+            for name, what in pairs
+        ]
         return "\n".join(lines) or "no recurrent layers"
 
 
@@ -110,13 +124,14 @@ class _Mover:
             inner = getattr(layer, "layer", None)
             if isinstance(inner, keras.layers.RNN) or isinstance(layer, keras.Model):
                 self.adoption.left.append((layer.name, f"inside {type(layer).__name__}"))
+            self.adoption.already += [(one.name, described(one)) for one in recurrences(layer)]
             return self._kept(layer)
         why = _refusal(layer)
         if why:
             self.adoption.left.append((layer.name, why))
             return self._kept(layer)
         ours = _moved(layer)
-        what = f"{type(layer).__name__} by {_described(ours)}"
+        what = f"{type(layer).__name__} by {described(ours)}"
         self.adoption.replaced.append((layer.name, what))
         return ours
 
@@ -163,6 +178,14 @@ def _moved(layer):
     return ours
 
 
+def recurrences(layer) -> list:
+    """The layers of ours that recur in a layer, itself among them; a `Bidirectional` is one."""
+    if isinstance(layer, (Recurrent, Bidirectional)):
+        return [layer]
+    inside = layer._flatten_layers(include_self=False, recursive=False)
+    return [one for inner in inside for one in recurrences(inner)]
+
+
 def _copy_weights(layer, ours):
     """Weights, and what a stateful layer has kept, which is a weight here and none there."""
     pairs = [(layer, ours)]
@@ -174,9 +197,14 @@ def _copy_weights(layer, ours):
             kept.assign(state)
 
 
-def _described(layer):
+def described(layer) -> str:
+    """A layer of ours that recurs, in a word.
+
+    >>> described(Bidirectional(Recurrent(GRU(3))))
+    'Bidirectional(Recurrent(GRU))'
+    """
     if isinstance(layer, Bidirectional):
-        return f"Bidirectional({_described(layer.forward_layer)})"
+        return f"Bidirectional({described(layer.forward_layer)})"
     inside, cell = type(layer.cell).__name__, getattr(layer.cell, "cell", None)
     inside = inside if cell is None else f"{inside}({type(cell).__name__})"
     return f"Recurrent({inside})"
