@@ -2,8 +2,8 @@
 
 `python -m tests.killed COUNT SEED train OUT ARGUMENTS...` takes the arguments of `train_under`,
 `python -m tests.killed COUNT SEED export OUT ARGUMENTS...` those of `kerasrnn`. Each start is a
-fork of a process that has imported everything. It prints as JSON, kill by kill, what the kill was
-waiting for and the names of what it left half-written.
+fork of a process that has imported everything, and kills itself. It prints as JSON, kill by kill,
+what the kill was waiting for and the names of what it left half-written.
 """
 
 from __future__ import annotations
@@ -13,25 +13,27 @@ import os
 import random
 import signal
 import sys
-import time
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 from kerasrnn import cli
 from tests import train_under
 
-LIMIT = 120.0  # seconds for what is waited for
 KINDS = {"train": ("checkpoint", "anywhere", "epoch"), "export": ("export",)}
-PAUSES = {"checkpoint": 0.1, "anywhere": 0.0, "epoch": 0.6, "export": 2.5}  # seconds, at most
+# Python tells of each operation before it is done: of a file that was written, before it is put in
+# its place; of a folder, before each file is opened in it too.
+PLACED, WRITTEN = ("os.rename",), ("open", "os.mkdir", "os.rename")
 PROGRAMS = {"train": train_under.main, "export": cli.main}
 
 
-def forked(program: str, argv: list[str]) -> int:
-    """The process of a program that begins here."""
+def forked(program: str, argv: list[str], prepare: Callable[[], None]) -> int:
+    """The process of a program that begins here, after `prepare()`."""
     process = os.fork()
     if not process:
         code = 1
         try:
+            prepare()
             code = PROGRAMS[program](argv) or 0
         finally:
             sys.stderr.flush()
@@ -50,35 +52,45 @@ def half_written(kind: str, out: Path) -> list[str]:
     return [path.name for path in sorted(place.glob(f"{begins}*"))]
 
 
-def moment(kind: str, out: Path, chance: random.Random) -> Callable[[], bool]:
-    """Whether the time to kill has come: any time, or one of the next that something is written."""
-    until, seen = time.monotonic() + chance.uniform(0, 6), []
-    times = chance.randint(1, 3) if kind == "checkpoint" else 1
+def die_at(kind: str, out: Path, chance: random.Random) -> Callable[[], None]:
+    """A function that lets its process kill itself at a chosen operation on what is being written,
+    whatever the machine does meanwhile; "anywhere" sooner, and "export" later, by chance."""
+    begins, operations, first, last = {
+        "checkpoint": (out / "checkpoint" / ".partial.", WRITTEN, 2, 24),
+        "epoch": (out / ".partial.", PLACED, 1, 4),
+        "anywhere": (out / ".partial.", PLACED, 4, 4),
+        "export": (out.parent / f".staging.{out.name}", WRITTEN, 2, 2),
+    }[kind]
+    left = chance.randint(first, last)  # the first of a folder makes it
+    pause = chance.choice((0.0, 2.5)) * chance.random() if kind == "export" else 0.0
+    seconds = chance.uniform(0, 6)
 
-    def come() -> bool:
-        nonlocal seen, times
+    def die() -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def hear(event: str, arguments: tuple) -> None:
+        nonlocal left
+        if event in operations and any(str(a).startswith(str(begins)) for a in arguments):
+            left -= 1
+            if left == 0:
+                threading.Timer(pause, die).start() if pause else die()
+
+    def prepare() -> None:
+        sys.addaudithook(hear)
         if kind == "anywhere":
-            return time.monotonic() > until
-        names = half_written(kind, out)
-        times -= bool(names and names != seen)
-        seen = names
-        return times == 0
+            timer = threading.Timer(seconds, die)
+            timer.daemon = True
+            timer.start()
 
-    return come
+    return prepare
 
 
 def killed(program: str, argv: list[str], out: Path, kind: str, chance: random.Random) -> list[str]:
     """What stood half-written when a program that begins here was killed."""
-    process, come = forked(program, argv), moment(kind, out, chance)
-    limit = time.monotonic() + LIMIT
-    pause = chance.choice((0.0, PAUSES[kind])) * chance.random()
-    while not come():
-        if os.waitpid(process, os.WNOHANG)[0] or time.monotonic() > limit:
-            raise RuntimeError(f"it ended, or did not come to be killed: {kind}")
-        time.sleep(0.001)
-    time.sleep(pause)
-    os.kill(process, signal.SIGKILL)
-    os.waitpid(process, 0)
+    process = forked(program, argv, die_at(kind, out, chance))
+    _, status = os.waitpid(process, 0)
+    if not os.WIFSIGNALED(status) or os.WTERMSIG(status) != signal.SIGKILL:
+        raise RuntimeError(f"it ended before it was killed: {kind}, status {status}")
     return half_written(kind, out)
 
 

@@ -15,11 +15,11 @@ from tests.workers import environment
 
 pytestmark = pytest.mark.slow
 CLOCK = ("seconds", "tokens_per_second")
-KILLS = 20
-SETTINGS = {
-    "lm": ("dropout=0.2", "epochs=20"),
-    "translator": ("dropout=0.2", "epochs=20"),
-    "captioner": ("dropout=0.2", "epochs=20", "flip=true"),
+KILLS = {"lm": 21, "translator": 6, "captioner": 6}  # as many of each kind of moment
+SETTINGS = {  # more epochs than so many processes get done before they die
+    "lm": ("dropout=0.2", "epochs=30"),
+    "translator": ("dropout=0.2", "epochs=12"),
+    "captioner": ("dropout=0.2", "epochs=12", "flip=true"),
 }
 
 
@@ -48,12 +48,12 @@ def assert_same_weights(one, other):
 
 
 @pytest.mark.parametrize("task", SETTINGS)
-def test_a_run_killed_twenty_times_ends_as_one_never_killed(tmp_path, task):
+def test_a_run_killed_again_and_again_ends_as_one_never_killed(tmp_path, task):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     ran("tests.train_under", task, whole, *SETTINGS[task])
     argv = ("--every", 0.2, task, parts, *SETTINGS[task])
-    kills = json.loads(ran("tests.killed", KILLS, 1, "train", parts, *argv).splitlines()[-1])
-    assert len(kills) == KILLS
+    kills = json.loads(ran("tests.killed", KILLS[task], 1, "train", parts, *argv).splitlines()[-1])
+    assert len(kills) == KILLS[task]
     for kind in ("checkpoint", "epoch"):
         assert any(left for waited, left in kills if waited == kind), kills
     assert not newest(parts).progress.finished
