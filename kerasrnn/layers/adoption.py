@@ -180,10 +180,10 @@ def _moved(layer):
 
 def recurrences(layer) -> list:
     """The layers of ours that recur in a layer, itself among them; a `Bidirectional` is one."""
-    if isinstance(layer, (Recurrent, Bidirectional)):
-        return [layer]
-    inside = layer._flatten_layers(include_self=False, recursive=False)
-    return [one for inner in inside for one in recurrences(inner)]
+    ours = [one for one in layers_of(layer) if isinstance(one, (Recurrent, Bidirectional))]
+    both = [one for one in ours if isinstance(one, Bidirectional)]
+    halves = {id(half) for one in both for half in (one.forward_layer, one.backward_layer)}
+    return [one for one in ours if id(one) not in halves]
 
 
 def _copy_weights(layer, ours):
