@@ -106,3 +106,21 @@ def test_captions_that_changed_are_not_measured(scenes, tmp_path):
     captions.write_bytes(scenes.valid.read_bytes())
     with pytest.raises(InputError, match=r"^RUN: expected the data that it was trained on"):
         captioning.evaluate(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("settings", "weights", "argument"),
+    [
+        ({"network": "VGG17"}, None, "network"),
+        ({"size": 50}, None, "size"),
+        ({}, "none.h5", "--cnn-weights"),
+        ({}, "imagenet", "--cnn-weights"),
+        ({"label_smoothing": 1.0}, None, "label_smoothing"),
+    ],
+)
+def test_wrong_settings_are_refused_before_data_is_read(
+    scenes, tmp_path, monkeypatch, settings, weights, argument
+):
+    monkeypatch.delattr(captioning, "read_captions")
+    with pytest.raises(InputError, match=f"^{argument}: "):
+        captioning.train(job(scenes, tmp_path / "run", weights, **settings), say, verbose=0)

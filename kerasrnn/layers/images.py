@@ -79,6 +79,18 @@ def application(name: str, size: int, weights: str | Path | None) -> keras.Model
     return keras.Model(made.input, features, name=name.lower())
 
 
+def check_network(name: str, size: int, weights: str | Path | None) -> None:
+    """Refuse what no network needs to be made for to see it (InputError); as in `ImageEncoder`."""
+    if name != SMALL:
+        _constructor(name)
+    elif size < 16 or size & (size - 1):
+        raise InputError("size", "16, 32, 64, 128 … for the small network", size, "change it")
+    elif weights == "imagenet":
+        expected = "a file or none for the small network"
+        raise InputError("--cnn-weights", expected, weights, "leave it out")
+    _file(weights)
+
+
 def _constructor(name: str):
     constructor = getattr(keras.applications, name, None)
     if not callable(constructor):
@@ -228,12 +240,8 @@ class ImageEncoder(layers.Layer):
 
 
 def _small(size: int, weights) -> keras.Model:
-    if size < 16 or size & (size - 1):
-        raise InputError("size", "16, 32, 64, 128 … for the small network", size, "change it")
+    check_network(SMALL, size, weights)
     network = small_network(size)
-    if weights == "imagenet":
-        expected = "a file or none for the small network"
-        raise InputError("--cnn-weights", expected, weights, "leave it out")
     if weights is not None:
         file = _file(weights)
         try:

@@ -17,7 +17,7 @@ import tensorflow as tf
 from kerasrnn import distribution, runs
 from kerasrnn.beam import BeamRules
 from kerasrnn.errors import InputError
-from kerasrnn.layers.images import resized
+from kerasrnn.layers.images import check_network, resized
 from kerasrnn.models.captioner import Captioner
 from kerasrnn.pipelines import augmentation
 from kerasrnn.pipelines.batching import plan
@@ -168,6 +168,7 @@ def train(job: Job, say: Callable[[str], None], verbose: int = 1) -> dict:
         Interrupted: when the user stopped it; the same job goes on.
     """
     check(job.settings, job.seed)
+    check_network(job.settings.network, job.settings.size, job.cnn_weights)
     with started(job, say) as start:
         return _train(job, start, verbose)
 
