@@ -154,7 +154,7 @@ class HardCell(BahdanauCell):
 
     The output is (y [B, H], context [B, D], weights α [B, S], place [B, S]): `place` is one where
     the cell looked, zeros in a row that took the expectation, and has no gradient; it makes
-    REINFORCE's term, see `kerasrnn.training.reinforce`.
+    REINFORCE's term, see `kerasrnn.attention_losses.reinforce`.
 
     Args:
         cell, attention, memory_size: as in `AttentionWrapper`.

@@ -33,6 +33,7 @@ from kerasrnn.tasks.captioning_settings import (
 )
 from kerasrnn.tasks.hyperparameters import CAPTIONER as PRESETS
 from kerasrnn.tasks.search import rules_of
+from kerasrnn.tasks.settings import ids_said
 from kerasrnn.tasks.training import (
     CommonJob,
     Data,
@@ -179,7 +180,7 @@ def _train(job: Job, config: dict, start: Start, say, verbose: int) -> dict:
             model = make_model(s, tokenizer, encoder, count * s.epochs)
     runs.check_data(config, job.config())
     run = runs.open_run(start.out, config, job.overwrite)
-    say(f"{report}; {tokenizer.size} ids")
+    say(f"{report}; {ids_said([tokenizer], s.vocabulary)}")
     store = store_of(model, job, run)
     store.fill(one.image for side in sides for one in side)
     augment = augment_of(s, job.seed)

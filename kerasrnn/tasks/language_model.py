@@ -27,6 +27,7 @@ from kerasrnn.pipelines.text import (
 )
 from kerasrnn.tasks.hyperparameters import LANGUAGE_MODEL as PRESETS
 from kerasrnn.tasks.hyperparameters import LanguageModelSettings as Settings
+from kerasrnn.tasks.settings import ids_said
 from kerasrnn.tasks.training import (
     CommonJob,
     Data,
@@ -184,7 +185,7 @@ def _train(job: Job, config: dict, start: Start, say, verbose: int) -> dict:
                 model = make_model(job, tokenizer, batches * s.epochs, say)
         runs.check_data(config, job.config())
         run = runs.open_run(start.out, config, job.overwrite)
-        say(f"{report}; {tokenizer.size} ids")
+        say(f"{report}; {ids_said([tokenizer], s.vocabulary)}")
         at, held_out = datasets(job, *moved(run, *ids), replicas, start.service)
     return carry_on(
         model,

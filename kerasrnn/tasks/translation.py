@@ -21,6 +21,7 @@ from kerasrnn.pipelines.pairs import Limits, PairReport, Pairs, encode_pairs, re
 from kerasrnn.pipelines.text import fingerprint
 from kerasrnn.tasks.hyperparameters import TRANSLATOR as PRESETS
 from kerasrnn.tasks.search import rules_of
+from kerasrnn.tasks.settings import ids_said
 from kerasrnn.tasks.training import (
     CommonJob,
     Data,
@@ -181,7 +182,7 @@ def _train(job: Job, config: dict, start: Start, say, verbose: int) -> dict:
                 model = make_model(s, tokenizers, count * s.epochs, job.seed)
         runs.check_data(config, job.config())
         run = runs.open_run(start.out, config, job.overwrite)
-        say(f"{report}; {tokenizers[0].size} and {tokenizers[1].size} ids")
+        say(f"{report}; {ids_said(tokenizers, s.vocabulary)}")
         pairs, valid = pairs.moved(run / TRAIN), valid.moved(run / VALID)
     tokens = (int(pairs.target_lengths.sum()) + len(pairs)) / count
     return carry_on(
