@@ -14,6 +14,7 @@ from kerasrnn.export.onnx_file import joined
 from kerasrnn.export.onnx_text import target_graph
 from kerasrnn.export.runner import decoded
 from kerasrnn.layers.images import resized
+from kerasrnn.models.captioner import LONGEST
 
 CHANNELS = 3
 
@@ -32,7 +33,7 @@ class Served:
     outputs = ("text", "score", "tokens", "target_tokens", "attention")
     core_signature, core_outputs = signature, ("tokens", "score", "attention")
 
-    def __init__(self, model, rules: BeamRules | None = None, max_length: int = 30):
+    def __init__(self, model, rules: BeamRules | None = None, max_length: int = LONGEST):
         if model.drawn:
             expected = "false: an export looks at the likeliest place"
             raise InputError("drawn", expected, "true", "set it to false")

@@ -173,7 +173,7 @@ def test_evaluate(folder, scenes, capsys):
         ),
         (["--set", "conditioning=none"], "conditioning: expected one of once, every_step"),
         (["--cnn-weights", "none.h5"], "--cnn-weights: expected a file, imagenet or none"),
-        (["--set", "size=50"], "size: expected one value, got 16 and 50"),
+        (["--set", "size=50"], "size: expected 16, 32, 64"),
         (["--set", "balance=-1"], "balance: expected 0 or more, got -1"),
     ],
 )

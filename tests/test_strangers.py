@@ -84,7 +84,7 @@ PICTURES = {
         png(4, 4, chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(50 << 20))), rows=b""),
         images.BROKEN,
     ),
-    "a moving GIF": (animated(), images.ANIMATED),
+    "a moving GIF": (animated(), images.FOREIGN),
     "a JPEG without its rows": (b"\xff\xd8\xff\xe0" + bytes(60), images.BROKEN),
 }
 

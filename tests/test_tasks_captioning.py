@@ -1,6 +1,7 @@
 """Captioners as jobs: BLEU by hand, features kept on disk, stopping and going on."""
 
 import dataclasses
+import inspect
 import math
 
 import numpy as np
@@ -8,7 +9,13 @@ import pytest
 
 from kerasrnn.checkpoints import read_progress
 from kerasrnn.errors import InputError
+<<<<<<< HEAD
 from kerasrnn.pipelines.scenes import CAPTIONS, write_scenes
+=======
+from kerasrnn.export.captioner import Served
+from kerasrnn.models.captioner import Captioner
+from kerasrnn.pipelines.scenes import write_scenes
+>>>>>>> command-line
 from kerasrnn.recurrence import Plan
 from kerasrnn.tasks import captioning
 from tests.test_tasks import rows_without_speed, say, train_and_stop, weights
@@ -51,6 +58,14 @@ def job(scenes, out, weights=None, **settings) -> captioning.Job:
         valid_captions=str(scenes.valid),
         cnn_weights=weights,
     )
+
+
+def test_captions_are_equally_long_everywhere():
+    defaults = [
+        inspect.signature(function).parameters["max_length"].default
+        for function in (Captioner.captions, Served.__init__)
+    ]
+    assert defaults == [captioning.Settings().longest] * 2
 
 
 def test_bleu_by_hand():

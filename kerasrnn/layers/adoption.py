@@ -118,6 +118,8 @@ class _Mover:
         return self.successors[id(layer)]
 
     def _successor(self, layer):
+        if not isinstance(layer, keras.layers.Layer):  # an operation of keras.ops
+            return layer
         if isinstance(layer, keras.Model) and is_graph(layer):
             return self.rebuilt(layer)
         if not isinstance(layer, (keras.layers.RNN, keras.layers.Bidirectional)):

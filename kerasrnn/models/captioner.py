@@ -21,6 +21,7 @@ from kerasrnn.training import per_token
 from kerasrnn.translating import with_end
 from kerasrnn.writing import Writer, compiled_for
 
+LONGEST = 40  # tokens of a caption, at most, as the settings of training have it
 DECAY = 0.9  # of the baseline's moving average
 
 
@@ -162,7 +163,9 @@ class Captioner(Writer):
         pieces = tf.gather(self.tokenizer.pieces, ids[:, 0])
         return Captions(self.tokenizer.detokenize(ids), score, ids, pieces, attention)
 
-    def captions(self, images, *, rules: BeamRules | None = None, max_length: int = 30) -> Captions:
+    def captions(
+        self, images, *, rules: BeamRules | None = None, max_length: int = LONGEST
+    ) -> Captions:
         """Caption images, with all there is to know about it, as NumPy arrays.
 
         Args:

@@ -9,6 +9,7 @@ from kerasrnn.errors import InputError
 from kerasrnn.parsing import advised
 
 Settings = TypeVar("Settings")
+RESERVED = 4  # ids of every tokenizer
 TRUTH = {"true": True, "false": False}
 
 
@@ -52,3 +53,22 @@ def changed(settings: Settings, assignments: list[str]) -> Settings:
         if values.setdefault(name, value) != value:
             raise InputError(name, "one value", f"{values[name]} and {value}", "give it once")
     return dataclasses.replace(settings, **values)
+
+
+def ids_said(tokenizers, asked: int) -> str:
+    """How many ids the tokenizers have, with a word where a vocabulary is smaller than asked for.
+
+    Args:
+        tokenizers: one or two, what has `size` and `level`.
+        asked: the setting `vocabulary`, 0 for none. Only of subwords it counts the reserved ids.
+
+    >>> from types import SimpleNamespace as Has
+    >>> ids_said([Has(size=54, level="word"), Has(size=46, level="word")], 50)
+    '54 and 46 ids; the vocabulary is smaller than the 50 asked for: the text has 42'
+    """
+    said = f"{' and '.join(str(t.size) for t in tokenizers)} ids"
+    known = [t.size - (0 if t.level == "subword" else RESERVED) for t in tokenizers]
+    if short := [str(count) for count in known if count < asked]:
+        has = f"the text has {' and '.join(short)}"
+        said += f"; the vocabulary is smaller than the {asked} asked for: {has}"
+    return said
