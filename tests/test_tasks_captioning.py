@@ -9,13 +9,9 @@ import pytest
 
 from kerasrnn.checkpoints import read_progress
 from kerasrnn.errors import InputError
-<<<<<<< HEAD
-from kerasrnn.pipelines.scenes import CAPTIONS, write_scenes
-=======
 from kerasrnn.export.captioner import Served
 from kerasrnn.models.captioner import Captioner
-from kerasrnn.pipelines.scenes import write_scenes
->>>>>>> command-line
+from kerasrnn.pipelines.scenes import CAPTIONS, write_scenes
 from kerasrnn.recurrence import Plan
 from kerasrnn.tasks import captioning
 from tests.test_tasks import rows_without_speed, say, train_and_stop, weights

@@ -33,21 +33,9 @@ from kerasrnn.tasks.captioning_settings import (
 )
 from kerasrnn.tasks.hyperparameters import CAPTIONER as PRESETS
 from kerasrnn.tasks.search import rules_of
-<<<<<<< HEAD
 from kerasrnn.tasks.session import CommonJob, Start, config_of, model_to_train, started
-from kerasrnn.tasks.training import Data, carry_on, tokenizer_of
-=======
 from kerasrnn.tasks.settings import ids_said
-from kerasrnn.tasks.training import (
-    CommonJob,
-    Data,
-    Start,
-    carry_on,
-    started,
-    tokenizer_of,
-    versions,
-)
->>>>>>> command-line
+from kerasrnn.tasks.training import Data, carry_on, tokenizer_of
 from kerasrnn.training import Scored
 
 __all__ = ["PRESETS", "Job", "Settings", "evaluate", "train"]
@@ -199,22 +187,11 @@ def _train(job: Job, start: Start, verbose: int) -> dict:
     valid, _ = encode_captions(sides[1], tokenizer)
     options = {"batch_size": s.batch_size, "multiple": s.multiple}
     count = len(plan(examples, seed=job.seed, **options))
-<<<<<<< HEAD
     model = model_to_train(start, job, lambda: make_model(s, tokenizer, encoder, count * s.epochs))
     runs.check_data(start.stamps)
     run = runs.open_run(start.out, start.config, job.overwrite)
-    say(f"{report}; {tokenizer.size} ids")
-    store = filled_store(model, job, run, start, [one.image for side in sides for one in side])
-=======
-    if model is None:
-        with start.strategy.scope():
-            model = make_model(s, tokenizer, encoder, count * s.epochs)
-    runs.check_data(config, job.config())
-    run = runs.open_run(start.out, config, job.overwrite)
     say(f"{report}; {ids_said([tokenizer], s.vocabulary)}")
-    store = store_of(model, job, run)
-    store.fill(one.image for side in sides for one in side)
->>>>>>> command-line
+    store = filled_store(model, job, run, start, [one.image for side in sides for one in side])
     augment = augment_of(s, job.seed)
 
     def at(position: Position, shard: tuple[int, int]):

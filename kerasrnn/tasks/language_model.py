@@ -28,23 +28,9 @@ from kerasrnn.pipelines.text import (
 from kerasrnn.tasks.checks import check_choices, check_common, check_counts, check_shares
 from kerasrnn.tasks.hyperparameters import LANGUAGE_MODEL as PRESETS
 from kerasrnn.tasks.hyperparameters import LanguageModelSettings as Settings
-<<<<<<< HEAD
 from kerasrnn.tasks.session import CommonJob, Start, config_of, model_to_train, started
-from kerasrnn.tasks.training import Data, carry_on, optimizer_of, tokenizer_of
-=======
 from kerasrnn.tasks.settings import ids_said
-from kerasrnn.tasks.training import (
-    CommonJob,
-    Data,
-    Start,
-    carry_on,
-    check_common,
-    optimizer_of,
-    started,
-    tokenizer_of,
-    versions,
-)
->>>>>>> command-line
+from kerasrnn.tasks.training import Data, carry_on, optimizer_of, tokenizer_of
 from kerasrnn.text import TOKENIZERS, Tokenizer
 
 __all__ = ["PRESETS", "Job", "Settings", "evaluate", "train"]
@@ -177,20 +163,11 @@ def _train(job: Job, start: Start, verbose: int) -> dict:
     with staging(start.out) as folder:
         *ids, report = streams(job, tokenizer, folder, say)
         batches = len(datasets(job, *ids, replicas)[0](Position(), (0, replicas)))
-<<<<<<< HEAD
         steps = batches * s.epochs
         model = model_to_train(start, job, lambda: make_model(job, tokenizer, steps, say))
         runs.check_data(start.stamps)
         run = runs.open_run(start.out, start.config, job.overwrite)
-        say(f"{report}; {tokenizer.size} ids")
-=======
-        if model is None:
-            with start.strategy.scope():
-                model = make_model(job, tokenizer, batches * s.epochs, say)
-        runs.check_data(config, job.config())
-        run = runs.open_run(start.out, config, job.overwrite)
         say(f"{report}; {ids_said([tokenizer], s.vocabulary)}")
->>>>>>> command-line
         at, held_out = datasets(job, *moved(run, *ids), replicas, start.service)
     return carry_on(
         model,

@@ -20,21 +20,9 @@ from kerasrnn.pipelines.dataset import is_held_out
 from kerasrnn.pipelines.pairs import Limits, PairReport, Pairs, encode_pairs, read_pairs
 from kerasrnn.tasks.hyperparameters import TRANSLATOR as PRESETS
 from kerasrnn.tasks.search import rules_of
-<<<<<<< HEAD
 from kerasrnn.tasks.session import CommonJob, Start, config_of, model_to_train, started
-from kerasrnn.tasks.training import Data, carry_on, tokenizer_of
-=======
 from kerasrnn.tasks.settings import ids_said
-from kerasrnn.tasks.training import (
-    CommonJob,
-    Data,
-    Start,
-    carry_on,
-    started,
-    tokenizer_of,
-    versions,
-)
->>>>>>> command-line
+from kerasrnn.tasks.training import Data, carry_on, tokenizer_of
 from kerasrnn.tasks.translation_settings import Settings, check, make_model
 from kerasrnn.text import Tokenizer
 from kerasrnn.training import Scored
@@ -170,20 +158,11 @@ def _train(job: Job, start: Start, verbose: int) -> dict:
         pairs, valid, report = _encoded(job, texts, tokenizers, folder, say)
         shown = list(texts[1].pairs())
         count = len(dataset_of(job, pairs))
-<<<<<<< HEAD
         steps = count * s.epochs
         model = model_to_train(start, job, lambda: make_model(s, tokenizers, steps, job.seed))
         runs.check_data(start.stamps)
         run = runs.open_run(start.out, start.config, job.overwrite)
-        say(f"{report}; {tokenizers[0].size} and {tokenizers[1].size} ids")
-=======
-        if model is None:
-            with start.strategy.scope():
-                model = make_model(s, tokenizers, count * s.epochs, job.seed)
-        runs.check_data(config, job.config())
-        run = runs.open_run(start.out, config, job.overwrite)
         say(f"{report}; {ids_said(tokenizers, s.vocabulary)}")
->>>>>>> command-line
         pairs, valid = pairs.moved(run / TRAIN), valid.moved(run / VALID)
     tokens = (int(pairs.target_lengths.sum()) + len(pairs)) / count
     return carry_on(
