@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from kerasrnn.errors import InputError
 from kerasrnn.pipelines.reading import EMPTY, LINE_FAULTS, blocks, lines, text_of
+from kerasrnn.pipelines.reports import Faults
 
 TOKEN = re.compile(r"(.+?)#\d+\t(.*)")  # 1000268201_693b08cb0e.jpg#0 A child in a pink dress
 SPLITS = {"train": "train", "restval": "train", "val": "val", "test": "test"}
@@ -41,12 +42,35 @@ def refusal(expected: str, received: str, next_step: str = "mend the file") -> I
     return InputError("captions", expected, received, next_step)
 
 
-def _texts(path: Path) -> Iterator[str]:
-    """The file's lines."""
+class CaptionFaults(Faults):
+    """Faulty captions, which are refused together.
+
+    Attributes:
+        expected: what a caption must be, for each reason.
+    """
+
+    def __init__(self):
+        super().__init__("captions")
+        self.expected: dict[str, str] = {}
+
+    def note(self, reason: str, place: str, expected: str) -> None:
+        """Note a fault, and what was expected instead."""
+        self.add(reason, place)
+        self.expected[reason] = expected
+
+    def refuse_all(self) -> None:
+        """Refuse the captions noted, where there are any (InputError)."""
+        columns = any("columns" in reason for reason in self.reasons)
+        step = "put captions with commas in quotes" if columns else "mend the file"
+        self.refuse(self.expected, step)
+
+
+def _texts(path: Path, faults: CaptionFaults) -> Iterator[str]:
+    """The file's lines, an empty one for each that is faulty."""
     for number, line in enumerate(lines(path, "captions"), 1):
         text, fault = text_of(line)
         if fault not in ("", EMPTY):
-            raise refusal(LINE_FAULTS[fault], f"{path}:{number} ({fault})")
+            faults.note(fault, f"{path}:{number}", LINE_FAULTS[fault])
         yield text
 
 
@@ -60,9 +84,9 @@ def _columns(path: Path, header: list[str]) -> list[int]:
     return [names.index("image"), names.index("caption")]
 
 
-def _csv_rows(path: Path) -> Iterator[Row]:
+def _csv_rows(path: Path, faults: CaptionFaults) -> Iterator[Row]:
     """The rows of a CSV file; columns of other names are not looked at."""
-    reader = csv.reader((f"{text}\n" for text in _texts(path)), strict=True)
+    reader = csv.reader((f"{text}\n" for text in _texts(path, faults)), strict=True)
     try:
         if not (header := next(filter(None, reader), [])):
             return
@@ -72,23 +96,22 @@ def _csv_rows(path: Path) -> Iterator[Row]:
             place, line = f"{path}:{line}", reader.line_num + 1
             if row and len(row) != len(header):
                 expected = f"{len(header)} columns in every row, as in the first"
-                received, next_step = f"{len(row)} in {place}", "put captions with commas in quotes"
-                raise refusal(expected, received, next_step)
-            if row:
+                faults.note(f"{len(row)} columns", place, expected)
+            elif row:
                 yield Row(place, row[image], row[caption], "")
     except csv.Error as error:
         raise refusal("CSV", f"{path}:{reader.line_num} ({error})") from error
 
 
-def _token_rows(path: Path) -> Iterator[Row]:
+def _token_rows(path: Path, faults: CaptionFaults) -> Iterator[Row]:
     """The rows of a token file: the image's name, #, a number, a tab, the caption."""
-    for number, text in enumerate(_texts(path), 1):
+    for number, text in enumerate(_texts(path, faults), 1):
         found = TOKEN.fullmatch(text)
         if found:
             yield Row(f"{path}:{number}", *found.groups(), "")
         elif text.strip():
             expected = "NAME#NUMBER, a tab and a caption in every line"
-            raise refusal(expected, f"{text[:40]!r} in {path}:{number}")
+            faults.note(repr(text[:40]), f"{path}:{number}", expected)
 
 
 def _json(path: Path):
@@ -158,14 +181,14 @@ def _coco_rows(path: Path, data: dict) -> Iterator[Row]:
         yield from (Row(place, name, caption, "") for place, caption in captions[key])
 
 
-def _json_rows(path: Path) -> Iterator[Row]:
+def _json_rows(path: Path, faults: CaptionFaults) -> Iterator[Row]:
     """The rows of a JSON file: COCO's has annotations."""
     data = _json(path)
     is_coco = isinstance(data, dict) and "annotations" in data
     return (_coco_rows if is_coco else _karpathy_rows)(path, data)
 
 
-def _reader(path: Path) -> Callable[[Path], Iterator[Row]]:
+def _reader(path: Path) -> Callable[[Path, CaptionFaults], Iterator[Row]]:
     """How to read the file, by its name and its first line with something in it."""
     first = next((line for line in lines(path, "captions") if line.strip()), b"")
     if path.name.removesuffix(".gz").endswith(".json") or first.lstrip().startswith(b"{"):
@@ -173,8 +196,12 @@ def _reader(path: Path) -> Callable[[Path], Iterator[Row]]:
     return _token_rows if TOKEN.fullmatch(first.decode(errors="replace")) else _csv_rows
 
 
-def caption_rows(path: str | Path) -> Iterator[Row]:
+def caption_rows(path: str | Path, faults: CaptionFaults) -> Iterator[Row]:
     r"""The captions of a file, plain or gzip, in its order; of COCO's, in the order of its images.
+
+    Args:
+        path: the file.
+        faults: where lines are noted that are left out because they are faulty.
 
     Raises:
         InputError: when the file is not as it must be, with the line or the JSON's place.
@@ -182,8 +209,8 @@ def caption_rows(path: str | Path) -> Iterator[Row]:
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "five.txt"
     >>> _ = path.write_text("".join(f"{n // 3}.jpg#{n % 3}\tA {n} .\n" for n in range(5)))
-    >>> [(row.name[0], row.caption) for row in caption_rows(path)]
+    >>> [(row.name[0], row.caption) for row in caption_rows(path, CaptionFaults())]
     [('0', 'A 0 .'), ('0', 'A 1 .'), ('0', 'A 2 .'), ('1', 'A 3 .'), ('1', 'A 4 .')]
     """
     path = Path(path)
-    return _reader(path)(path)
+    return _reader(path)(path, faults)

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerasrnn.pipelines.batching import Part, planned, taught
-from kerasrnn.pipelines.caption_files import Row, caption_rows, refusal
+from kerasrnn.pipelines.caption_files import CaptionFaults, Row, caption_rows, refusal
 from kerasrnn.pipelines.dataset import Position, is_held_out
 from kerasrnn.pipelines.graph_reading import at_top, pieces, taught_in_graph
 from kerasrnn.pipelines.images import Store
@@ -49,11 +49,11 @@ def _image(images: Path, row: Row) -> Path:
     return images / name
 
 
-def _caption(row: Row) -> str:
-    """The row's caption, tidied."""
+def _caption(row: Row, faults: CaptionFaults) -> str:
+    """The row's caption, tidied; "" where there is none, which is noted."""
     caption = " ".join(row.caption.split())
     if not caption:
-        raise refusal("text in every caption", f"{row.place} (empty)")
+        faults.note("empty", row.place, "text in every caption")
     try:
         f"{row.name}{caption}".encode()
     except UnicodeEncodeError as error:  # JSON can say "\ud800"
@@ -77,8 +77,9 @@ def read_captions(
         lowercase: whether captions are in lower case.
 
     Raises:
-        InputError: when the file cannot be read, is broken or misses something, has an empty
-            caption or a name that leaves the folder: with the line or the JSON's place.
+        InputError: when the file cannot be read, is broken or misses something, or has a name that
+            leaves the folder: with the line or the JSON's place; when captions are empty or lines
+            are not UTF-8 or of another form: the first ten are named.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "five.csv"
@@ -87,13 +88,16 @@ def read_captions(
     >>> [(image.name, captions) for image, captions, _ in read_captions(path, "images")]
     [('a.jpg', ('one', '3, 4')), ('b.jpg', ('two', '5')), ('c.jpg', ('6',))]
     """
-    captions, splits = {}, {}
-    for row in caption_rows(file):
-        image, caption = _image(Path(images), row), _caption(row)
+    captions, splits, faults = {}, {}, CaptionFaults()
+    for row in caption_rows(file, faults):
+        if not (caption := _caption(row, faults)):
+            continue
+        image = _image(Path(images), row)
         if splits.setdefault(image, row.split) != row.split:
             received = f"{splits[image]} and {row.split} for {row.name} in {row.place}"
             raise refusal("one split for each image", received)
         captions.setdefault(image, []).append(caption.lower() if lowercase else caption)
+    faults.refuse_all()
     if not captions:
         raise refusal("a file with captions in it", f"{file}, which has none", "give another")
     return [Captioned(image, tuple(all_), splits[image]) for image, all_ in captions.items()]

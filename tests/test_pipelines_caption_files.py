@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kerasrnn.errors import InputError
-from kerasrnn.pipelines.caption_files import Row, caption_rows
+from kerasrnn.pipelines.caption_files import CaptionFaults, Row, caption_rows
 from kerasrnn.pipelines.captions import Captioned, read_captions
 
 FOLDER = Path("some/images")
@@ -109,17 +109,19 @@ def test_all_captions_of_an_image_are_together(tmp_path, name, content):
 
 def test_each_row_knows_its_place(tmp_path):
     path = written(tmp_path / "c.csv", csv_text() + "\n\nd.jpg,5,last\n")
-    assert [row.place for row in caption_rows(path)] == [
+    assert [row.place for row in caption_rows(path, CaptionFaults())] == [
         f"{path}:{line}" for line in (2, 3, 4, 5, 7, 8, 11)
     ]
     path = written(tmp_path / "c.txt", token_text())
-    assert [row.place for row in caption_rows(path)] == [f"{path}:{n}" for n in range(1, 7)]
+    assert [row.place for row in caption_rows(path, CaptionFaults())] == [
+        f"{path}:{n}" for n in range(1, 7)
+    ]
     path = written(tmp_path / "d.json", karpathy())
     assert next(caption_rows(path)) == Row(
         f"{path}: images[0].sentences[0]", "a.jpg", ROWS[0][1], ""
     )
     path = written(tmp_path / "c.json", coco())
-    assert [row.place for row in caption_rows(path)] == [
+    assert [row.place for row in caption_rows(path, CaptionFaults())] == [
         f"{path}: annotations[{n}]" for n in (0, 2, 4, 1, 3, 5)
     ]
 
@@ -180,12 +182,12 @@ LINE_FAULTS = [
     ("image,caption,caption\n", f"{HEADER} 'image,caption,caption' in FILE; {ABOVE}"),
     (
         "image,caption\na,one\n\nb,two, three\n",
-        "expected 2 columns in every row, as in the first, got 3 in FILE:4; "
+        "expected 2 columns in every row, as in the first, got FILE:4 (3 columns); "
         "put captions with commas in quotes",
     ),
     (
         'image,caption\na,"one\ntwo"\nb\n',
-        "expected 2 columns in every row, as in the first, got 1 in FILE:4; "
+        "expected 2 columns in every row, as in the first, got FILE:4 (1 columns); "
         "put captions with commas in quotes",
     ),
     ("image,caption\na,one\nb, \n", f"expected text in every caption, got FILE:3 (empty); {MEND}"),
@@ -206,7 +208,7 @@ LINE_FAULTS = [
     ),
     (
         "a.jpg#0\tone\nb.jpg two\n",
-        "expected NAME#NUMBER, a tab and a caption in every line, got 'b.jpg two' in FILE:2; "
+        "expected NAME#NUMBER, a tab and a caption in every line, got FILE:2 ('b.jpg two'); "
         f"{MEND}",
     ),
     ("a.jpg#0\tone\nb.jpg#1\t\n", f"expected text in every caption, got FILE:2 (empty); {MEND}"),
@@ -311,6 +313,21 @@ def test_a_fault_in_json_is_named_with_its_place(tmp_path, content, message):
 def test_json_that_python_gives_up_on_is_refused(tmp_path, content):
     assert refused_file(tmp_path, content, "c.json").startswith(
         "captions: expected JSON, got FILE ("
+    )
+
+
+def test_all_faulty_captions_are_listed(tmp_path):
+    rows = ["image,caption", "a,one", "b,", "c,d,e", *["f,"] * 9, "g,two"]
+    some = ", ".join(f"FILE:{line} (empty)" for line in range(5, 13))
+    assert refused_file(tmp_path, "\n".join(rows)) == (
+        "captions: expected text in every caption and 2 columns in every row, as in the first, got "
+        f"11 faulty lines: FILE:3 (empty), FILE:4 (3 columns), {some} and 1 more; "
+        "put captions with commas in quotes"
+    )
+    rows = [b"a.jpg#0\tone", b"\xe4", b"b.jpg#0\t\xe4", b"nothing"]
+    assert refused_file(tmp_path, b"\n".join(rows)) == (
+        "captions: expected UTF-8 and NAME#NUMBER, a tab and a caption in every line, got "
+        f"3 faulty lines: FILE:2 (not UTF-8), FILE:3 (not UTF-8), FILE:4 ('nothing'); {MEND}"
     )
 
 
