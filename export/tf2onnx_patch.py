@@ -7,7 +7,6 @@
 Delete an entry when tf2onnx no longer needs it.
 """
 
-import logging
 import warnings
 
 
@@ -19,8 +18,6 @@ def load_tf2onnx():
     with warnings.catch_warnings():  # the repair asks whether np.object exists
         warnings.simplefilter("ignore", FutureWarning)
         patch_tf2onnx()
-    # Its warnings are about roundabout operators; `verify` sees whether the result is right.
-    logging.getLogger("tf2onnx").setLevel(logging.ERROR)
     return tf2onnx
 
 
