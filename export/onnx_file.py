@@ -19,6 +19,7 @@ from kerasrnn.export.onnx_loops import nodes, read_from_outside
 from kerasrnn.export.onnx_recurrence import expand
 from kerasrnn.export.onnx_text import OPSET
 from kerasrnn.export.onnx_tidy import share
+from kerasrnn.export.quiet import quiet
 from kerasrnn.recurrence import exporting
 
 TF2ONNX_OPSET = 18  # the newest that tf2onnx writes; ONNX's own converter goes on from there
@@ -44,8 +45,9 @@ def convert(
         NotImplementedError: naming the operators that ONNX has not.
     """
     traced, lowering = tf.function(function, input_signature=signature), lowering or Lowering()
-    with exporting(lowering):
-        model, _ = load_tf2onnx().convert.from_function(
+    tf2onnx = load_tf2onnx()
+    with exporting(lowering), quiet():
+        model, _ = tf2onnx.convert.from_function(
             traced,
             input_signature=signature,
             opset=TF2ONNX_OPSET,

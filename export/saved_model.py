@@ -8,6 +8,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from kerasrnn.export.quiet import quiet
 from kerasrnn.recurrence import exporting
 
 NEEDS_TEXT = Path("assets.extra") / "needs_tensorflow_text"
@@ -54,7 +55,8 @@ def write(
 
 def _save(module, path: Path, signatures: dict) -> None:
     try:
-        tf.saved_model.save(module, str(path), signatures=signatures)
+        with quiet():
+            tf.saved_model.save(module, str(path), signatures=signatures)
     except tf.errors.OpError as error:  # a disk that is full, in TensorFlow's words
         reason = re.sub(r"\{\{.*?\}\}|\[Op:.*?\]", "", error.message).strip()
         raise OSError(reason) from error

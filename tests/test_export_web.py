@@ -2,6 +2,8 @@
 
 import functools
 import json
+import os
+import re
 import shutil
 import subprocess
 import threading
@@ -214,6 +216,29 @@ def test_node_translates(npm, pages, runtime):
         assert len(answer["texts"]) == steps + 1
         wanted = right["attention"][0, :steps]
         assert np.allclose(np.reshape(answer["attention"], wanted.shape), wanted, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_the_readmes_example_translates_on_node(npm, pages, tmp_path):
+    [code] = re.findall(r"```js\n(.*?)```", README, re.S)
+    model, folder = pages["translate"]
+    (tmp_path / "exports").mkdir()
+    (tmp_path / "exports" / "de").symlink_to(folder)
+    (tmp_path / "translate.cjs").write_text(code)
+    done = subprocess.run(
+        ["node", "translate.cjs"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "NODE_PATH": str(npm / "node_modules")},
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    sources = json.loads(re.search(r"sources = (.*);", code)[1])
+    right = ServedTranslator(model, None, LONGEST).answer({"source": np.array(sources, object)})
+    wanted = [f"{s} -> {t} " for s, t in zip(sources, right["text"][:, 0], strict=True)]
+    lines = done.stdout.splitlines()
+    assert all(line.startswith(w) for line, w in zip(lines, wanted, strict=True)), done.stdout
 
 
 @pytest.mark.slow

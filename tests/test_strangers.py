@@ -98,8 +98,7 @@ def test_pictures_that_would_fill_the_memory_are_left_out(tmp_path, name):
     refused = []
     assert peak(lambda: list(caption_files(None, [path], refused.append))) < FEW
     assert [str(error) for error in refused] == [
-        f"image: expected a JPEG or PNG in colour of 8 bits, got {path} ({reason}); mend it or "
-        "leave it out"
+        f"image: expected a JPEG or PNG, got {path} ({reason}); mend it or leave it out"
     ]
     kept, report = usable([Captioned(path, ("a",)), Captioned(good, ("b",))])
     assert [one.image for one in kept] == [good] and report.dropped == {reason: 1}

@@ -1,6 +1,5 @@
 """What tf2onnx 1.17 lacks."""
 
-import logging
 import warnings
 
 from kerasrnn.compat.private import KERAS, TF2ONNX, Private
@@ -23,8 +22,6 @@ def load_tf2onnx():
     with warnings.catch_warnings():  # the repair asks whether np.object exists
         warnings.simplefilter("ignore", FutureWarning)
         patch_tf2onnx()
-    # Its warnings are about roundabout operators; `verify` sees whether the result is right.
-    logging.getLogger("tf2onnx").setLevel(logging.ERROR)
     return tf2onnx
 
 
