@@ -39,7 +39,7 @@ setup(
         "sacrebleu>=2.5,<3",
         "babel>=2.14,<3",
         "pillow>=11,<14",
-        "matplotlib>=3.9,<4",
+        "matplotlib>=3.9.2,<4",
     ],
     extras_require={
         "embeddings": ["gensim>=4.4,<5"],

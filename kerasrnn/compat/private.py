@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 KERAS = ("keras 3.12.0", "keras 3.15.1", "keras-nightly 3.16.0.dev2026102704")
 TENSORFLOW = ("tensorflow 2.20.0", "tensorflow 2.21.0")
-TF2ONNX = ("tf2onnx 1.16.1", "tf2onnx 1.17.0")
+TF2ONNX = ("tf2onnx 1.17.0",)
 
 
 @dataclass(frozen=True)
