@@ -59,6 +59,12 @@ def open_model(path: Path, from_run: Callable[[Path, object], Callable], takes: 
         step = f"use `kerasrnn {known[0]}`" if known else "give another"
         raise InputError("MODEL", COMMANDS[takes][0], path, step)
 
+    return _answering(run, path, takes)
+
+
+def _answering(run, path: Path, takes: str):
+    """`run`, whose faults are those of the file."""
+
     def answer(inputs: dict) -> dict:
         try:
             answers = run(inputs)
