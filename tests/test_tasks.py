@@ -72,6 +72,7 @@ def train_and_stop(monkeypatch, a_job, batches: int, train=lm.train) -> None:
 
     with monkeypatch.context() as patch:
         patch.setattr(interruption, "fit", stopping_fit)
+        patch.setattr(interruption, "SECONDS", float("inf"))  # no checkpoint between
         with pytest.raises(interruption.Interrupted):
             train(a_job, say, verbose=0)
 
