@@ -178,7 +178,7 @@ def test_evaluate(folder, scenes, capsys):
     ],
 )
 def test_what_training_refuses(options, text, scenes, tmp_path, capsys):
-    given = ["train", "captioner", *files(scenes), "--out", tmp_path / "run", *TRAIN]
+    given = ["train", "captioner", *files(scenes), "--out", tmp_path / "run", "--preset", "tiny"]
     assert text in refused(capsys, *given, *options)
     assert not (tmp_path / "run").exists()
 
