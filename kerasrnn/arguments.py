@@ -45,7 +45,16 @@ DRAWN_NEEDS = tuple(
     Need(name, "--temperature above 0", lambda v: v["temperature"] != 0)
     for name in ("top_k", "top_p", "seed")
 )
+SETTING_NEEDS = (
+    Need("weight_decay", "--optimizer adamw", lambda v: v["optimizer"] == "adamw"),
+    Need("clip_at", "--clip other than none", lambda v: v["clip"] != "none"),
+    Need("embeddings_frozen", "--embeddings", lambda v: v["embeddings"]),
+    Need("length_penalty", "--beam above 1", lambda v: v["beam"] > 1),
+    Need("reward", "--conditioning hard", lambda v: v["conditioning"] == "hard"),
+    Need("curiosity", "--conditioning hard", lambda v: v["conditioning"] == "hard"),
+)
 NEEDS = {
+    "settings": SETTING_NEEDS,
     "train translator": (
         Need("valid_target", "--valid-source", lambda v: v["valid_source"]),
         Need("valid_source", "--valid-target", lambda v: v["valid_target"] or v["target"] is None),

@@ -105,7 +105,10 @@ def _settings(args):
     assignments = [part for group in args.set for part in group]
     for field in dataclasses.fields(preset):
         assignments += [f"{field.name}={value}" for value in getattr(args, field.name) or ()]
-    return changed(preset, assignments)
+    settings = changed(preset, assignments)
+    given = [assignment.partition("=")[0] for assignment in assignments]
+    check_needs("settings", vars(settings), given)
+    return settings
 
 
 def _train(args, task, job) -> int | None:

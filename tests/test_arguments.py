@@ -12,7 +12,8 @@ COMMANDS = {
     "export": ["run", "--out", "e"],
 }
 VALUES = {"top_k": "3", "top_p": "0.5", "seed": "7", "split": "val"}
-TABLE = [(command, need) for command, needs in NEEDS.items() for need in needs]
+SETTINGS = NEEDS["settings"]
+TABLE = [(c, need) for c, needs in NEEDS.items() if c != "settings" for need in needs]
 
 
 @pytest.mark.parametrize(
@@ -27,3 +28,24 @@ def test_an_option_that_means_nothing_alone_is_refused(command, need, capsys):
         f"kerasrnn: {option}: expected {need.beside} beside it, got {value}; "
         f"add {added}, or leave it out"
     )
+
+
+@pytest.mark.parametrize("need", SETTINGS, ids=lambda need: need.option)
+def test_a_setting_that_means_nothing_alone_is_refused(need, capsys):
+    lm = need.option in ("weight_decay", "clip_at", "embeddings_frozen")
+    command = "train lm --text a" if lm else "train captioner --images a --captions b"
+    others = "--optimizer adam --clip none" if lm else "--beam 1"
+    value = "true" if need.option == "embeddings_frozen" else "0.5"
+    words = [*command.split(), "--out", "run", *others.split(), "--set", f"{need.option}={value}"]
+    line = refused(capsys, *words)
+    assert line.startswith(f"kerasrnn: --{need.option.replace('_', '-')}: expected {need.beside} ")
+
+
+def test_a_setting_beside_what_it_needs_is_taken(monkeypatch):
+    from kerasrnn import cli
+
+    seen = []
+    monkeypatch.setitem(cli.COMMANDS, "train lm", lambda args: seen.append(cli._settings(args)))
+    options = "--weight-decay 0.5 --clip-at 2 --embeddings v.txt --embeddings-frozen true"
+    assert cli.main([*"train lm --text a --out b".split(), *options.split()]) == 0
+    assert (seen[0].weight_decay, seen[0].clip_at, seen[0].embeddings_frozen) == (0.5, 2.0, True)

@@ -117,7 +117,7 @@ def test_each_row_knows_its_place(tmp_path):
         f"{path}:{n}" for n in range(1, 7)
     ]
     path = written(tmp_path / "d.json", karpathy())
-    assert next(caption_rows(path)) == Row(
+    assert next(caption_rows(path, CaptionFaults())) == Row(
         f"{path}: images[0].sentences[0]", "a.jpg", ROWS[0][1], ""
     )
     path = written(tmp_path / "c.json", coco())

@@ -14,7 +14,7 @@ from kerasrnn.errors import InputError
 from kerasrnn.layers.decoder import CONDITIONINGS, READOUTS
 from kerasrnn.layers.encoders import ENCODERS
 from kerasrnn.pipelines.dates import write_dates
-from kerasrnn.pipelines.pairs import read_pairs
+from kerasrnn.pipelines.pairs import Limits, read_pairs
 from kerasrnn.recurrence import Plan
 from kerasrnn.tasks import evaluation, translation
 from kerasrnn.tasks.translation_settings import check, make_model
@@ -160,6 +160,17 @@ def test_what_is_held_out_is_spread_over_the_file(tmp_path, share):
     assert len(valid) == round(share * count) and valid == sorted(valid)
     assert sorted(places["train"] + valid) == list(range(count))
     assert max(np.diff([-1, *valid])) <= -(-count // len(valid))
+
+
+def test_pairs_left_out_are_named_by_the_users_own_line(tmp_path):
+    table = tmp_path / "dirty.tsv"
+    table.write_text("a\tb\n" * 50 + "a a a a\tb\n" + "a\tb\n" * 9)
+    own = from_table(table, tmp_path / "run", longest=3)
+    texts = translation.texts_of(own, say)
+    tokenizers = translation.make_tokenizers(own, texts[0])
+    said = [translation._encoded(own, texts, tokenizers, tmp_path, say)[2]]
+    said += [texts[1].encoded(tokenizers, tmp_path / "ids", Limits(maximum=3))[1]]
+    assert f"1 over 3 tokens ({table}:51)" in f"{said[0]}{said[1]}"
 
 
 def test_a_table_without_validation_files(table, tmp_path):
