@@ -34,7 +34,7 @@ setup(
         "tensorflow-text>=2.20,<2.22; sys_platform != 'win32'",
         "tf2onnx>=1.16.1,<1.18",
         "onnx>=1.19,<1.24",
-        "onnxruntime>=1.23,<1.32",
+        "onnxruntime>=1.23,<1.33",
         "sentencepiece>=0.2.1,<0.3",
         "sacrebleu>=2.5,<3",
         "babel>=2.14,<3",

@@ -150,9 +150,15 @@ def export(
         if "web" in formats:
             web.write(partial, onnxruntime_web)
         os.rename(partial, out)
-    names = [*(WRITERS[name].file for name in formats), *map(SMALL.format, quantized)]
+    names = [file for name in formats for file in _files(name, forms[name])]
+    names += map(SMALL.format, quantized)
     names += [web.INDEX] if "web" in formats else []
     return [out / name for name in dict.fromkeys(names)]
+
+
+def _files(name: str, form) -> tuple[str, ...]:
+    """What a format writes; token by token that is several files."""
+    return getattr(form, "files", (WRITERS[name].file,))
 
 
 def _check_runtime(given: str | Path | None, formats: Sequence[str]) -> None:

@@ -54,6 +54,8 @@ def test_the_folder_is_whole(tmp_path, package):
     model = lm.make("char", layers=1)
     assert export(model, out, ["web"], onnxruntime_web=package) == [
         out / "encode.onnx",
+        out / "step.onnx",
+        out / "choose.onnx",
         out / "index.html",
     ]
     files = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
