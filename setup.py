@@ -35,7 +35,7 @@ setup(
         "tf2onnx>=1.16.1,<1.18",
         "onnx>=1.19,<1.24",
         "onnxruntime>=1.23,<1.33",
-        "sentencepiece>=0.2.1,<0.3",
+        "sentencepiece>=0.2.3,<0.3",
         "sacrebleu>=2.5,<3",
         "babel>=2.14,<3",
         "pillow>=11,<14",
