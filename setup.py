@@ -31,6 +31,7 @@ setup(
     install_requires=[
         "tensorflow>=2.20,<2.22",
         "keras>=3.12,<3.17",
+        "h5py>=3.11,<4",
         "tensorflow-text>=2.20,<2.22; sys_platform != 'win32'",
         "tf2onnx>=1.16.1,<1.18",
         "onnx>=1.19,<1.24",
