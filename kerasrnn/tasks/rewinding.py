@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 from kerasrnn import distribution, runs
 from kerasrnn.checkpoints import newest
 from kerasrnn.interruption import Checkpoints, fit
@@ -48,7 +50,11 @@ def rewound(start, data, error: NotFinite, settings, options: dict) -> NotFinite
     """
     start.say(f"{error}; looking for where it began")
     checkpoint = newest(start.shared)
-    with start.strategy.scope():
+    # The checkpoint from before the first step has an optimizer that is not built yet: Keras warns
+    # that it has nothing to load.
+    with warnings.catch_warnings(), start.strategy.scope():
+        if (checkpoint.progress.epoch, checkpoint.progress.batch) == (0, 0):
+            warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
         model = runs.load_model(checkpoint.folder)
     renew(model, settings, data.batches)
     state = checkpoint.states[distribution.worker_index(start.strategy)]
