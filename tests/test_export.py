@@ -175,14 +175,14 @@ def bare_environment(folder: Path, keep) -> Path:
 
 def answers_from(python: Path, blocked: list[str], out: Path, case: dict, tmp_path) -> dict:
     inputs, outputs = tmp_path / "in.npz", tmp_path / "out.npz"
-    np.savez(inputs, **{f"0/{name}": value for name, value in case.items()})
+    runner.write_cases(inputs, [case])
     code = SEALED.format(blocked=blocked)
     command = [python, "-c", code, runner.__file__, out, inputs, outputs]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
-    with np.load(outputs, allow_pickle=True) as arrays:
-        return {key.split("/")[1]: arrays[key] for key in arrays.files}
+    [answer] = runner.read_cases(outputs)
+    return answer
 
 
 def test_onnx_runs_where_there_is_only_onnxruntime_and_numpy(exported, tmp_path):

@@ -133,9 +133,9 @@ def test_files_that_readers_find_changed(tmp_path, name):
 def test_a_text_that_changes_while_it_is_read(text, tmp_path, monkeypatch):
     encode = lm.encode
 
-    def grown(*arguments):
+    def grown(*arguments, **options):
         text.write_text(TEXT + "more")
-        return encode(*arguments)
+        return encode(*arguments, **options)
 
     monkeypatch.setattr(lm, "encode", grown)
     with pytest.raises(InputError) as error:

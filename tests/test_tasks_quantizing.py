@@ -13,7 +13,7 @@ def test_photos_are_answered_a_portion_at_a_time(tmp_path, monkeypatch):
     for i, side in enumerate((10, 10, 10, 30, 10)):
         path = tmp_path / f"{i}.png"
         Image.fromarray(np.full((side, side, 3), i, np.uint8)).save(path)
-        captioned.append(SimpleNamespace(image=path, captions=[str(i)]))
+        captioned.append(SimpleNamespace(image=path, captions=[str(i)], split=""))
     portions = []
 
     def run_fresh(path, cases):
@@ -26,7 +26,7 @@ def test_photos_are_answered_a_portion_at_a_time(tmp_path, monkeypatch):
     )
     monkeypatch.setattr(quantizing, "run_fresh", run_fresh)
     monkeypatch.setattr(quantizing, "PORTION", 700, raising=False)
-    measure = quantizing.MEASURES["captioner"](None, None, print, None, None)
+    measure = quantizing.MEASURES["captioner"](None, None, print, None, None, None)
     numbers = ["0", "1", "2", "3", "4"]
     assert measure(tmp_path, None) == {"pairs": [numbers, [[n] for n in numbers]], "images": 5}
     assert portions == [[300, 300], [300], [2700], [300]]
