@@ -30,11 +30,12 @@ class Cell(keras.layers.Layer):
     - `project(x, training=None) -> z`: the part that does not depend on the state, done for
       all time steps at once. `x` is [..., D] and only the last axis may be mixed; the engine
       hands in [T, B, D] (time first), a single step [B, D]. `z` is a tensor or a nested tuple;
-      a leaf whose time axis is 1 is shared by all steps. Random numbers are drawn here only.
+      a leaf whose time axis is 1 is shared by all steps. Random numbers are best drawn here.
     - `step(z, state, linear, *constants) -> (output, new_state)`: the rest, for one step; z is
       [B, ...], state has the structure of `state_size`. `linear(h, weight, columns=None,
-      blocks=1)` is the product of h with a weight of the cell, see `matmul`. A step must be a
-      pure function: the engine traces it more than once.
+      blocks=1)` is the product of h with a weight of the cell, see `matmul`. The engine traces a
+      step more than once. One that is no pure function (it draws a random number, assigns a
+      variable, prints) is run by the plain loop, and `plan` says so.
 
     A gate is fastest when it has a leaf of z and a block of `linear` of its own, so that no
     elementwise operation reads two slices of one tensor: XLA does not vectorize those.
