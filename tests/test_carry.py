@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from kerasrnn.carry import CarriedState, CarriesState
+from kerasrnn.cells import CELLS, GRU
 from kerasrnn.models.language_model import LanguageModel
 from kerasrnn.text import CharTokenizer
 
@@ -321,3 +322,26 @@ def test_a_language_model_on_two_replicas_says_what_one_says(mirrored):
     wanted = alone.evaluate(windows(ids, 3), verbose=0, return_dict=True)
     history = model.fit(windows(ids, 3), verbose=0).history
     assert history["nats"][0] == pytest.approx(wanted["nats"], rel=1e-5)
+
+
+def test_a_cell_that_does_not_begin_at_zero(monkeypatch):
+    """Carried or not, the first batch begins with the cell's own initial state."""
+
+    class Awake(GRU):
+        starts_at_zero = False
+
+        def initial_state(self, batch_size):
+            return tf.fill([batch_size, self.units], 0.75)
+
+    monkeypatch.setitem(CELLS, "awake", Awake)
+    model = LanguageModel(CharTokenizer(["a", "b"]), cell="awake", units=5, embedding=3)
+    for layer in model.recurrent:
+        layer.runner = "loop"
+    ids = tf.constant([[4, 5, 4], [5, 5, 4]])
+    alone = model(ids).numpy()
+    with model.stepping():
+        np.testing.assert_allclose(model(ids), alone, atol=1e-6)  # reads, and keeps what follows
+        assert np.abs(model(ids) - alone).max() > 1e-3
+    model.training_state.reset()
+    with model.stepping():
+        np.testing.assert_allclose(model(ids), alone, atol=1e-6)
