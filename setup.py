@@ -33,7 +33,7 @@ setup(
         "keras>=3.12,<3.17",
         "h5py>=3.11,<4",
         "tensorflow-text>=2.20,<2.22; sys_platform != 'win32'",
-        "tf2onnx>=1.16.1,<1.18",
+        "tf2onnx>=1.17,<1.18",
         "onnx>=1.19,<1.24",
         "onnxruntime>=1.23,<1.33",
         "sentencepiece>=0.2.3,<0.3",
