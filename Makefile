@@ -26,7 +26,7 @@ test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: $(STAMP)
-	$(BIN)/python -m pytest -m slow -n 2 --dist loadgroup -rs
+	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile -rs
 
 test-keras: $(ENVIRONMENTS:%=test-%)
 

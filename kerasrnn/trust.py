@@ -31,6 +31,17 @@ FUNCTIONS = {"builtins", "keras.activations", "keras.losses", "keras.metrics"}
 VALUES = {
     f"__{name}__" for name in ("bytes", "ellipsis", "keras_tensor", "numpy", "slice", "tensor")
 }
+# A part that was extended in place is saved under Keras's inner name of its class.
+SAVED = (
+    keras.Operation,
+    keras.constraints.Constraint,
+    keras.initializers.Initializer,
+    keras.losses.Loss,
+    keras.metrics.Metric,
+    keras.optimizers.Optimizer,
+    keras.optimizers.schedules.LearningRateSchedule,
+    keras.regularizers.Regularizer,
+)
 # These hold or load programs: pickled Python, marshalled Python, a TensorFlow graph.
 PROGRAMS = {"FlaxLayer", "JaxLayer", "Lambda", "TFSMLayer", "TorchModuleWrapper"}
 # Options that are never saved, and that make a layer read a file or the network.
@@ -162,7 +173,7 @@ def _is_builtin(name: str, module, is_function: bool) -> bool:
     found = getattr(sys.modules.get(module), name, None)
     if not isinstance(found, type) or found.__name__ in PROGRAMS:
         return False
-    inner = is_inner(module) and issubclass(found, keras.Operation)
+    inner = is_inner(module) and issubclass(found, SAVED)
     return module in CLASSES or inner
 
 

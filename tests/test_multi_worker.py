@@ -17,8 +17,6 @@ from kerasrnn.checkpoints import newest
 from tests.conftest import lacking
 from tests.workers import environment, finished, run, started
 
-pytestmark = pytest.mark.xdist_group("ports")  # a free port is free until another test takes it
-
 PLAIN = """
 import json
 from kerasrnn import distribution

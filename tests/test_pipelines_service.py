@@ -25,8 +25,6 @@ from tests.data_service import serving
 from tests.test_multi_worker import has_checkpoint, rows_of, trained, wait_for
 from tests.workers import finished, started
 
-pytestmark = pytest.mark.xdist_group("ports")  # see test_multi_worker
-
 
 @pytest.fixture(scope="module")
 def service():

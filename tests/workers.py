@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import socket
@@ -13,13 +14,23 @@ from dataclasses import dataclass
 
 from tests.conftest import ROOT
 
+# A range of its own for each process of pytest-xdist, outside the one that systems choose from: a
+# port is only free until somebody else takes it.
+FIRST = 20_000 + 2_000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+PORTS = itertools.cycle(range(FIRST, FIRST + 2_000))
+
 
 def free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [
-            stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)
-        ]
-        return [s.getsockname()[1] for s in sockets]
+    """Ports that nobody listens at, none of which was given out lately."""
+    return list(itertools.islice(filter(is_free, PORTS), count))
+
+
+def is_free(port: int) -> bool:
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
 
 
 def tf_config(addresses: list[str], index: int, chief: bool = False) -> str:
