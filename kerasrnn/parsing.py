@@ -129,7 +129,7 @@ class Parser(argparse.ArgumentParser):
     @property
     def options(self) -> list[str]:
         """Every option, as it is typed."""
-        return re.findall(r"--[\w-]+", self.format_usage())
+        return ["--help", *re.findall(r"--[\w-]+", self.format_usage())]  # usage says -h
 
     def unknown(self, name: str) -> InputError:
         """What is raised about an option that there is not."""

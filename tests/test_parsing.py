@@ -110,3 +110,11 @@ def test_the_same_value_twice_is_one_value(monkeypatch, capsys):
 )
 def test_arguments_of_the_library_are_said_as_they_were_typed(command, error, line):
     assert as_typed(InputError(*error), make_parser().parse_args(command.split())) == line
+
+
+@pytest.mark.parametrize("command", ["train lm", "train captioner", "translate", "export", ""])
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_every_command_has_a_help(command, option, capsys):
+    with pytest.raises(SystemExit) as stop:
+        make_parser().parse_args([*command.split(), option])
+    assert stop.value.code == 0 and f"usage: kerasrnn {command}" in capsys.readouterr().out
