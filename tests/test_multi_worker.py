@@ -117,9 +117,13 @@ def test_the_same_curve_on_any_number_of_replicas_and_workers(tmp_path, task):
 LONG = ("epochs=400",)
 
 
-def wait_for(condition, seconds: float = 240) -> None:
+def wait_for(condition, processes, seconds: float = 240) -> None:
+    """Come back when the condition holds; a process that ended before fails the test with its
+    words."""
     until = time.monotonic() + seconds
     while not condition():
+        ended = next((p for p in processes if p.poll() is not None), None)
+        assert ended is None, ended.communicate()[1][-3000:]
         assert time.monotonic() < until, "it did not happen in time"
         time.sleep(0.1)
 
@@ -134,7 +138,7 @@ def has_checkpoint(run) -> bool:
 def test_a_dead_worker_is_noticed_and_the_same_command_goes_on(tmp_path, victim):
     out = tmp_path / "run"
     with started([trained("lm", out, *LONG)] * 2) as processes:
-        wait_for(lambda: has_checkpoint(out) and newest(out).progress.epoch > 0)
+        wait_for(lambda: has_checkpoint(out) and newest(out).progress.epoch > 0, processes)
         processes[victim].send_signal(signal.SIGKILL)
         _, said = processes[1 - victim].communicate(timeout=90)
     assert processes[1 - victim].returncode == 1
@@ -143,7 +147,7 @@ def test_a_dead_worker_is_noticed_and_the_same_command_goes_on(tmp_path, victim)
     before = newest(out).progress
     assert before.epoch > 0 and before.replicas == 2
     with started([trained("lm", out, *LONG)] * 2) as processes:
-        wait_for(lambda: newest(out).progress.epoch > before.epoch)
+        wait_for(lambda: newest(out).progress.epoch > before.epoch, processes)
         processes[1].send_signal(signal.SIGTERM)  # any worker may be told
         done = finished(processes, 60)
     assert [d.code for d in done] == [0, 0], done
@@ -208,7 +212,7 @@ def test_a_cut_cable_is_noticed_on_both_hosts(tmp_path, side):
     """No reset comes through it, as one does from a host whose process died."""
     out = tmp_path / "run"
     with two_hosts() as hosts, on(hosts, trained("lm", out, *LONG)) as processes:
-        wait_for(lambda: has_checkpoint(out))
+        wait_for(lambda: has_checkpoint(out), processes)
         ip("-n", list(hosts)[side], "link", "set", "veth0", "down")
         done = finished(processes, 90)
     for one, other in zip(done, reversed([*enumerate(hosts.values())]), strict=True):
@@ -223,7 +227,7 @@ def test_stopped_workers_equal_workers_never_stopped(tmp_path):
     with started([trained("lm", whole)] * 2) as processes:
         wanted = rows_of(finished(processes, 300)[0])
     with started([trained("lm", parts)] * 2) as processes:
-        wait_for(lambda: has_checkpoint(parts))
+        wait_for(lambda: has_checkpoint(parts), processes)
         processes[0].send_signal(signal.SIGTERM)
         finished(processes, 120)
     assert not newest(parts).progress.finished

@@ -162,7 +162,7 @@ def test_a_service_that_dies_in_training_and_comes_again(tmp_path):
     with serving(1) as served:
         options = ["--data-service", served.address]
         with started([trained("lm", out, *options, *command)]) as processes:
-            wait_for(lambda: has_checkpoint(out))
+            wait_for(lambda: has_checkpoint(out), processes)
             served.workers[0].kill()
             served.dispatcher.kill()
             [done] = finished(processes, 120)

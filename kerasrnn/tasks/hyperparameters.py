@@ -194,7 +194,7 @@ CAPTIONER = {
         dropout=0.05,
         context_dropout=0.5,
         batch_size=32,
-        epochs=4,
+        epochs=6,
         learning_rate=4e-3,
     ),
     "small": CaptionerSettings(),
