@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -46,6 +47,8 @@ def run_fresh(artifact: Path, cases: list[Case], timeout: float = 600) -> list[C
             ) from error
         if done.returncode:
             tail = "\n".join(done.stderr.strip().splitlines()[-3:])
+            if done.returncode < 0:  # the runtime crashed, without a word
+                tail = f"{signal.Signals(-done.returncode).name} {tail}".strip()
             raise VerificationError(f"{artifact.name} does not run in a fresh process: {tail}")
         return runner.read_cases(outputs)
 

@@ -72,3 +72,10 @@ def test_a_process_that_takes_too_long_is_named(files):
     message = r"^same.onnx did not answer in a fresh process: 2 inputs took more than 0.01 seconds$"
     with pytest.raises(VerificationError, match=message):
         run_fresh(files["same"], CASES, timeout=0.01)
+
+
+def test_a_process_that_crashes_is_named_with_its_signal(files, tmp_path, monkeypatch):
+    (tmp_path / "crash.py").write_text("import os; os.kill(os.getpid(), 11)")
+    monkeypatch.setattr(runner, "__file__", str(tmp_path / "crash.py"))
+    with pytest.raises(VerificationError, match=r"^same.onnx does not run in .* process: SIGSEGV$"):
+        run_fresh(files["same"], CASES)
