@@ -184,8 +184,8 @@ class Gated(Cell):
     def blocks_of(self, x):
         """x W in its blocks, a tuple of [..., H]."""
         kernels = ops.split(self.kernel, self.blocks, axis=-1)
-        # One product over all rows. `ops.matmul` of Keras 3.12 makes one for each step, which in half
-        # precision ends ONNX Runtime's process.
+        # One product over all rows. `ops.matmul` of Keras 3.12 makes one for each step, and ONNX
+        # Runtime crashes where these are in half precision.
         return tuple(ops.tensordot(x, kernel, axes=1) for kernel in kernels)
 
     def has_cudnn_gates(self):
