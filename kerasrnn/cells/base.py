@@ -186,7 +186,9 @@ class Gated(Cell):
         kernels = ops.split(self.kernel, self.blocks, axis=-1)
         # One product over all rows. `ops.matmul` of Keras 3.12 makes one for each step, and ONNX
         # Runtime crashes where these are in half precision.
-        return tuple(ops.tensordot(x, kernel, axes=1) for kernel in kernels)
+        if len(x.shape) > 2:
+            return tuple(ops.tensordot(x, kernel, axes=1) for kernel in kernels)
+        return tuple(ops.matmul(x, kernel) for kernel in kernels)
 
     def has_cudnn_gates(self):
         """Whether bias and activations are those that cuDNN's kernels have built in."""
