@@ -47,7 +47,7 @@ def folder(tmp_path_factory):
     assert re.fullmatch(rf"{folder}/run: best epoch \d, .*val_nats [\d.]+, .*\n", done.stdout)
     assert done.stderr.count("--- after epoch") == 2
     done = run("export", folder / "run", "--out", folder / "export", "--streaming")
-    names = ("model.onnx", "saved_model", "encode.onnx")
+    names = ("model.onnx", "saved_model", "encode.onnx", "step.onnx", "choose.onnx")
     assert done.stdout.splitlines() == [f"{folder}/export/{name}" for name in names]
     return folder
 
