@@ -8,11 +8,10 @@ from typing import NamedTuple, get_type_hints
 
 from kerasrnn.errors import InputError
 from kerasrnn.parsing import Parser, number, whole
-from kerasrnn.tasks.hyperparameters import PRESETS
+from kerasrnn.tasks.hyperparameters import PRECISIONS, PRESETS
 
 ABOUT = "Train, use, measure and export recurrent sequence models."
 LEVELS = ("char", "word", "subword")
-PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 STRATEGIES = ("auto", "mirrored", "multi-worker", "one-device")
 EVALUATED = {
     "source": "translator",

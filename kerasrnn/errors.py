@@ -30,8 +30,8 @@ def shown(text: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-def first_line(error: BaseException) -> str:
-    """The first line of what an exception says; its class where it says nothing.
+def first_line(error: BaseException | str) -> str:
+    """The first line of what an exception, or a text, says; its class where it says nothing.
 
     >>> first_line(ValueError("no such thing\\nTraceback"))
     'no such thing'

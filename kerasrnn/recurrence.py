@@ -200,8 +200,8 @@ def _forwards(problem):
 
 def _run(problem, runner):
     masked = problem.mask is not None
-    if keras.backend.backend() == "tensorflow":
-        impurity(problem)  # the plan asks for it
+    if keras.backend.backend() == "tensorflow" and _LOWERING.get() is None:
+        impurity(problem)  # the plan asks for it, but in an export
     chosen = plan(problem.cell, masked, problem.training, runner=runner)
     compute = RUNNERS[chosen.runner]
     if problem.x.shape[1] is None and chosen.runner in ("loop", "replay"):

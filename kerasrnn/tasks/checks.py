@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from kerasrnn.errors import InputError
 from kerasrnn.optimizers import check_optimizer
+from kerasrnn.tasks.hyperparameters import PRECISIONS
 
-PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 OPTIMIZER = ("learning_rate", "schedule", "clip", "clip_at", "accumulate", "ema")
 
 

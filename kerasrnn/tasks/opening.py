@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from kerasrnn.errors import InputError
+from kerasrnn.errors import InputError, first_line
 from kerasrnn.export.runner import load
 from kerasrnn.export.untrusted import check_artifact
 
@@ -79,8 +79,7 @@ def _answering(run, path: Path, takes: str):
 
 
 def _faulty(expected: str, path: Path, error: Exception | str) -> InputError:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return InputError("MODEL", expected, f"{path} ({reason})", "export it again")
+    return InputError("MODEL", expected, f"{path} ({first_line(error)})", "export it again")
 
 
 def _opened_run(path: Path, from_run, takes: str):
