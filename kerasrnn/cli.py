@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kerasrnn.arguments import EVALUATED, check_needs, make_parser
+from kerasrnn.ending import end
 from kerasrnn.errors import InputError
 from kerasrnn.export.verify import VerificationError
 from kerasrnn.parsing import as_typed
@@ -356,5 +357,10 @@ def _fault(error: Exception) -> str:
     return " ".join(text.split()) + ("; make room and give the same command again" if full else "")
 
 
+def program() -> None:
+    """The installed command."""
+    end(main())
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

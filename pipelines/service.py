@@ -63,12 +63,30 @@ class Service:
         host, _, port = plain.rpartition(":")
         if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
             raise InputError("--data-service", "host:port", address, "correct it")
+        service = cls(plain)
         try:
-            socket.create_connection((host.strip("[]"), int(port)), CONNECT).close()
+            service.connect()
         except OSError as error:
             expected, received = "a dispatcher that listens", f"{plain} ({error})"
             raise InputError("--data-service", expected, received, "start it first") from error
-        return cls(plain)
+        return service
+
+    def connect(self) -> None:
+        """Connects to the dispatcher, and ends the connection.
+
+        Raises:
+            OSError: when nobody listens.
+        """
+        host, _, port = self.address.rpartition(":")
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT).close()
+
+    def listens(self) -> bool:
+        """Whether a dispatcher listens now."""
+        try:
+            self.connect()
+        except OSError:
+            return False
+        return True
 
     def read(self, epoch: Callable[[], Stage], numbers: range, signature) -> tf.data.Dataset:
         """The batches of these numbers, in their order, read by the service's workers.
@@ -94,6 +112,11 @@ class _Remote:
         threading.Thread(target=self._hear, args=args, daemon=True).start()
 
     def _hear(self, service: Service, read: Stage, numbers: range) -> None:
+        # TensorFlow asks a dispatcher that is away again and again, ever more seldom, and a process
+        # cannot end meanwhile: it is asked only where somebody listens.
+        while not service.listens():
+            if self.left.wait(0.5):
+                return
         try:
             for number, batch in _distributed(service, read, numbers):
                 if not self._give((int(number), batch)):

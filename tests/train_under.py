@@ -17,6 +17,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from kerasrnn import distribution, interruption
+from kerasrnn.ending import end
 from kerasrnn.interruption import Interrupted
 from kerasrnn.pipelines.dates import write_dates
 from kerasrnn.pipelines.scenes import write_scenes
@@ -92,7 +93,8 @@ def main(argv: list[str] | None = None) -> None:
         print(stop, file=sys.stderr)
         sys.exit(stop.exit_code)
     except (distribution.WorkerLost, ServiceLost) as lost:
-        sys.exit(str(lost))
+        print(lost, file=sys.stderr)
+        end(1)
     if not distribution.is_chief():
         return
     lines = [line.split(",") for line in (Path(args.out) / "history.csv").read_text().splitlines()]
