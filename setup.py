@@ -57,5 +57,5 @@ setup(
         ],
         "sentencepiece-onnx": ["onnxruntime-extensions>=0.14,<0.16"],
     },
-    entry_points={"console_scripts": ["kerasrnn = kerasrnn.cli:program"]},
+    entry_points={"console_scripts": ["kerasrnn = kerasrnn.cli.command:program"]},
 )

@@ -34,7 +34,7 @@ SEEN = 200  # images on which the three runtimes are compared
 
 def run_of(command: list[str], out: Path) -> list[dict]:
     """Train into `out`, unless it is finished there: the rows of its history."""
-    from kerasrnn.checkpoints import read_progress
+    from kerasrnn.training.checkpoints import read_progress
 
     progress = read_progress(out)
     if progress is None or not progress.finished:
@@ -76,12 +76,12 @@ the 8 x 8 that there are, is a mean over all such words of true captions.
 
 def judged(run: Path, unseen, drawn: bool) -> tuple[float, float, int]:
     """(share of true captions, mean weight on the shapes named, how many words)."""
-    from kerasrnn import runs
     from kerasrnn.pipelines.scenes import covered, mentions, referred
+    from kerasrnn.tasks import run_folder
     from kerasrnn.tasks.captioning_settings import Settings
     from kerasrnn.tasks.search import search_of
 
-    model = runs.load_model(run)
+    model = run_folder.load_model(run)
     search = search_of(run, model, Settings)
     if drawn:
         model.drawn = True
@@ -143,15 +143,15 @@ def speed(run: str, folder: Path, rounds: int) -> None:
     """Images per second, and whether the three say the same."""
     from translation_speed import exported_peer, interleaved, timed
 
-    from kerasrnn import runs
     from kerasrnn.export.captioner import Served
     from kerasrnn.pipelines.images import read_image
+    from kerasrnn.tasks import run_folder
     from kerasrnn.tasks.caption import images_of
     from kerasrnn.tasks.captioning_settings import Settings
     from kerasrnn.tasks.exporting import export_run
     from kerasrnn.tasks.search import search_of
 
-    model = runs.load_model(run)
+    model = run_folder.load_model(run)
     search = search_of(run, model, Settings)
     keras = Served(model, **search).answer
     images = [read_image(path)[np.newaxis] for path in images_of([str(folder)])][:SEEN]

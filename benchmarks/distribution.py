@@ -33,12 +33,12 @@ import keras
 import tensorflow as tf
 from language_model import write_large
 
-from kerasrnn import interruption
-from kerasrnn.distribution import dealt
+from kerasrnn.distribution.strategies import dealt
 from kerasrnn.pipelines.dataset import Position
 from kerasrnn.pipelines.dates import write_dates
 from kerasrnn.pipelines.scenes import write_scenes
 from kerasrnn.tasks import captioning, language_model, translation
+from kerasrnn.training import interruption
 
 WORDS = 30_000
 REPLICAS = (2, 8, 64)

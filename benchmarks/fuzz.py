@@ -122,7 +122,7 @@ def make(name: str):
     import keras
 
     from kerasrnn import CharTokenizer, LanguageModel, SentencePieceTokenizer, WordTokenizer
-    from kerasrnn.beam import BeamRules
+    from kerasrnn.decoding.beam import BeamRules
     from kerasrnn.layers import BidirectionalEncoder, Decoder, ImageEncoder
     from kerasrnn.models import Captioner, Translator
 

@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil
 from results import table, write
 
-from kerasrnn.checkpoints import read_progress
+from kerasrnn.training.checkpoints import read_progress
 
 CLI = [sys.executable, "-m", "kerasrnn.cli"]
 HEADER = ["epoch", "training nats (dropout on)", "validation nats", "tokens/s", "minutes so far"]

@@ -130,7 +130,7 @@ def weight_shapes(cell, size):
     import tensorflow as tf
 
     from kerasrnn.cells import CELLS
-    from kerasrnn.steps import Steps
+    from kerasrnn.engine.steps import Steps
 
     B, _, D, H = size
     made = CELLS[cell](H)
@@ -155,7 +155,7 @@ def products_peer(cell, work, size):
     import keras
     import tensorflow as tf
 
-    from kerasrnn.rebuilt import Matrix
+    from kerasrnn.engine.backward import Matrix
 
     (B, T, *_), train = size, work == "train"
     recurrent, inputs = weight_shapes(cell, size)

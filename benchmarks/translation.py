@@ -27,7 +27,7 @@ nmtpy 37.3, LIUM-CVC 2017 38.1."""
 
 def multi30k(data: Path, target: str, out: Path) -> None:
     """Train the preset `multi30k` into `out`, unless it is finished there, and measure it."""
-    from kerasrnn.checkpoints import read_progress
+    from kerasrnn.training.checkpoints import read_progress
 
     files = [f"{data}/{part}.{side}" for part in ("train", "val") for side in ("en", target)]
     names = ("--source", "--target", "--valid-source", "--valid-target")

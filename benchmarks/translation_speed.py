@@ -17,6 +17,7 @@ import numpy as np
 from results import table, write
 
 from kerasrnn.export.runner import write_cases
+from kerasrnn.tasks import run_folder
 
 HERE = Path(__file__).parent
 TORCH = "torch_translation.py"
@@ -68,14 +69,13 @@ def interleaved(peers: dict, rounds: int) -> dict[str, float]:
 
 def decoding(run: str, text: Path, torch_python: str | None, rounds: int) -> None:
     """Sentences per second of Keras, SavedModel, ONNX Runtime and PyTorch, batch 1 and 32."""
-    from kerasrnn import runs
     from kerasrnn.export.translator import Served
     from kerasrnn.tasks.exporting import export_run
     from kerasrnn.tasks.search import search_of
     from kerasrnn.tasks.translation_settings import Settings
 
     lines = text.read_text(encoding="utf-8").splitlines()
-    model = runs.load_model(run)
+    model = run_folder.load_model(run)
     search = search_of(run, model, Settings)
     with tempfile.TemporaryDirectory() as folder:
         onnx, saved = export_run(run, Path(folder, "out"), ("onnx", "saved_model"))
@@ -201,8 +201,8 @@ def attention_peer(name: str, size):
     import keras
     import tensorflow as tf
 
-    from kerasrnn.attention import Additive
-    from kerasrnn.attention_cells import BahdanauCell
+    from kerasrnn.attention.cells import BahdanauCell
+    from kerasrnn.attention.scores import Additive
     from kerasrnn.cells import GRU, Cell
     from kerasrnn.layers import Recurrent
 

@@ -1,6 +1,6 @@
-"""Trained models -> SavedModel and ONNX, checked."""
+"""Trained models -> SavedModel and ONNX, checked. `runner.py` runs them without kerasrnn."""
 
-from kerasrnn.lazy import lazy
+from kerasrnn.base.lazy import lazy
 
 _PLACES = {
     "FORMATS": "kerasrnn.export.artifact",

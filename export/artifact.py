@@ -10,22 +10,22 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from kerasrnn.errors import InputError
+from kerasrnn.base.errors import InputError
+from kerasrnn.base.files import staging
 from kerasrnn.export import (
     captioner,
     language_model,
-    onnx_file,
     saved_model,
     streaming,
     translator,
     web,
 )
+from kerasrnn.export.graphs import onnx_file
 from kerasrnn.export.metadata import FILE, metadata_of, read_metadata, search_in
 from kerasrnn.export.quantization import KINDS, quantize
 from kerasrnn.export.runner import STREAMING
 from kerasrnn.export.untrusted import check_artifact
 from kerasrnn.export.verify import Agreement, Case, agreeing, verify
-from kerasrnn.files import staging
 
 TASKS = {
     "Captioner": captioner.Served,

@@ -8,10 +8,10 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from kerasrnn.beam import BeamRules
-from kerasrnn.errors import InputError
-from kerasrnn.export.onnx_file import joined
-from kerasrnn.export.onnx_text import target_graph
+from kerasrnn.base.errors import InputError
+from kerasrnn.decoding.beam import BeamRules
+from kerasrnn.export.graphs.onnx_file import joined
+from kerasrnn.export.graphs.text import target_graph
 from kerasrnn.export.runner import decoded
 from kerasrnn.layers.images import resized
 from kerasrnn.models.captioner import LONGEST

@@ -11,13 +11,13 @@ import onnx as onnx_proto
 import tensorflow as tf
 from keras import tree
 
+from kerasrnn.base.errors import InputError, first_line
+from kerasrnn.base.files import staging
 from kerasrnn.compat.keras import get_input_signature, is_graph, layers_of, output_names
-from kerasrnn.errors import InputError, first_line
-from kerasrnn.export import onnx_file
-from kerasrnn.export.lowering import Lowering
-from kerasrnn.export.onnx_text import OPSET
+from kerasrnn.export.graphs import onnx_file
+from kerasrnn.export.graphs.lowering import Lowering
+from kerasrnn.export.graphs.text import OPSET
 from kerasrnn.export.verify import TOLERANCE, Case, verify
-from kerasrnn.files import staging
 from kerasrnn.layers.adoption import Adoption, adopt, described, recurrences
 from kerasrnn.layers.recurrent import Recurrent
 

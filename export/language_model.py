@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from kerasrnn.decoding import right_aligned
-from kerasrnn.export import onnx_file
-from kerasrnn.export.onnx_file import joined
-from kerasrnn.export.onnx_text import detokenizer_graph, tokenizer_graph
-from kerasrnn.text import PAD, RESERVED
+from kerasrnn.decoding.sampling import right_aligned
+from kerasrnn.export.graphs import onnx_file
+from kerasrnn.export.graphs.onnx_file import joined
+from kerasrnn.export.graphs.text import detokenizer_graph, tokenizer_graph
+from kerasrnn.text.tokenizers import PAD, RESERVED
 
 SCALARS = [
     tf.TensorSpec([], tf.int32, "max_length"),

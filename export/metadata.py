@@ -10,9 +10,9 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError
 
-from kerasrnn.beam import BeamRules
-from kerasrnn.errors import InputError
-from kerasrnn.export.onnx_text import OPSET
+from kerasrnn.base.errors import InputError
+from kerasrnn.decoding.beam import BeamRules
+from kerasrnn.export.graphs.text import OPSET
 
 FILE = Path("assets.extra") / "kerasrnn.json"
 PACKAGES = ("kerasrnn", "keras", "tensorflow")

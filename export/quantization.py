@@ -24,14 +24,14 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 
-from kerasrnn.errors import InputError
-from kerasrnn.export import onnx_file
+from kerasrnn.base.errors import InputError
+from kerasrnn.base.files import staging
+from kerasrnn.export.graphs import onnx_file
+from kerasrnn.export.graphs.loops import bodies, graphs, nodes
+from kerasrnn.export.graphs.tidy import prune, read_in
 from kerasrnn.export.keras_model import random_cases
-from kerasrnn.export.onnx_loops import bodies, graphs, nodes
-from kerasrnn.export.onnx_tidy import prune, read_in
 from kerasrnn.export.untrusted import check_artifact
 from kerasrnn.export.verify import Case, VerificationError, run_fresh, unlike
-from kerasrnn.files import staging
 
 LEAST = 1024  # numbers in a weight that is worth storing otherwise
 PRODUCT = 1 << 16  # in a matrix with which an int8 product is no slower than a float32 one

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from kerasrnn.engine.recurrence import exporting
 from kerasrnn.export.quiet import quiet
-from kerasrnn.recurrence import exporting
 
 NEEDS_TEXT = Path("assets.extra") / "needs_tensorflow_text"
 

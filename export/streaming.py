@@ -13,16 +13,16 @@ from pathlib import Path
 import onnx
 import tensorflow as tf
 
-from kerasrnn.attention import Memory
-from kerasrnn.beam import BeamRules
-from kerasrnn.decoding import END, PAD, draw, right_aligned, without
-from kerasrnn.errors import InputError
-from kerasrnn.export import onnx_file
+from kerasrnn.attention.scores import Memory
+from kerasrnn.base.errors import InputError
+from kerasrnn.decoding.beam import BeamRules
+from kerasrnn.decoding.sampling import END, PAD, draw, right_aligned, without
+from kerasrnn.export.graphs import onnx_file
+from kerasrnn.export.graphs.text import detokenizer_graph, labels_graph, tokenizer_graph
 from kerasrnn.export.language_model import SCALARS
-from kerasrnn.export.onnx_text import detokenizer_graph, labels_graph, tokenizer_graph
 from kerasrnn.export.runner import STREAMING, trimmed
-from kerasrnn.text import START
-from kerasrnn.translating import copied_from, with_end
+from kerasrnn.models.search import copied_from, with_end
+from kerasrnn.text.tokenizers import START
 
 ENCODE, STEP, CHOOSE = "encode.onnx", "step.onnx", "choose.onnx"
 NEXT = "next_"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from kerasrnn.beam import BeamRules
-from kerasrnn.export.onnx_file import joined
-from kerasrnn.export.onnx_text import labels_graph, target_graph, tokenizer_graph
+from kerasrnn.decoding.beam import BeamRules
+from kerasrnn.export.graphs.onnx_file import joined
+from kerasrnn.export.graphs.text import labels_graph, target_graph, tokenizer_graph
 from kerasrnn.export.runner import decoded
-from kerasrnn.text import RESERVED
+from kerasrnn.text.tokenizers import RESERVED
 
 
 class Served:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from kerasrnn.errors import NEVER, InputError
+from kerasrnn.base.errors import NEVER, InputError
 from kerasrnn.export.runner import CONTRIB, GRAPH, STREAMING, streamed
 
 EXTENSIONS = (CONTRIB, "com.microsoft.extensions")

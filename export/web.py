@@ -9,7 +9,7 @@ import json
 import shutil
 from pathlib import Path
 
-from kerasrnn.errors import InputError
+from kerasrnn.base.errors import InputError
 from kerasrnn.export.metadata import read_metadata
 from kerasrnn.export.runner import STREAMING
 from kerasrnn.export.streaming import ENCODE, Stream, stream_of

@@ -2,7 +2,7 @@
 
 from importlib.metadata import version
 
-from kerasrnn.lazy import lazy
+from kerasrnn.base.lazy import lazy
 from kerasrnn.saved_classes import announce
 
 _PLACES = {
@@ -10,7 +10,7 @@ _PLACES = {
     "Captioner": "kerasrnn.models.captioner",
     "CharTokenizer": "kerasrnn.text",
     "Ensemble": "kerasrnn.models.ensemble",
-    "InputError": "kerasrnn.errors",
+    "InputError": "kerasrnn.base.errors",
     "LanguageModel": "kerasrnn.models.language_model",
     "Recurrent": "kerasrnn.layers",
     "SentencePieceTokenizer": "kerasrnn.text",

@@ -15,8 +15,8 @@ from importlib import import_module
 CELLS = "kerasrnn.cells."
 # module -> the classes in it that Keras saves
 PLACES = {
-    "kerasrnn.attention": "Additive Bilinear Dot GatedAttention ScaledDot",
-    "kerasrnn.attention_cells": "BahdanauCell HardCell LuongCell",
+    "kerasrnn.attention.scores": "Additive Bilinear Dot GatedAttention ScaledDot",
+    "kerasrnn.attention.cells": "BahdanauCell HardCell LuongCell",
     f"{CELLS}gru": "GRU",
     f"{CELLS}highway": "RecurrentHighway",
     f"{CELLS}jordan": "Jordan",
@@ -37,13 +37,13 @@ PLACES = {
     ),
     "kerasrnn.layers.images": "Coordinates ImageEncoder",
     "kerasrnn.layers.recurrent": "Recurrent",
-    "kerasrnn.metrics": "BitsPerCharacter Nats Perplexity",
+    "kerasrnn.losses.metrics": "BitsPerCharacter Nats Perplexity",
+    "kerasrnn.losses.tokens": "TokenCrossEntropy",
     "kerasrnn.models.captioner": "Captioner",
     "kerasrnn.models.language_model": "LanguageModel OneHot",
     "kerasrnn.models.translator": "Translator",
-    "kerasrnn.optimizers": "InverseSquareRoot",
-    "kerasrnn.text": "CharTokenizer SentencePieceTokenizer WordTokenizer",
-    "kerasrnn.training": "TokenCrossEntropy",
+    "kerasrnn.training.optimizers": "InverseSquareRoot",
+    "kerasrnn.text.tokenizers": "CharTokenizer SentencePieceTokenizer WordTokenizer",
 }
 
 

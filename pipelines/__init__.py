@@ -1,1 +1,1 @@
-"""Files -> tf.data batches; knows no model."""
+"""Files -> tf.data: text windows, pairs in batches, captioned images, word vectors."""

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from kerasrnn.errors import InputError
+from kerasrnn.base.errors import InputError
 
 FLIP, CROP, COLOUR = range(3)  # each stage draws numbers of its own
 

@@ -16,12 +16,12 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from kerasrnn.errors import InputError
+from kerasrnn.base.errors import InputError
 from kerasrnn.pipelines.dataset import Position, generated
 from kerasrnn.pipelines.graph_reading import pairs_in_graph
 from kerasrnn.pipelines.pairs import Pairs
 from kerasrnn.pipelines.service import Service, Stage
-from kerasrnn.text import END, PAD, START
+from kerasrnn.text.tokenizers import END, PAD, START
 
 ROWS = 8  # of which the rows of a full batch by tokens are a multiple
 

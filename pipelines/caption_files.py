@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from kerasrnn.errors import InputError
+from kerasrnn.base.errors import InputError
 from kerasrnn.pipelines.reading import EMPTY, LINE_FAULTS, blocks, lines, text_of
 from kerasrnn.pipelines.reports import Faults
 

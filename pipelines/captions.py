@@ -23,7 +23,7 @@ from kerasrnn.pipelines.images import Store
 from kerasrnn.pipelines.pairs import LINES, Limits
 from kerasrnn.pipelines.reports import Tally
 from kerasrnn.pipelines.service import Service, Stage
-from kerasrnn.text import UNKNOWN, Tokenizer
+from kerasrnn.text.tokenizers import UNKNOWN, Tokenizer
 
 
 class Captioned(NamedTuple):
@@ -196,7 +196,7 @@ def encode_captions(
     Raises:
         InputError: when no caption is left, or `longest` is below 1.
 
-    >>> from kerasrnn.text import CharTokenizer
+    >>> from kerasrnn.text.tokenizers import CharTokenizer
     >>> a, b = ("ab", "abba", "ba"), ("c", "b")
     >>> captioned = [Captioned(Path("a.jpg"), a), Captioned(Path("b.jpg"), b)]
     >>> examples, report = encode_captions(captioned, CharTokenizer(["a", "b"]), longest=3)

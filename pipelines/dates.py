@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kerasrnn.errors import InputError
+from kerasrnn.base.errors import InputError
 
 # A hundred years, so that two digits say which one is meant.
 FIRST, LAST = datetime.date(1950, 1, 1), datetime.date(2049, 12, 31)

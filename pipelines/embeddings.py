@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from kerasrnn.errors import InputError
+from kerasrnn.base.errors import InputError
 from kerasrnn.pipelines.reading import LONGEST, TIMES
-from kerasrnn.text import RESERVED
+from kerasrnn.text.tokenizers import RESERVED
 
 
 @dataclass(frozen=True)

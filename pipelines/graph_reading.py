@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerasrnn.pipelines.pairs import Pairs
-from kerasrnn.text import END, START
+from kerasrnn.text.tokenizers import END, START
 
 
 def ids_at(path: Path, dtype: str, total: int) -> Callable:

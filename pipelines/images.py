@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from kerasrnn.errors import InputError
-from kerasrnn.files import Stamp, check_unchanged, creating, remove_abandoned, stamp
+from kerasrnn.base.errors import InputError
+from kerasrnn.base.files import Stamp, check_unchanged, creating, remove_abandoned, stamp
 from kerasrnn.pipelines.reports import Tally
 
 MOST_PIXELS = 89_478_485  # Pillow's own limit

@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from kerasrnn.errors import InputError
-from kerasrnn.files import Stamp, check_unchanged, replacing, stamp
+from kerasrnn.base.errors import InputError
+from kerasrnn.base.files import Stamp, check_unchanged, replacing, stamp
 from kerasrnn.pipelines.reading import LINE_FAULTS, LONG, LONGEST, lines, text_of
 from kerasrnn.pipelines.reports import Faults, Tally
-from kerasrnn.text import UNKNOWN, Tokenizer
+from kerasrnn.text.tokenizers import UNKNOWN, Tokenizer
 
 LINES = 2048  # pairs tokenized at once
 COLUMNS = "not two columns"

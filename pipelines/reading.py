@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from kerasrnn.errors import InputError
+from kerasrnn.base.errors import InputError
 
 CHUNK = 1 << 20  # bytes read at once
 LONGEST = 1 << 16  # bytes of a line that is sure to be whole

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from kerasrnn.errors import InputError
+from kerasrnn.base.errors import InputError
 
 PLACES = 5  # named of each reason, at most
 LISTED = 10  # faulty lines named where they are refused, at most

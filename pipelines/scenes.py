@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
-from kerasrnn.errors import InputError
+from kerasrnn.base.errors import InputError
 
 SIZE = 64  # pixels of a side
 CAPTIONS = 4  # of each scene

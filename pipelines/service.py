@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from kerasrnn.errors import InputError
+from kerasrnn.base.errors import InputError
 from kerasrnn.pipelines.dataset import generated
 
 Stage = Callable[[tf.data.Dataset], tf.data.Dataset]
@@ -57,7 +57,7 @@ class Service:
 
         >>> Service.at("far away")
         Traceback (most recent call last):
-        kerasrnn.errors.InputError: --data-service: expected host:port, got far away; correct it
+        kerasrnn.InputError: --data-service: expected host:port, got far away; correct it
         """
         plain = address.removeprefix("grpc://")
         host, _, port = plain.rpartition(":")

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from kerasrnn.errors import InputError
-from kerasrnn.files import Stamp, check_unchanged, replacing, stamp
+from kerasrnn.base.errors import InputError
+from kerasrnn.base.files import Stamp, check_unchanged, replacing, stamp
 from kerasrnn.pipelines.dataset import Position
 from kerasrnn.pipelines.graph_reading import ids_at
 from kerasrnn.pipelines.reading import CHUNK, LINE_FAULTS, blocks, refuse_utf16
@@ -24,7 +24,7 @@ from kerasrnn.pipelines.reading import fingerprint as fingerprint  # one of this
 from kerasrnn.pipelines.reports import Faults, Tally
 from kerasrnn.pipelines.service import Service, read_by
 from kerasrnn.pipelines.utf8 import Decoder
-from kerasrnn.text import END, START, UNKNOWN, Tokenizer
+from kerasrnn.text.tokenizers import END, START, UNKNOWN, Tokenizer
 
 CONVERT = 'convert it: iconv -f LATIN1 -t UTF-8, or drop them with faults="drop"'
 

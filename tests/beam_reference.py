@@ -9,7 +9,7 @@ import itertools
 import numpy as np
 import tensorflow as tf
 
-from kerasrnn.decoding import END
+from kerasrnn.decoding.sampling import END
 
 
 class Automaton:

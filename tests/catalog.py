@@ -7,13 +7,13 @@ from kerasrnn import attention, attention_cells, cells
 from kerasrnn.layers import Bidirectional, Recurrent, encoders
 from kerasrnn.layers.decoder import Decoder
 from kerasrnn.layers.images import Coordinates, ImageEncoder
-from kerasrnn.metrics import BitsPerCharacter, Nats, Perplexity
+from kerasrnn.losses.metrics import BitsPerCharacter, Nats, Perplexity
+from kerasrnn.losses.tokens import TokenCrossEntropy
 from kerasrnn.models.captioner import Captioner
 from kerasrnn.models.language_model import LanguageModel, OneHot
 from kerasrnn.models.translator import Translator
-from kerasrnn.optimizers import InverseSquareRoot
-from kerasrnn.text import CharTokenizer, SentencePieceTokenizer, WordTokenizer
-from kerasrnn.training import TokenCrossEntropy
+from kerasrnn.text.tokenizers import CharTokenizer, SentencePieceTokenizer, WordTokenizer
+from kerasrnn.training.optimizers import InverseSquareRoot
 
 D = H = 4  # the running cells keep the width of their input
 SIZE = 11  # ids that encoders and decoders know

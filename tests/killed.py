@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from kerasrnn import cli
+from kerasrnn.cli import command as cli
 from tests import train_under
 
 KINDS = {"train": ("checkpoint", "anywhere", "epoch"), "export": ("export",)}

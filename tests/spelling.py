@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from kerasrnn.decoding import END
+from kerasrnn.decoding.sampling import END
 
 LETTERS = "\0?^$ acdeilnoprstwy"  # pad, unknown, start, end, then letters
 V = len(LETTERS)

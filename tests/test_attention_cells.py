@@ -9,11 +9,11 @@ import pytest
 import tensorflow as tf
 
 from kerasrnn import cells
-from kerasrnn.attention import Additive, Bilinear, Dot, GatedAttention, Memory, ScaledDot
-from kerasrnn.attention_cells import BahdanauCell, HardCell, LuongCell
-from kerasrnn.export.onnx_file import convert
+from kerasrnn.attention.cells import BahdanauCell, HardCell, LuongCell
+from kerasrnn.attention.scores import Additive, Bilinear, Dot, GatedAttention, Memory, ScaledDot
+from kerasrnn.engine.recurrence import exporting
+from kerasrnn.export.graphs.onnx_file import convert
 from kerasrnn.layers import Recurrent
-from kerasrnn.recurrence import exporting
 from tests import attention_reference, catalog, reference
 from tests.recurrent_cases import float64, mask_of, relative, scatter, values, worst
 from tests.test_contracts import _without_dtypes

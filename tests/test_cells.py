@@ -8,7 +8,6 @@ import pytest
 import tensorflow as tf
 from keras import ops, tree
 
-from kerasrnn import replay
 from kerasrnn.cells import (
     CELLS,
     GRU,
@@ -21,6 +20,7 @@ from kerasrnn.cells import (
     RecurrentHighway,
     RunningSum,
 )
+from kerasrnn.engine import replay
 from kerasrnn.layers import Recurrent
 from tests import reference
 from tests.recurrent_cases import everything, float64, mask_of, scatter, values, worst

@@ -16,9 +16,9 @@ import keras
 import numpy as np
 import pytest
 
-from kerasrnn import cli
-from kerasrnn.checkpoints import newest
+from kerasrnn.cli import command as cli
 from kerasrnn.tasks import exporting
+from kerasrnn.training.checkpoints import newest
 
 TEXT = "It was a dark night, and the rain fell on the old town. No one saw it coming!\n" * 60
 TRAIN = ["--preset", "tiny", "--epochs", "2", "--set", "units=24", "embedding=8", "window=25"]
@@ -86,7 +86,7 @@ def test_all_that_was_exported_is_verified(folder, capsys, monkeypatch):
 
 def test_an_onnx_file_needs_no_tensorflow(folder):
     code = (
-        "import sys; from kerasrnn.cli import main; code = main(sys.argv[1:]);"
+        "import sys; from kerasrnn.cli.command import main; code = main(sys.argv[1:]);"
         "assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules; sys.exit(code)"
     )
     command = [sys.executable, "-c", code, "generate", folder / "export" / "model.onnx"]
@@ -303,7 +303,9 @@ def test_the_last_checkpoint_is_exported(folder, tmp_path, capsys, monkeypatch):
 
 
 def test_an_export_folder_that_exists(folder, capsys, monkeypatch):
-    monkeypatch.setattr("kerasrnn.runs.load_model", None)  # it is not needed to see this
+    monkeypatch.setattr(
+        "kerasrnn.tasks.run_folder.load_model", None
+    )  # it is not needed to see this
     before = (folder / "export" / "model.onnx").stat().st_mtime_ns
     line = refused(capsys, "export", folder / "run", "--out", folder / "export")
     assert "--out: expected a folder that does not exist yet" in line

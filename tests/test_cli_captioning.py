@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kerasrnn.engine.recurrence import Plan
 from kerasrnn.pipelines.captions import read_captions
 from kerasrnn.pipelines.scenes import write_scenes
-from kerasrnn.recurrence import Plan
 from kerasrnn.tasks import caption, captioning
 from tests.test_cli import call, refused
 
@@ -23,7 +23,7 @@ TRAIN = ["--preset", "tiny", "--epochs", "2", "--batch-size", "20", *SET]
 def uncompiled():
     """Every recurrence as the plain loop: these tests are not about its speed."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("kerasrnn.recurrence._choose", lambda *_: Plan("loop", "a test"))
+        patch.setattr("kerasrnn.engine.recurrence._choose", lambda *_: Plan("loop", "a test"))
         yield
 
 
@@ -39,7 +39,7 @@ def files(scenes) -> list:
 @pytest.fixture(scope="module")
 def folder(scenes, tmp_path_factory):
     """A run on scenes and its exports."""
-    from kerasrnn import cli
+    from kerasrnn.cli import command as cli
 
     folder = tmp_path_factory.mktemp("cli")
     command = ["train", "captioner", *files(scenes), "--out", folder / "run", *TRAIN]
@@ -130,7 +130,7 @@ def test_a_large_photo_is_drawn_at_the_size_of_the_plot(tmp_path, monkeypatch):
         handed.append(image)
         path.touch()
 
-    monkeypatch.setattr("kerasrnn.plots.attention_over_image", draw)
+    monkeypatch.setattr("kerasrnn.analysis.plots.attention_over_image", draw)
     found = caption.Found(["a b"], [0.0], ["a", "b"], np.zeros([2, 4, 4]))
     photo = np.zeros([2000, 1500, 3], np.uint8)
     photo[:, 750:] = 200

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kerasrnn.engine.recurrence import Plan
 from kerasrnn.pipelines.dates import write_dates
-from kerasrnn.recurrence import Plan
 from tests.test_cli import call, refused
 
 # As awkward as lines get; what stands before and behind is dates.
@@ -36,7 +36,7 @@ SET += ["--set", "longest=40", "best_by=bleu"]
 def uncompiled():
     """Every recurrence as the plain loop: these tests are not about its speed."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("kerasrnn.recurrence._choose", lambda *_: Plan("loop", "a test"))
+        patch.setattr("kerasrnn.engine.recurrence._choose", lambda *_: Plan("loop", "a test"))
         yield
 
 
@@ -53,7 +53,7 @@ def dates(tmp_path_factory):
 @pytest.fixture(scope="module")
 def folder(dates, tmp_path_factory):
     """A run on dates, its ONNX file, and lines to translate."""
-    from kerasrnn import cli
+    from kerasrnn.cli import command as cli
 
     folder = tmp_path_factory.mktemp("cli")
     command = ["train", "translator", *files(dates), "--out", folder / "run", *TRAIN, *SET]

@@ -9,9 +9,9 @@ import onnxruntime
 import pytest
 import tensorflow as tf
 
-from kerasrnn.export.onnx_file import convert
+from kerasrnn.engine.recurrence import exporting
+from kerasrnn.export.graphs.onnx_file import convert
 from kerasrnn.layers import Recurrent
-from kerasrnn.recurrence import exporting
 from tests import catalog
 from tests.recurrent_cases import scatter
 from tests.test_docstrings import MODULES

@@ -5,8 +5,8 @@ import onnxruntime
 import pytest
 import tensorflow as tf
 
-from kerasrnn.decoding import PAD, ensemble, greedy, most_attended, sample
-from kerasrnn.export.onnx_file import convert
+from kerasrnn.decoding.sampling import PAD, ensemble, greedy, most_attended, sample
+from kerasrnn.export.graphs.onnx_file import convert
 from tests.beam_reference import Automaton
 from tests.spelling import noisy, spell, words
 

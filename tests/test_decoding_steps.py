@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerasrnn.decoding import (
+from kerasrnn.base.errors import InputError
+from kerasrnn.decoding.sampling import (
     PAD,
     Reporting,
     ensemble,
@@ -13,7 +14,6 @@ from kerasrnn.decoding import (
     repeated,
     sample,
 )
-from kerasrnn.errors import InputError
 from tests.beam_reference import Automaton
 from tests.spelling import LETTERS, V, noisy, spell, words
 

@@ -20,7 +20,12 @@ MODULES = sorted(
 
 
 def test_the_walk_finds_every_layer():
-    for name in ("kerasrnn.text", "kerasrnn.cells.lstm", "kerasrnn.pipelines.text", "kerasrnn.cli"):
+    for name in (
+        "kerasrnn.text.tokenizers",
+        "kerasrnn.cells.lstm",
+        "kerasrnn.pipelines.text",
+        "kerasrnn.cli",
+    ):
         assert name in MODULES
 
 

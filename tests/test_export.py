@@ -15,11 +15,11 @@ import onnxruntime
 import pytest
 
 import kerasrnn.export.artifact as artifact
-from kerasrnn.errors import InputError
+from kerasrnn.base.errors import InputError
 from kerasrnn.export import export, language_model, load, read_metadata, runner, verify_export
 from kerasrnn.export.verify import VerificationError, differences, run_fresh, verify
 from kerasrnn.models import LanguageModel
-from kerasrnn.text import CharTokenizer, SentencePieceTokenizer, WordTokenizer
+from kerasrnn.text.tokenizers import CharTokenizer, SentencePieceTokenizer, WordTokenizer
 
 TEXT = "The quick brown fox, it's said, jumps over the lazy dog!\nDon't (ever) stop; go on. " * 20
 SEALED = "\n".join(

@@ -10,16 +10,16 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from kerasrnn.beam import BeamRules
+from kerasrnn.decoding.beam import BeamRules
 from kerasrnn.export import export, load
 from kerasrnn.export.captioner import Served
-from kerasrnn.export.onnx_file import convert
+from kerasrnn.export.graphs.onnx_file import convert
 from kerasrnn.export.verify import differences, run_fresh
 from kerasrnn.layers import Decoder, ImageEncoder
 from kerasrnn.layers.images import resized
 from kerasrnn.models.captioner import Captioner
 from tests.recurrent_cases import scatter
-from tests.test_captioner import KINDS, WORDS
+from tests.test_models_captioner import KINDS, WORDS
 
 RULES = {"beam": 3, "n_best": 2}
 

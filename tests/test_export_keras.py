@@ -9,10 +9,11 @@ from keras import layers
 
 import kerasrnn.export as exports
 from kerasrnn import cells
-from kerasrnn.errors import InputError
-from kerasrnn.export import keras_model, onnx_file
+from kerasrnn.base.errors import InputError
+from kerasrnn.export import keras_model
+from kerasrnn.export.graphs import onnx_file
+from kerasrnn.export.graphs.loops import nodes
 from kerasrnn.export.metadata import read_metadata
-from kerasrnn.export.onnx_loops import nodes
 from kerasrnn.export.verify import VerificationError
 from kerasrnn.layers import Bidirectional, Recurrent
 from tests.recurrent_cases import scatter

@@ -5,12 +5,12 @@ import sys
 
 CODE = """
 import sys
-from kerasrnn.cli import load_tensorflow
+from kerasrnn.cli.command import load_tensorflow
 
 load_tensorflow()
 import keras
 from kerasrnn import LanguageModel, WordTokenizer
-from kerasrnn.errors import InputError
+from kerasrnn.base.errors import InputError
 from kerasrnn.export import export, onnx
 
 words = WordTokenizer(["a", "cat", "sat"])

@@ -9,9 +9,9 @@ import onnx
 import onnxruntime
 import pytest
 
-from kerasrnn.beam import BeamRules
-from kerasrnn.cli import main
-from kerasrnn.errors import InputError
+from kerasrnn.base.errors import InputError
+from kerasrnn.cli.command import main
+from kerasrnn.decoding.beam import BeamRules
 from kerasrnn.export import export, load, read_metadata, verify_export
 from kerasrnn.export.streaming import stream_of
 from kerasrnn.export.translator import Served
@@ -20,11 +20,11 @@ from kerasrnn.layers import Decoder, ImageEncoder
 from kerasrnn.models import LanguageModel
 from kerasrnn.models.captioner import Captioner
 from kerasrnn.models.ensemble import Ensemble
-from kerasrnn.text import UNKNOWN
+from kerasrnn.text.tokenizers import UNKNOWN
 from tests import test_export as lm
 from tests import test_export_translator as translators
 from tests.recurrent_cases import scatter
-from tests.test_captioner import KINDS, WORDS
+from tests.test_models_captioner import KINDS, WORDS
 
 LONGEST = 9
 DRIVER = """

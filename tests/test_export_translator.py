@@ -5,17 +5,17 @@ import onnx
 import onnxruntime
 import pytest
 
-from kerasrnn.beam import BeamRules
-from kerasrnn.errors import InputError
+from kerasrnn.base.errors import InputError
+from kerasrnn.decoding.beam import BeamRules
 from kerasrnn.export import artifact, export, load
+from kerasrnn.export.graphs.loops import nodes
 from kerasrnn.export.metadata import search_in
-from kerasrnn.export.onnx_loops import nodes
 from kerasrnn.export.translator import Served
 from kerasrnn.export.verify import differences, run_fresh
 from kerasrnn.layers.decoder import Decoder
 from kerasrnn.layers.encoders import BidirectionalEncoder, StackedEncoder
 from kerasrnn.models.translator import Translator
-from kerasrnn.text import UNKNOWN
+from kerasrnn.text.tokenizers import UNKNOWN
 from tests.catalog import TOKENIZERS
 from tests.recurrent_cases import scatter
 

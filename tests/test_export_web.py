@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kerasrnn.beam import BeamRules
-from kerasrnn.cli import main
-from kerasrnn.errors import InputError
+from kerasrnn.base.errors import InputError
+from kerasrnn.cli.command import main
+from kerasrnn.decoding.beam import BeamRules
 from kerasrnn.export import export, web
 from kerasrnn.export.captioner import Served as ServedCaptioner
 from kerasrnn.export.translator import Served as ServedTranslator

@@ -12,15 +12,17 @@ import keras
 import numpy as np
 import pytest
 
-from kerasrnn import cli, interruption, runs
-from kerasrnn.checkpoints import newest
-from kerasrnn.errors import InputError
-from kerasrnn.files import AGAIN, remove, replacing, stamp
+from kerasrnn.base.errors import InputError
+from kerasrnn.base.files import AGAIN, remove, replacing, stamp
+from kerasrnn.cli import command as cli
 from kerasrnn.pipelines.images import Store
 from kerasrnn.pipelines.pairs import Pairs
 from kerasrnn.pipelines.text import IdStream
 from kerasrnn.tasks import language_model as lm
-from kerasrnn.training import Samples
+from kerasrnn.tasks import run_folder
+from kerasrnn.training import interruption
+from kerasrnn.training.callbacks import Samples
+from kerasrnn.training.checkpoints import newest
 from tests.conftest import lacking
 from tests.test_kills import assert_same_weights, rows
 from tests.test_tasks import TEXT, job, say
@@ -181,13 +183,13 @@ def test_a_run_killed_before_it_said_what_it_is_begins_anew(tmp_path):
         run.mkdir(exist_ok=True)
         (run / "config.json").unlink(missing_ok=True)
         (run / ".partial.config.json").write_text("{")
-        assert overwrite or runs.find(run, {"task": "lm"}) is None
-        runs.open_run(run, {"task": "lm"}, overwrite)
+        assert overwrite or run_folder.find(run, {"task": "lm"}) is None
+        run_folder.open_run(run, {"task": "lm"}, overwrite)
         assert [path.name for path in run.iterdir()] == ["config.json"]
 
 
 def test_what_is_overwritten_is_known_as_a_run_to_the_last(tmp_path, monkeypatch):
-    run = runs.open_run(tmp_path / "run", {"settings": {}}, False)
+    run = run_folder.open_run(tmp_path / "run", {"settings": {}}, False)
     (run / "checkpoint").mkdir()
     (run / "samples.txt").write_text("one")
 
@@ -197,12 +199,12 @@ def test_what_is_overwritten_is_known_as_a_run_to_the_last(tmp_path, monkeypatch
 
     for left in (2, 1):
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(runs, "remove", killed)
-            runs.open_run(run, {"settings": {"units": 2}}, True)
-        assert runs.read_config(run) and len(list(run.iterdir())) == left
-    runs.open_run(run, {"settings": {"units": 2}}, True)
+            patch.setattr(run_folder, "remove", killed)
+            run_folder.open_run(run, {"settings": {"units": 2}}, True)
+        assert run_folder.read_config(run) and len(list(run.iterdir())) == left
+    run_folder.open_run(run, {"settings": {"units": 2}}, True)
     assert [path.name for path in run.iterdir()] == ["config.json"]
-    assert runs.read_config(run)["settings"] == {"units": 2}
+    assert run_folder.read_config(run)["settings"] == {"units": 2}
 
 
 def test_samples_of_an_epoch_that_is_trained_again_stand_once(tmp_path, capsys):
@@ -249,7 +251,8 @@ def small_disk(folder, size: str):
 # On a slow machine a minute passes within an epoch. A checkpoint more would take room on the disk.
 UNTIMED = """
 import sys
-from kerasrnn import cli, interruption
+from kerasrnn.cli import command as cli
+from kerasrnn.training import interruption
 interruption.SECONDS = float("inf")
 sys.exit(cli.main(sys.argv[1:]))
 """

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import kerasrnn.models  # noqa: F401  (Keras finds a class only where it has been imported)
-from kerasrnn.checkpoints import newest
 from kerasrnn.export import verify_export
+from kerasrnn.training.checkpoints import newest
 from tests.workers import environment
 
 pytestmark = pytest.mark.slow

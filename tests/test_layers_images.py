@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerasrnn.errors import InputError
+from kerasrnn.base.errors import InputError
 from kerasrnn.layers.images import ImageEncoder, prepared, resized, stages
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 37, 50, 3)).astype("uint8")

@@ -7,8 +7,8 @@ import tensorflow as tf
 from keras import ops
 
 from kerasrnn import cells
-from kerasrnn.attention import Additive, Dot
-from kerasrnn.attention_cells import BahdanauCell
+from kerasrnn.attention.cells import BahdanauCell
+from kerasrnn.attention.scores import Additive, Dot
 from kerasrnn.layers import Recurrent
 from tests.recurrent_cases import values
 

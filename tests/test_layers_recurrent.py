@@ -7,8 +7,8 @@ import tensorflow as tf
 
 from kerasrnn.cells import GRU, LSTM, SimpleRNN
 from kerasrnn.compat.tf2onnx import load_tf2onnx
+from kerasrnn.engine.recurrence import exporting
 from kerasrnn.layers import Recurrent
-from kerasrnn.recurrence import exporting
 from tests.recurrent_cases import MASKS, everything, float64, mask_of, scatter, values, worst
 
 H, D = 4, 3

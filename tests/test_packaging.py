@@ -53,7 +53,7 @@ def test_the_wheel_holds_one_name_and_every_file(built):
 
 def test_the_sdist_holds_what_the_wheel_needs(built):
     names = tarfile.open(built[0]).getnames()
-    for wanted in ("setup.py", "README.md", "pipelines/text.py", "export/onnx_file.py"):
+    for wanted in ("setup.py", "README.md", "pipelines/text.py", "export/graphs/onnx_file.py"):
         assert any(name.endswith(f"/{wanted}") for name in names), wanted
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerasrnn.errors import InputError
+from kerasrnn.base.errors import InputError
 from kerasrnn.pipelines.augmentation import coloured, cropped, flipped
 from kerasrnn.pipelines.captions import batches
 from kerasrnn.pipelines.dataset import Position

@@ -5,11 +5,11 @@ import itertools
 import numpy as np
 import pytest
 
-from kerasrnn.errors import InputError
+from kerasrnn.base.errors import InputError
 from kerasrnn.pipelines.batching import batches, pad, plan, round_up
 from kerasrnn.pipelines.pairs import Limits, Pairs, encode_pairs, read_pairs
 from kerasrnn.pipelines.text import Position
-from kerasrnn.text import END, START, SentencePieceTokenizer
+from kerasrnn.text.tokenizers import END, START, SentencePieceTokenizer
 from tests.conftest import SHARED
 
 WAYS = [("sentences", 7), ("tokens", 150), ("tokens", 700)]

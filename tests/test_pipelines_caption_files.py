@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kerasrnn.errors import InputError
+from kerasrnn.base.errors import InputError
 from kerasrnn.pipelines.caption_files import CaptionFaults, Row, caption_rows
 from kerasrnn.pipelines.captions import Captioned, read_captions
 

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from kerasrnn.errors import InputError
+from kerasrnn.base.errors import InputError
 from kerasrnn.pipelines.captions import (
     Captioned,
     CaptionReport,
@@ -20,7 +20,7 @@ from kerasrnn.pipelines.captions import (
 )
 from kerasrnn.pipelines.dataset import Position
 from kerasrnn.pipelines.images import Store, usable
-from kerasrnn.text import END, START, CharTokenizer, WordTokenizer
+from kerasrnn.text.tokenizers import END, START, CharTokenizer, WordTokenizer
 
 FOLDER = Path("some/images")
 

@@ -5,10 +5,10 @@ import unicodedata
 
 import pytest
 
-from kerasrnn.errors import InputError
+from kerasrnn.base.errors import InputError
 from kerasrnn.pipelines.dates import FIRST, LAST, DateFiles, spellings, write_dates
 from kerasrnn.pipelines.pairs import read_pairs
-from kerasrnn.text import CharTokenizer
+from kerasrnn.text.tokenizers import CharTokenizer
 
 DAY = datetime.timedelta(days=1)
 

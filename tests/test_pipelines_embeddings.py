@@ -5,10 +5,10 @@ import gzip
 import numpy as np
 import pytest
 
-from kerasrnn.errors import InputError
+from kerasrnn.base.errors import InputError
 from kerasrnn.pipelines.builtin import write_topics
 from kerasrnn.pipelines.embeddings import load_vectors
-from kerasrnn.text import WordTokenizer
+from kerasrnn.text.tokenizers import WordTokenizer
 
 pytest.importorskip("gensim")
 

@@ -9,11 +9,11 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from kerasrnn.errors import InputError
+from kerasrnn.base.errors import InputError
 from kerasrnn.pipelines import pairs as pipeline
 from kerasrnn.pipelines import reading
 from kerasrnn.pipelines.pairs import Limits, PairReport, encode_pairs, read_pairs
-from kerasrnn.text import CharTokenizer, WordTokenizer
+from kerasrnn.text.tokenizers import CharTokenizer, WordTokenizer
 
 MEND = 'mend them, or drop them with faults="drop"'
 LONG = b"x" * (reading.LONGEST + 1)

@@ -10,9 +10,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from kerasrnn import cli
-from kerasrnn.checkpoints import newest
-from kerasrnn.errors import InputError
+from kerasrnn.base.errors import InputError
+from kerasrnn.cli import command as cli
 from kerasrnn.pipelines import augmentation, captions
 from kerasrnn.pipelines.batching import batches
 from kerasrnn.pipelines.captions import Examples
@@ -21,8 +20,9 @@ from kerasrnn.pipelines.images import Store
 from kerasrnn.pipelines.pairs import Pairs
 from kerasrnn.pipelines.service import Service, ServiceLost
 from kerasrnn.pipelines.text import IdStream, contiguous, shuffled
+from kerasrnn.training.checkpoints import newest
 from tests.data_service import serving
-from tests.test_multi_worker import has_checkpoint, rows_of, trained, wait_for
+from tests.test_distribution_multi_worker import has_checkpoint, rows_of, trained, wait_for
 from tests.workers import finished, started
 
 

@@ -9,7 +9,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from kerasrnn.errors import InputError
+from kerasrnn.base.errors import InputError
 from kerasrnn.pipelines import text as pipeline
 from kerasrnn.pipelines.text import (
     IdStream,
@@ -22,7 +22,7 @@ from kerasrnn.pipelines.text import (
     read_texts,
     shuffled,
 )
-from kerasrnn.text import CharTokenizer, SentencePieceTokenizer, WordTokenizer
+from kerasrnn.text.tokenizers import CharTokenizer, SentencePieceTokenizer, WordTokenizer
 
 END = 3
 MIXED = (

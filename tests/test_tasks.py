@@ -9,12 +9,13 @@ import keras
 import numpy as np
 import pytest
 
-from kerasrnn import interruption, runs
-from kerasrnn.checkpoints import newest, read_progress
-from kerasrnn.errors import InputError
+from kerasrnn.base.errors import InputError
 from kerasrnn.tasks import language_model as lm
+from kerasrnn.tasks import run_folder
 from kerasrnn.tasks.generation import generate
 from kerasrnn.tasks.settings import changed
+from kerasrnn.training import interruption
+from kerasrnn.training.checkpoints import newest, read_progress
 
 TEXT = "the cat sat on the mat and the rat ran to the hat. " * 60
 SMALL = lm.Settings(
@@ -209,7 +210,7 @@ def test_validation_text_of_its_own(text, tmp_path):
     train, held = lm.moved(run, *ids)
     assert held.read(0, 500).tolist() == train.read(0, 500).tolist()
     assert {path.name for path in run.iterdir()} == {"ids.bin", "valid.bin"}
-    runs.open_run(run, own.config(), overwrite=False)
+    run_folder.open_run(run, own.config(), overwrite=False)
     _, measured, _ = lm.measured_text(run, None, tokenizer, tmp_path)
     assert measured == 500
     valid.write_text(TEXT[:900])
@@ -276,7 +277,7 @@ def test_word_vectors(text, tmp_path):
     a_job = dataclasses.replace(job(text, tmp_path / "run", **settings), level="word")
     lm.train(a_job, said.append, verbose=0)
     assert f"{vectors}: 2 of 11 words found, 3 numbers each" in said
-    model = runs.load_model(tmp_path / "run")
+    model = run_folder.load_model(tmp_path / "run")
     the = model.tokenizer.words.index("the") + 4
     np.testing.assert_array_equal(model.embedding.embeddings[the], [1.5, -2.0, 0.25])
     assert not model.embedding.trainable  # nor where training goes on

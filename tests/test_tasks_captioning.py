@@ -7,13 +7,13 @@ import math
 import numpy as np
 import pytest
 
-from kerasrnn.checkpoints import read_progress
-from kerasrnn.errors import InputError
+from kerasrnn.base.errors import InputError
+from kerasrnn.engine.recurrence import Plan
 from kerasrnn.export.captioner import Served
 from kerasrnn.models.captioner import Captioner
 from kerasrnn.pipelines.scenes import CAPTIONS, write_scenes
-from kerasrnn.recurrence import Plan
 from kerasrnn.tasks import captioning
+from kerasrnn.training.checkpoints import read_progress
 from tests.test_tasks import rows_without_speed, say, train_and_stop, weights
 
 SMALL = captioning.Settings(
@@ -35,7 +35,7 @@ SMALL = captioning.Settings(
 @pytest.fixture(autouse=True)
 def uncompiled(monkeypatch):
     """Every recurrence as the plain loop: these tests are not about its speed."""
-    monkeypatch.setattr("kerasrnn.recurrence._choose", lambda *_: Plan("loop", "a test"))
+    monkeypatch.setattr("kerasrnn.engine.recurrence._choose", lambda *_: Plan("loop", "a test"))
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from kerasrnn import runs
-from kerasrnn.errors import InputError
+from kerasrnn.base.errors import InputError
 from kerasrnn.tasks import language_model as lm
+from kerasrnn.tasks import run_folder
 from tests.test_tasks import TEXT, job, say, train_and_stop
 
 
@@ -31,7 +31,7 @@ def test_a_run_begins_with_the_weights_of_another_and_goes_on(trained, tmp_path,
     assert any(line.startswith("going on in epoch 1, batch 4") for line in said)
     config = json.loads((tmp_path / "new" / "config.json").read_text())
     assert config["start"]["run"] == str(run)
-    models = [runs.load_model(one) for one in (run, tmp_path / "new")]
+    models = [run_folder.load_model(one) for one in (run, tmp_path / "new")]
     assert models[0].tokenizer.get_config() == models[1].tokenizer.get_config()
     assert best["val_nats"] < first["val_nats"]
 

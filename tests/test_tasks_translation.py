@@ -6,19 +6,18 @@ import json
 import numpy as np
 import pytest
 
-from kerasrnn import runs
-from kerasrnn.attention import ATTENTIONS
+from kerasrnn.attention.scores import ATTENTIONS
+from kerasrnn.base.errors import InputError
 from kerasrnn.cells import CELLS
-from kerasrnn.checkpoints import read_progress
-from kerasrnn.errors import InputError
+from kerasrnn.engine.recurrence import Plan
 from kerasrnn.layers.decoder import CONDITIONINGS, READOUTS
 from kerasrnn.layers.encoders import ENCODERS
 from kerasrnn.pipelines.dates import write_dates
 from kerasrnn.pipelines.pairs import Limits, read_pairs
-from kerasrnn.recurrence import Plan
-from kerasrnn.tasks import evaluation, translation
+from kerasrnn.tasks import evaluation, run_folder, translation
 from kerasrnn.tasks.translation_settings import check, make_model
-from kerasrnn.text import TOKENIZERS
+from kerasrnn.text.tokenizers import TOKENIZERS
+from kerasrnn.training.checkpoints import read_progress
 from tests.test_tasks import say, train_and_stop, weights
 
 SIDES = ("source", "target")
@@ -40,7 +39,7 @@ SMALL = translation.Settings(
 @pytest.fixture(autouse=True)
 def uncompiled(monkeypatch):
     """Every recurrence as the plain loop: these tests are not about its speed."""
-    monkeypatch.setattr("kerasrnn.recurrence._choose", lambda *_: Plan("loop", "a test"))
+    monkeypatch.setattr("kerasrnn.engine.recurrence._choose", lambda *_: Plan("loop", "a test"))
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +177,7 @@ def test_a_table_without_validation_files(table, tmp_path):
     shared = {"shared_embedding": True, "readout": "maxout_tied"}
     run = tmp_path / "run"
     best = translation.train(from_table(table, run, **settings, **shared), say, verbose=0)
-    model = runs.load_model(run)
+    model = run_folder.load_model(run)
     assert model.source_tokenizer.words == model.target_tokenizer.words
     assert len(model.target_tokenizer.words) == 40
     assert model.encoder.embedding is model.decoder.embedding
@@ -271,7 +270,7 @@ def test_files_of_other_tasks_are_refused(tmp_path):
             "--source: expected --text for a language model, got a.txt; give --text",
         ),
     ):
-        config = {"format": runs.FORMAT, "task": task, "settings": {}}
+        config = {"format": run_folder.FORMAT, "task": task, "settings": {}}
         (tmp_path / "config.json").write_text(json.dumps(config))
         with pytest.raises(InputError) as error:
             evaluation.evaluate(tmp_path, **given)

@@ -16,14 +16,15 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from kerasrnn import distribution, interruption
-from kerasrnn.ending import end
-from kerasrnn.interruption import Interrupted
+from kerasrnn import distribution
+from kerasrnn.base.ending import end
 from kerasrnn.pipelines.dates import write_dates
 from kerasrnn.pipelines.scenes import write_scenes
 from kerasrnn.pipelines.service import ServiceLost
 from kerasrnn.tasks import captioning, language_model, translation
 from kerasrnn.tasks.settings import changed
+from kerasrnn.training import interruption
+from kerasrnn.training.interruption import Interrupted
 
 TEXT = "the cat sat on the mat and the rat ran to the hat; a dog dug a den. " * 60
 CLOCK = ("seconds", "tokens_per_second")

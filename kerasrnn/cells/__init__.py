@@ -1,4 +1,4 @@
-"""Recurrent cells by name: each is its weights and its equations."""
+"""Recurrent cells as equations; dropout, zoneout, residual, layer norm around them."""
 
 from kerasrnn.cells.base import Cell
 from kerasrnn.cells.gru import GRU

@@ -14,7 +14,7 @@ PRIVATE = (
         "It takes the mean of a batch over all workers, which MultiWorkerMirroredStrategy refuses "
         "for integers and for batches of different shapes.",
         KERAS,
-        "the tests of tests/test_multi_worker.py pass without the override",
+        "the tests of tests/test_distribution_multi_worker.py pass without the override",
     ),
     Private(
         "keras.optimizers.Optimizer._clip_gradients",

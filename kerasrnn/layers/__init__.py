@@ -1,4 +1,4 @@
-"""Layers over the recurrence engine."""
+"""`Recurrent`, `Bidirectional`, `adopt`; encoders of text and images; the decoder."""
 
 from kerasrnn.layers.adoption import adopt
 from kerasrnn.layers.bidirectional import Bidirectional

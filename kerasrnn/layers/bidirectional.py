@@ -8,8 +8,8 @@ from dataclasses import replace
 import keras
 from keras import ops, tree
 
+from kerasrnn.engine.recurrence import lowered, zero_padded
 from kerasrnn.layers.recurrent import Recurrent
-from kerasrnn.recurrence import lowered, zero_padded
 
 MERGES = {
     "concat": lambda a, b: ops.concatenate([a, b], axis=-1),

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import keras
 from keras import ops, tree
 
-from kerasrnn.attention import ATTENTIONS, GatedAttention
-from kerasrnn.attention_cells import BahdanauCell, HardCell, LuongCell
+from kerasrnn.attention.cells import BahdanauCell, HardCell, LuongCell
+from kerasrnn.attention.scores import ATTENTIONS, GatedAttention
 from kerasrnn.cells import CELLS
 from kerasrnn.cells.base import matmul
 from kerasrnn.compat.keras import AutocastScope

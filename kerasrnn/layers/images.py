@@ -11,10 +11,10 @@ from pathlib import Path
 import keras
 from keras import layers, ops, tree
 
-from kerasrnn.errors import InputError, first_line
+from kerasrnn.base.errors import InputError, first_line
+from kerasrnn.base.weights_files import check_weights
 from kerasrnn.layers.encoders import Encoded
 from kerasrnn.layers.normalization import count_real_rows, counting
-from kerasrnn.trust import check_weights
 
 SMALL = "small"
 WHOLE = 2**16  # what stands for 1 in a filter; times 255, and rounded, it stays below 2^24

@@ -16,7 +16,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from kerasrnn.multi_worker import mix
+from kerasrnn.compat.classes import mix
 
 _here = threading.local()  # each replica is traced in a thread of its own
 

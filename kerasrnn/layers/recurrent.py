@@ -7,7 +7,7 @@ import keras
 from keras import ops, tree
 
 from kerasrnn.cells import Cell
-from kerasrnn.recurrence import Problem, plan, run
+from kerasrnn.engine.recurrence import Problem, plan, run
 
 
 @keras.saving.register_keras_serializable(package="kerasrnn")
@@ -102,7 +102,7 @@ class Recurrent(keras.layers.Layer):
         return tree.flatten(self.cell.initial_state(batch_size))
 
     def plan(self, masked=False, training=False, device=None):
-        """Which runner would do the work, and why: a printable `kerasrnn.recurrence.Plan`."""
+        """Which runner would do the work, and why: a printable `kerasrnn.engine.Plan`."""
         return plan(self.cell, masked, training, device, self.runner)
 
     def reset_state(self):
@@ -117,7 +117,7 @@ class Recurrent(keras.layers.Layer):
         return self.finished(*run(problem, self.runner))
 
     def problem(self, sequences, mask=None, initial_state=None, constants=None, training=None):
-        """What a call asks of the engine, a `kerasrnn.recurrence.Problem`, checked."""
+        """What a call asks of the engine, a `kerasrnn.engine.recurrence.Problem`, checked."""
         _check_dense(sequences)
         return Problem(
             self.cell,

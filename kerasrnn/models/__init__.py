@@ -1,4 +1,4 @@
-"""Models: text or images in, text out."""
+"""The language model, the translator, the captioner, ensembles: text or images in, text out."""
 
 from kerasrnn.models.captioner import Captioner
 from kerasrnn.models.ensemble import Ensemble

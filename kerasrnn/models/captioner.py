@@ -11,15 +11,15 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from kerasrnn.attention_losses import doubly_stochastic, entropy, reinforce
-from kerasrnn.beam import BeamRules, beam_search
-from kerasrnn.errors import InputError
+from kerasrnn.attention.losses import doubly_stochastic, entropy, reinforce
+from kerasrnn.base.errors import InputError
+from kerasrnn.decoding.beam import BeamRules, beam_search
 from kerasrnn.layers import Decoder
 from kerasrnn.layers.images import ImageEncoder
-from kerasrnn.text import PAD, START, UNKNOWN, Tokenizer
-from kerasrnn.training import per_token
-from kerasrnn.translating import with_end
-from kerasrnn.writing import Writer, compiled_for
+from kerasrnn.losses.tokens import per_token
+from kerasrnn.models.search import with_end
+from kerasrnn.models.writer import Writer, compiled_for
+from kerasrnn.text.tokenizers import PAD, START, UNKNOWN, Tokenizer
 
 LONGEST = 40  # tokens of a caption, at most, as the settings of training have it
 DECAY = 0.9  # of the baseline's moving average

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from kerasrnn.decoding import ensemble
-from kerasrnn.errors import InputError
-from kerasrnn.translating import Translates
+from kerasrnn.base.errors import InputError
+from kerasrnn.decoding.sampling import ensemble
+from kerasrnn.models.search import Translates
 
 
 class Ensemble(Translates):

@@ -12,14 +12,14 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from kerasrnn.carry import CarriesState
+from kerasrnn.base.errors import InputError, check_texts
 from kerasrnn.cells import CELLS, Cell, Dropout
-from kerasrnn.decoding import Decoded, right_aligned, sample
-from kerasrnn.errors import InputError, check_texts
+from kerasrnn.decoding.sampling import Decoded, right_aligned, sample
+from kerasrnn.distribution.multi_worker import FitsOnManyWorkers
 from kerasrnn.layers import Recurrent
-from kerasrnn.metrics import BitsPerCharacter, Nats, Perplexity
-from kerasrnn.multi_worker import FitsOnManyWorkers
-from kerasrnn.text import PAD, START, UNKNOWN, Tokenizer
+from kerasrnn.layers.carry import CarriesState
+from kerasrnn.losses.metrics import BitsPerCharacter, Nats, Perplexity
+from kerasrnn.text.tokenizers import PAD, START, UNKNOWN, Tokenizer
 
 
 @keras.saving.register_keras_serializable(package="kerasrnn")
@@ -62,7 +62,7 @@ class LanguageModel(CarriesState, FitsOnManyWorkers, keras.Model):
     Raises:
         InputError: when a name or a number is out of its range, or the vocabulary is trivial.
 
-    >>> from kerasrnn.text import CharTokenizer
+    >>> from kerasrnn.text.tokenizers import CharTokenizer
     >>> model = LanguageModel(CharTokenizer(["a", "b"]), units=8, layers=1, embedding=4)
     >>> model(tf.constant([[2, 4, 5]])).shape
     TensorShape([1, 3, 6])

@@ -10,9 +10,9 @@ import tensorflow as tf
 from keras import ops
 
 from kerasrnn.layers import Decoder
-from kerasrnn.text import START, Tokenizer
-from kerasrnn.translating import Translates
-from kerasrnn.writing import Writer
+from kerasrnn.models.search import Translates
+from kerasrnn.models.writer import Writer
+from kerasrnn.text.tokenizers import START, Tokenizer
 
 
 @keras.saving.register_keras_serializable(package="kerasrnn")

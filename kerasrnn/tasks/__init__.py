@@ -1,1 +1,1 @@
-"""What the command line wires: a task from its files to its run folder and back."""
+"""What is known of each task: settings, run folders, training, use, measuring, export."""

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from kerasrnn.errors import InputError
-from kerasrnn.files import replacing
+from kerasrnn.base.errors import InputError
+from kerasrnn.base.files import replacing
 from kerasrnn.tasks.opening import open_search
 
 PANEL = 600  # pixels of a picture that is drawn once a word, on 288 dots: sharp where enlarged
@@ -110,7 +110,7 @@ def caption_files(
 
 def plot(image: np.ndarray, found: Found, path: Path) -> None:
     """Draw the image once for each word, where the captioner looked laid over it."""
-    from kerasrnn.plots import attention_over_image
+    from kerasrnn.analysis.plots import attention_over_image
 
     with replacing(path) as beside:
         attention_over_image(reduced(image), found.tokens, found.attention, beside)

@@ -14,9 +14,9 @@ import numpy as np
 import sacrebleu
 import tensorflow as tf
 
-from kerasrnn import distribution, runs
-from kerasrnn.beam import BeamRules
-from kerasrnn.errors import InputError
+from kerasrnn import distribution
+from kerasrnn.base.errors import InputError
+from kerasrnn.decoding.beam import BeamRules
 from kerasrnn.layers.images import check_network, resized
 from kerasrnn.models.captioner import Captioner
 from kerasrnn.pipelines import augmentation
@@ -24,6 +24,7 @@ from kerasrnn.pipelines.batching import plan
 from kerasrnn.pipelines.captions import Captioned, batches, encode_captions, read_captions, split
 from kerasrnn.pipelines.dataset import Position
 from kerasrnn.pipelines.images import Store, usable
+from kerasrnn.tasks import run_folder
 from kerasrnn.tasks.captioning_settings import (
     Settings,
     changes_images,
@@ -36,7 +37,7 @@ from kerasrnn.tasks.search import rules_of
 from kerasrnn.tasks.session import CommonJob, Start, config_of, model_to_train, started
 from kerasrnn.tasks.settings import ids_said
 from kerasrnn.tasks.training import Data, carry_on, tokenizer_of
-from kerasrnn.training import Scored
+from kerasrnn.training.callbacks import Scored
 
 __all__ = ["PRESETS", "Job", "Settings", "evaluate", "train"]
 
@@ -188,8 +189,8 @@ def _train(job: Job, start: Start, verbose: int) -> dict:
     options = {"batch_size": s.batch_size, "multiple": s.multiple}
     count = len(plan(examples, seed=job.seed, **options))
     model = model_to_train(start, job, lambda: make_model(s, tokenizer, encoder, count * s.epochs))
-    runs.check_data(start.stamps)
-    run = runs.open_run(start.out, start.config, job.overwrite)
+    run_folder.check_data(start.stamps)
+    run = run_folder.open_run(start.out, start.config, job.overwrite)
     say(f"{report}; {ids_said([tokenizer], s.vocabulary)}")
     store = filled_store(model, job, run, start, [one.image for side in sides for one in side])
     augment = augment_of(s, job.seed)
@@ -281,14 +282,14 @@ def measured_images(
         InputError: when the run, an image or a file cannot be used, the captions changed, or the
             file has no such split.
     """
-    job = runs.read_job(run, Job, Settings)
+    job = run_folder.read_job(run, Job, Settings)
     if not captions:
         names = ["valid_captions" if job.valid_captions else "captions"]
         options = "--images and --captions"
-        runs.check_recorded(runs.read_config(run), names, options)
+        run_folder.check_recorded(run_folder.read_config(run), names, options)
         if not Path(images or job.images).is_dir():
             received = f"{job.images}, which is gone"
-            raise InputError("RUN", runs.TRAINED_ON, received, f"give {options}")
+            raise InputError("RUN", run_folder.TRAINED_ON, received, f"give {options}")
     if captions or split:
         file = captions or job.valid_captions or job.captions
         rows = read_captions(file, images or job.images, lowercase=job.settings.lowercase)
@@ -343,7 +344,7 @@ def evaluate(
     Raises:
         InputError: when the run, an image or the file cannot be used.
     """
-    model = runs.load_model(run)
+    model = run_folder.load_model(run)
     if drawn:
         model.drawn = True
     job, captioned = measured_images(run, images, captions, split, say)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from kerasrnn.attention import ATTENTIONS
-from kerasrnn.beam import BeamRules
+from kerasrnn.attention.scores import ATTENTIONS
+from kerasrnn.base.errors import InputError
 from kerasrnn.cells import CELLS
-from kerasrnn.errors import InputError
+from kerasrnn.decoding.beam import BeamRules
 from kerasrnn.layers.decoder import CONDITIONINGS, FED, READOUTS, Decoder
 from kerasrnn.layers.images import ImageEncoder
 from kerasrnn.models.captioner import Captioner
@@ -14,7 +14,7 @@ from kerasrnn.tasks.hyperparameters import CaptionerSettings as Settings
 from kerasrnn.tasks.training import (
     compiled,
 )
-from kerasrnn.text import Tokenizer
+from kerasrnn.text.tokenizers import Tokenizer
 
 
 def make_model(s: Settings, tokenizer: Tokenizer, encoder: ImageEncoder, steps: int) -> Captioner:

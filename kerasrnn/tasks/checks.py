@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from kerasrnn.errors import InputError
-from kerasrnn.optimizers import check_optimizer
+from kerasrnn.base.errors import InputError
 from kerasrnn.tasks.hyperparameters import PRECISIONS
+from kerasrnn.training.optimizers import check_optimizer
 
 OPTIMIZER = ("learning_rate", "schedule", "clip", "clip_at", "accumulate", "ema")
 

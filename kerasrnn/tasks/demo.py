@@ -6,13 +6,12 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from kerasrnn import runs
-from kerasrnn.errors import InputError
+from kerasrnn.base.errors import InputError
 from kerasrnn.export import export
 from kerasrnn.pipelines.builtin import write_topics
 from kerasrnn.pipelines.dates import write_dates
 from kerasrnn.pipelines.scenes import is_true, scene, write_scenes
-from kerasrnn.tasks import captioning, translation
+from kerasrnn.tasks import captioning, run_folder, translation
 from kerasrnn.tasks import language_model as lm
 from kerasrnn.tasks.caption import open_captioner
 from kerasrnn.tasks.caption import plot as plot_caption
@@ -55,7 +54,7 @@ def _language_model(out: Path, say: Callable[[str], None]) -> list[str]:
     text = write_topics(out / "topics.txt")
     run, exported = out / "lm", out / "lm-export"
     best = lm.train(lm.Job([str(text)], "char", lm.PRESETS["tiny"], 0, str(run)), say, verbose=2)
-    written = export(runs.load_model(run), exported)
+    written = export(run_folder.load_model(run), exported)
     options = {"length": 200, "temperature": 0.6, "top_k": 0, "top_p": 1.0, "seed": 1}
     texts = {str(p): generate(str(p), [PROMPT], **options)[0] for p in (run, *written)}
     return [

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kerasrnn import runs
-from kerasrnn.arguments import EVALUATED, check_needs
-from kerasrnn.errors import InputError
+from kerasrnn.base.errors import InputError
+from kerasrnn.tasks import run_folder
+from kerasrnn.tasks.needs import EVALUATED, check_needs
 
 # task -> its name, the files that it is measured on, and what else can be asked of them
 FILES = {
@@ -23,7 +23,7 @@ def files_for(run: str | Path, files: dict) -> tuple[str, list]:
         InputError: when the run cannot be used, or a file is not for its task or means nothing
             without another.
     """
-    task = runs.read_config(run).get("task")
+    task = run_folder.read_config(run).get("task")
     if task not in FILES:
         raise InputError("RUN", f"a run of {', '.join(FILES)}", task, "give another folder")
     kind, own, options = FILES[task]
@@ -34,7 +34,7 @@ def files_for(run: str | Path, files: dict) -> tuple[str, list]:
             raise InputError(f"--{name}", f"{wanted} for {kind}", received, f"give {wanted}")
     given = [name for name, value in files.items() if value]
     check_needs("evaluate", dict.fromkeys(EVALUATED) | files, given)
-    if not given and not runs.sources(runs.read_config(run)):
+    if not given and not run_folder.sources(run_folder.read_config(run)):
         expected, step = "a run that says what it was trained on", f"give --{own[0]}"
         raise InputError("RUN", expected, f"{run}, which does not", step)
     return task, [files.get(name) for name in own + options]
@@ -59,7 +59,8 @@ def evaluate(run: str | Path, say=lambda text: None, *, drawn: bool = False, **f
 
     task, given = files_for(run, files)
     if not any(given):
-        say(f"reading what {run} names: {', '.join(runs.sources(runs.read_config(run)))}")
+        names = ", ".join(run_folder.sources(run_folder.read_config(run)))
+        say(f"reading what {run} names: {names}")
     if task == "captioner":
         return captioning.evaluate(run, *given, drawn=drawn, say=say)
     if drawn:

@@ -7,11 +7,11 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from kerasrnn import runs
-from kerasrnn.arguments import EVALUATED, check_needs
-from kerasrnn.errors import InputError
+from kerasrnn.base.errors import InputError
 from kerasrnn.export import FORMATS, export, read_metadata, verify_export
 from kerasrnn.export.artifact import check_formats, check_new
+from kerasrnn.tasks import run_folder
+from kerasrnn.tasks.needs import EVALUATED, check_needs
 from kerasrnn.tasks.quantizing import measure_of
 from kerasrnn.tasks.search import search_of
 
@@ -22,7 +22,7 @@ def export_run(
     formats: Sequence[str],
     license: str | None = None,
     *,
-    checkpoint: str = runs.BEST,
+    checkpoint: str = run_folder.BEST,
     onnxruntime_web: str | None = None,
     quantized: Sequence[str] = (),
     files: dict | None = None,
@@ -48,7 +48,7 @@ def export_run(
 
     check_formats(formats, quantized)
     check_new(out)
-    config, model = runs.read_config(run), runs.load_chosen(run, checkpoint)
+    config, model = run_folder.read_config(run), run_folder.load_chosen(run, checkpoint)
     said = _metadata(config, license, checkpoint)
     small = {"quantized": quantized, "measure": _measure(run, model, quantized, files, say)}
     small["onnxruntime_web"] = onnxruntime_web
@@ -71,7 +71,7 @@ def export_run(
 def _metadata(config: dict, license: str | None, checkpoint: str) -> dict[str, str]:
     """What the artifacts say of the run."""
     said = {"config_sha256": hashlib.sha256(json.dumps(config).encode()).hexdigest()}
-    said |= {"checkpoint": checkpoint} if checkpoint != runs.BEST else {}
+    said |= {"checkpoint": checkpoint} if checkpoint != run_folder.BEST else {}
     return said | ({"license": license} if license else {})
 
 
@@ -123,7 +123,7 @@ def in_words(figures: dict) -> str:
 
 
 def verify_run(
-    run: str | Path, exported: str | Path, checkpoint: str = runs.BEST
+    run: str | Path, exported: str | Path, checkpoint: str = run_folder.BEST
 ) -> dict[Path, tuple[int, int] | None]:
     """Hold what was exported against the model of its run.
 
@@ -146,5 +146,5 @@ def verify_run(
     artifacts = [path for path in inside if path.exists()] or [exported]
     if not artifacts[0].exists():
         raise InputError("EXPORT", "an export", f"{exported}, which is not there", "check the path")
-    model = runs.load_chosen(run, checkpoint)
+    model = run_folder.load_chosen(run, checkpoint)
     return {artifact: verify_export(model, artifact) for artifact in artifacts}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kerasrnn.errors import InputError, check_texts
+from kerasrnn.base.errors import InputError, check_texts
 from kerasrnn.tasks.opening import open_model
 
 UNKNOWN = "\ufffd"

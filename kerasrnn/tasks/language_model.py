@@ -10,10 +10,9 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from kerasrnn import runs
+from kerasrnn.base.errors import InputError
+from kerasrnn.base.files import staging
 from kerasrnn.cells import CELLS
-from kerasrnn.errors import InputError
-from kerasrnn.files import staging
 from kerasrnn.models.language_model import LanguageModel
 from kerasrnn.pipelines.service import Service
 from kerasrnn.pipelines.text import (
@@ -25,13 +24,14 @@ from kerasrnn.pipelines.text import (
     read_texts,
     shuffled,
 )
+from kerasrnn.tasks import run_folder
 from kerasrnn.tasks.checks import check_choices, check_common, check_counts, check_shares
 from kerasrnn.tasks.hyperparameters import LANGUAGE_MODEL as PRESETS
 from kerasrnn.tasks.hyperparameters import LanguageModelSettings as Settings
 from kerasrnn.tasks.session import CommonJob, Start, config_of, model_to_train, started
 from kerasrnn.tasks.settings import ids_said
 from kerasrnn.tasks.training import Data, carry_on, optimizer_of, tokenizer_of
-from kerasrnn.text import TOKENIZERS, Tokenizer
+from kerasrnn.text.tokenizers import TOKENIZERS, Tokenizer
 
 __all__ = ["PRESETS", "Job", "Settings", "evaluate", "train"]
 
@@ -165,8 +165,8 @@ def _train(job: Job, start: Start, verbose: int) -> dict:
         batches = len(datasets(job, *ids, replicas)[0](Position(), (0, replicas)))
         steps = batches * s.epochs
         model = model_to_train(start, job, lambda: make_model(job, tokenizer, steps, say))
-        runs.check_data(start.stamps)
-        run = runs.open_run(start.out, start.config, job.overwrite)
+        run_folder.check_data(start.stamps)
+        run = run_folder.open_run(start.out, start.config, job.overwrite)
         say(f"{report}; {ids_said([tokenizer], s.vocabulary)}")
         at, held_out = datasets(job, *moved(run, *ids), replicas, start.service)
     return carry_on(
@@ -204,11 +204,11 @@ def measured_text(run: str | Path, text: list[str] | None, tokenizer: Tokenizer,
     Raises:
         InputError: when the run or a file cannot be used, or the text changed.
     """
-    job = runs.read_job(run, Job, Settings)
+    job = run_folder.read_job(run, Job, Settings)
     settings = job.settings
     if not text:
         name = "valid_text" if job.valid_text else "text"
-        runs.check_recorded(runs.read_config(run), [name], "--text")
+        run_folder.check_recorded(run_folder.read_config(run), [name], "--text")
     files = text or job.valid_text or job.text
     ids, report = encode(files, tokenizer, folder / IDS, faults=job.faults)
     if not (text or job.valid_text):
@@ -229,7 +229,7 @@ def evaluate(run: str | Path, text: list[str] | None = None, verbose: int = 0) -
     Raises:
         InputError: when the run or a file cannot be used.
     """
-    model = runs.load_model(run)
+    model = run_folder.load_model(run)
     with tempfile.TemporaryDirectory() as folder:
         windows, measured, report = measured_text(run, text, model.tokenizer, Path(folder))
         values = model.evaluate(windows, return_dict=True, verbose=verbose)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from kerasrnn.errors import InputError, first_line
+from kerasrnn.base.errors import InputError, first_line
 from kerasrnn.export.runner import load
 from kerasrnn.export.untrusted import check_artifact
+from kerasrnn.tasks import run_folder
 
 # the input by which a task is known -> its model, its command, what its runs say
 COMMANDS = {
@@ -83,14 +84,13 @@ def _faulty(expected: str, path: Path, error: Exception | str) -> InputError:
 
 
 def _opened_run(path: Path, from_run, takes: str):
-    from kerasrnn import runs
 
-    task, (wanted, _, own) = runs.read_config(path).get("task"), COMMANDS[takes]
+    task, (wanted, _, own) = run_folder.read_config(path).get("task"), COMMANDS[takes]
     if task != own:
         known = [command for _, command, name in COMMANDS.values() if name == task]
         step = f"use `kerasrnn {known[0]}`" if known else "give another"
         raise InputError("RUN", wanted, f"{path}, whose task is {task}", step)
-    return from_run(path, runs.load_model(path))
+    return from_run(path, run_folder.load_model(path))
 
 
 def open_search(

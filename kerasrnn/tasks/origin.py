@@ -7,9 +7,9 @@ from pathlib import Path
 
 import keras
 
-from kerasrnn import runs
-from kerasrnn.checkpoints import MODEL
-from kerasrnn.errors import InputError
+from kerasrnn.base.errors import InputError
+from kerasrnn.tasks import run_folder
+from kerasrnn.training.checkpoints import MODEL
 
 OPTION = "--start"
 OTHER_WEIGHTS = ("embeddings", "cnn_weights")  # what weights may come from otherwise
@@ -22,7 +22,7 @@ def origin_config(run: str | None) -> dict | None:
     model = Path(run).resolve() / MODEL
     if not model.exists():
         raise InputError(OPTION, "the folder of a trained run", run, "check the path")
-    return {"run": str(model.parent), **runs.digests({"sha256": str(model)})}
+    return {"run": str(model.parent), **run_folder.digests({"sha256": str(model)})}
 
 
 def open_origin(job, config: dict) -> keras.Model:
@@ -35,7 +35,7 @@ def open_origin(job, config: dict) -> keras.Model:
     Raises:
         InputError: when that run cannot be used, or is of another task or another kind of token.
     """
-    before = runs.read_config(job.start, OPTION)
+    before = run_folder.read_config(job.start, OPTION)
     if before["task"] != config["task"]:
         expected, received = (
             f"a run of the task {config['task']}",
@@ -52,7 +52,7 @@ def open_origin(job, config: dict) -> keras.Model:
         if then != now:
             expected = f"{then}, as the run that {OPTION} names has it"
             raise InputError(name, expected, now, f"change it, or leave {OPTION} out")
-    return runs.load_model(job.start, OPTION)
+    return run_folder.load_model(job.start, OPTION)
 
 
 def take_weights(model: keras.Model, origin: keras.Model, run: str) -> None:

@@ -56,7 +56,7 @@ def _language_model(run, model, say, text) -> Measure:
 def _nats(reader, model, windows) -> dict:
     import onnxruntime
 
-    from kerasrnn.metrics import BitsPerCharacter, Nats, Perplexity
+    from kerasrnn.losses.metrics import BitsPerCharacter, Nats, Perplexity
 
     session = onnxruntime.InferenceSession(
         reader.SerializeToString(), providers=["CPUExecutionProvider"]

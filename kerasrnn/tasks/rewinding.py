@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import warnings
 
-from kerasrnn import distribution, runs
-from kerasrnn.checkpoints import newest
-from kerasrnn.interruption import Checkpoints, fit
-from kerasrnn.not_finite import NotFinite, first_not_finite
+from kerasrnn import distribution
 from kerasrnn.pipelines.dataset import Position
+from kerasrnn.tasks import run_folder
 from kerasrnn.tasks.session import renew
+from kerasrnn.training.checkpoints import newest
+from kerasrnn.training.interruption import Checkpoints, fit
+from kerasrnn.training.not_finite import NotFinite, first_not_finite
 
 
 class _Reached(Exception):
@@ -55,7 +56,7 @@ def rewound(start, data, error: NotFinite, settings, options: dict) -> NotFinite
     with warnings.catch_warnings(), start.strategy.scope():
         if (checkpoint.progress.epoch, checkpoint.progress.batch) == (0, 0):
             warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
-        model = runs.load_model(checkpoint.folder)
+        model = run_folder.load_model(checkpoint.folder)
     renew(model, settings, data.batches)
     state = checkpoint.states[distribution.worker_index(start.strategy)]
     carried = model.training_state if options["carried"] is not None else None

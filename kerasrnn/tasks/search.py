@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kerasrnn import runs
-from kerasrnn.beam import BeamRules
+from kerasrnn.decoding.beam import BeamRules
+from kerasrnn.tasks import run_folder
 
 
 def rules_of(model, settings, **changed) -> BeamRules:
@@ -21,7 +21,7 @@ def search_of(run: str | Path, model, kind: type, **changed) -> dict:
         kind: the class of its settings.
         changed: any of `beam`, `n_best`, `max_length`; None is not a change.
     """
-    settings = runs.read_settings(run, kind)
+    settings = run_folder.read_settings(run, kind)
     changed = {name: value for name, value in changed.items() if value is not None}
     longest = changed.pop("max_length", settings.longest)
     return {"rules": rules_of(model, settings, **changed), "max_length": longest}

@@ -14,14 +14,15 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from kerasrnn import distribution, runs
-from kerasrnn.checkpoints import KEEP, Progress, State
-from kerasrnn.errors import InputError
-from kerasrnn.files import Stamp
-from kerasrnn.locks import locked
-from kerasrnn.optimizers import renew_course
+from kerasrnn import distribution
+from kerasrnn.base.errors import InputError
+from kerasrnn.base.files import Stamp
+from kerasrnn.base.locks import locked
 from kerasrnn.pipelines.service import Service
+from kerasrnn.tasks import run_folder
 from kerasrnn.tasks.origin import open_origin, origin_config, take_weights
+from kerasrnn.training.checkpoints import KEEP, Progress, State
+from kerasrnn.training.optimizers import renew_course
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +52,7 @@ def versions() -> dict[str, str]:
 
 
 def config_of(task: str, job, names: Sequence[str], sha256: dict | None = None) -> dict:
-    """What `config.json` holds of a job, see `runs.find`.
+    """What `config.json` holds of a job, see `run_folder.find`.
 
     Args:
         task: its name.
@@ -60,12 +61,12 @@ def config_of(task: str, job, names: Sequence[str], sha256: dict | None = None) 
         sha256: digests of what is no file, by names of `files()`; None for what may be another.
     """
     files, known = job.files(), sha256 or {}
-    read = runs.digests({name: paths for name, paths in files.items() if name not in known})
+    read = run_folder.digests({name: paths for name, paths in files.items() if name not in known})
     told = {name: digest for name, digest in known.items() if digest}
     return {
         "task": task,
         "job": {name: getattr(job, name) for name in names},
-        "data": {"files": runs.resolved(files), "sha256": read | told},
+        "data": {"files": run_folder.resolved(files), "sha256": read | told},
         "start": origin_config(job.start),
         "settings": dataclasses.asdict(job.settings),
         "versions": versions(),
@@ -134,10 +135,10 @@ def started(job, say: Callable[[str], None]) -> Iterator[Start]:
             stack.enter_context(locked(run, warn=say))
         own = stack.enter_context(tempfile.TemporaryDirectory())
         stack.enter_context(_precision(job.settings.precision))
-        stamps, config = runs.stamps(job.files()), job.config()
+        stamps, config = run_folder.stamps(job.files()), job.config()
         start = Start(strategy, run if chief else Path(own, "run"), run, say, config, stamps)
         start.keep, start.service = job.keep, service
-        checkpoint = None if job.overwrite else runs.find(run, config, say)
+        checkpoint = None if job.overwrite else run_folder.find(run, config, say)
         if checkpoint is not None:
             _go_on(start, job, checkpoint)
         elif job.start:
@@ -151,7 +152,7 @@ def _go_on(start: Start, job, checkpoint) -> None:
     start.progress = checkpoint.progress
     _check_replicas(job, checkpoint, start.strategy)
     with start.strategy.scope():
-        start.model = runs.load_model(checkpoint.folder)
+        start.model = run_folder.load_model(checkpoint.folder)
     start.state = checkpoint.states[distribution.worker_index(start.strategy)]
     here = f"epoch {start.progress.epoch + 1}, batch {start.progress.batch + 1}"
     start.say(f"going on in {here}")

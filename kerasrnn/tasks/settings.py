@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TypeVar, get_type_hints
 
-from kerasrnn.errors import InputError
-from kerasrnn.parsing import advised
+from kerasrnn.base.errors import InputError
+from kerasrnn.base.suggestions import advised
 
 Settings = TypeVar("Settings")
 RESERVED = 4  # ids of every tokenizer

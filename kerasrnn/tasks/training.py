@@ -9,20 +9,19 @@ from dataclasses import dataclass
 import keras
 import tensorflow as tf
 
-from kerasrnn import distribution, interruption, runs
-from kerasrnn.averaging import AveragedEpochs
-from kerasrnn.best import best_row
-from kerasrnn.checkpoints import Progress
-from kerasrnn.errors import InputError
-from kerasrnn.not_finite import NotFinite
-from kerasrnn.optimizers import make_optimizer
+from kerasrnn import distribution
+from kerasrnn.base.errors import InputError
+from kerasrnn.losses.tokens import TokenCrossEntropy
 from kerasrnn.pipelines.dataset import Position
-from kerasrnn.progress import ProgressReport
+from kerasrnn.tasks import run_folder
 from kerasrnn.tasks.hyperparameters import CommonSettings
 from kerasrnn.tasks.rewinding import rewound
 from kerasrnn.tasks.session import Start, renew
-from kerasrnn.text import TOKENIZERS, Tokenizer
-from kerasrnn.training import (
+from kerasrnn.text.tokenizers import TOKENIZERS, Tokenizer
+from kerasrnn.training import interruption
+from kerasrnn.training.averaging import AveragedEpochs
+from kerasrnn.training.best import best_row
+from kerasrnn.training.callbacks import (
     BestModel,
     HistoryFile,
     Plateau,
@@ -30,8 +29,11 @@ from kerasrnn.training import (
     Speed,
     StopEarly,
     StopOnNaN,
-    TokenCrossEntropy,
 )
+from kerasrnn.training.checkpoints import Progress
+from kerasrnn.training.not_finite import NotFinite
+from kerasrnn.training.optimizers import make_optimizer
+from kerasrnn.training.progress import ProgressReport
 
 PLATEAU = 3  # epochs without a better model after which schedule=plateau halves the rate
 
@@ -153,7 +155,7 @@ def _cleared(report: list) -> Iterator[None]:
 def _writers(start: Start, scores: Sequence[str], report: list, sample):
     """(history, best model, all callbacks that write or say what an epoch came to)."""
     run, rows = start.out, start.progress.rows
-    history, best = HistoryFile(run, rows, scores), BestModel(run / runs.MODEL, rows, scores)
+    history, best = HistoryFile(run, rows, scores), BestModel(run / run_folder.MODEL, rows, scores)
     if not distribution.is_chief(start.strategy):
         return history, best, [history]
     return history, best, [history, *report, best, Samples(run / "samples.txt", sample)]

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from kerasrnn.errors import InputError
-from kerasrnn.files import replacing
+from kerasrnn.base.errors import InputError
+from kerasrnn.base.files import replacing
 from kerasrnn.tasks.opening import open_search
 
 ROWS = 32  # lines translated at once
@@ -103,7 +103,7 @@ def lines_of(file: str | None) -> Iterator[str]:
 
 def plot(found: Found, path: Path) -> None:
     """Draw where the best translation looked."""
-    from kerasrnn.plots import attention_map
+    from kerasrnn.analysis.plots import attention_map
 
     with replacing(path) as beside:
         attention_map(found.attention, found.source, found.target, beside)

@@ -9,23 +9,23 @@ from pathlib import Path
 
 import sacrebleu
 
-from kerasrnn import runs
-from kerasrnn.arguments import check_needs
-from kerasrnn.beam import BeamRules
-from kerasrnn.errors import InputError
-from kerasrnn.files import staging
+from kerasrnn.base.errors import InputError
+from kerasrnn.base.files import staging
+from kerasrnn.decoding.beam import BeamRules
 from kerasrnn.models.translator import Translator
 from kerasrnn.pipelines.batching import batches
 from kerasrnn.pipelines.dataset import is_held_out
 from kerasrnn.pipelines.pairs import Limits, PairReport, Pairs, encode_pairs, read_pairs
+from kerasrnn.tasks import run_folder
 from kerasrnn.tasks.hyperparameters import TRANSLATOR as PRESETS
+from kerasrnn.tasks.needs import check_needs
 from kerasrnn.tasks.search import rules_of
 from kerasrnn.tasks.session import CommonJob, Start, config_of, model_to_train, started
 from kerasrnn.tasks.settings import ids_said
 from kerasrnn.tasks.training import Data, carry_on, tokenizer_of
 from kerasrnn.tasks.translation_settings import Settings, check, make_model
-from kerasrnn.text import Tokenizer
-from kerasrnn.training import Scored
+from kerasrnn.text.tokenizers import Tokenizer
+from kerasrnn.training.callbacks import Scored
 
 __all__ = ["PRESETS", "Job", "Settings", "evaluate", "train"]
 
@@ -160,8 +160,8 @@ def _train(job: Job, start: Start, verbose: int) -> dict:
         count = len(dataset_of(job, pairs))
         steps = count * s.epochs
         model = model_to_train(start, job, lambda: make_model(s, tokenizers, steps, job.seed))
-        runs.check_data(start.stamps)
-        run = runs.open_run(start.out, start.config, job.overwrite)
+        run_folder.check_data(start.stamps)
+        run = run_folder.open_run(start.out, start.config, job.overwrite)
         say(f"{report}; {ids_said(tokenizers, s.vocabulary)}")
         pairs, valid = pairs.moved(run / TRAIN), valid.moved(run / VALID)
     tokens = (int(pairs.target_lengths.sum()) + len(pairs)) / count
@@ -251,12 +251,12 @@ def measured_texts(run: str | Path, source: str | None, target: str | None) -> t
     Raises:
         InputError: when the run cannot be used, or its texts changed.
     """
-    job = runs.read_job(run, Job, Settings)
+    job = run_folder.read_job(run, Job, Settings)
     if source:
         return job, Texts(source, target, job.faults)
     names = FILES[2:] if job.valid_source else FILES[:2]
     options = "--source" + " and --target" * bool(job.target)
-    runs.check_recorded(runs.read_config(run), names, options)
+    run_folder.check_recorded(run_folder.read_config(run), names, options)
     return job, texts_of(job, lambda text: None)[1]
 
 
@@ -274,7 +274,7 @@ def evaluate(run: str | Path, source: str | None = None, target: str | None = No
     Raises:
         InputError: when the run or a file cannot be used.
     """
-    model = runs.load_model(run)
+    model = run_folder.load_model(run)
     job, texts = measured_texts(run, source, target)
     with tempfile.TemporaryDirectory() as folder:
         encoded, _ = texts.encoded(model.tokenizers, Path(folder) / VALID)

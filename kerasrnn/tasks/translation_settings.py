@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from kerasrnn.attention import ATTENTIONS
-from kerasrnn.beam import BeamRules
+from kerasrnn.attention.scores import ATTENTIONS
+from kerasrnn.base.errors import InputError
 from kerasrnn.cells import CELLS
-from kerasrnn.errors import InputError
+from kerasrnn.decoding.beam import BeamRules
 from kerasrnn.layers.decoder import CONDITIONINGS, READOUTS, Decoder
 from kerasrnn.layers.encoders import ENCODERS
 from kerasrnn.models.translator import Translator
@@ -14,7 +14,7 @@ from kerasrnn.tasks.hyperparameters import TranslatorSettings as Settings
 from kerasrnn.tasks.training import (
     compiled,
 )
-from kerasrnn.text import Tokenizer
+from kerasrnn.text.tokenizers import Tokenizer
 
 
 def make_model(

@@ -1,0 +1,1 @@
+"""ONNX graphs: made, joined and mended."""

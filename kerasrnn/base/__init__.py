@@ -1,0 +1,1 @@
+"""What everything else stands on: errors, whole files, locks, lazy names. No TensorFlow."""

@@ -1,0 +1,6 @@
+"""`python -m kerasrnn.cli`."""
+
+from kerasrnn.cli.command import program
+
+if __name__ == "__main__":
+    program()

@@ -1,0 +1,22 @@
+"""Several devices, several machines: strategies, shards, who writes files, TF_CONFIG."""
+
+from kerasrnn.base.lazy import lazy
+
+_PLACES = {
+    "STRATEGIES": "kerasrnn.distribution.strategies",
+    "WorkerLost": "kerasrnn.distribution.multi_worker",
+    "any_of": "kerasrnn.distribution.strategies",
+    "chief_first": "kerasrnn.distribution.strategies",
+    "dealt": "kerasrnn.distribution.strategies",
+    "enable": "kerasrnn.distribution.strategies",
+    "gathered": "kerasrnn.distribution.strategies",
+    "is_chief": "kerasrnn.distribution.multi_worker",
+    "is_multi_worker": "kerasrnn.distribution.multi_worker",
+    "shards_here": "kerasrnn.distribution.strategies",
+    "strategy": "kerasrnn.distribution.strategies",
+    "wait_for_all": "kerasrnn.distribution.strategies",
+    "worker_index": "kerasrnn.distribution.multi_worker",
+    "workers": "kerasrnn.distribution.multi_worker",
+}
+__all__ = list(_PLACES)
+__getattr__, __dir__ = lazy(__name__, _PLACES)

@@ -1,0 +1,311 @@
+"""The recurrence engine: `plan` says which runner does the work and why, `run` has it done.
+
+B batch, T time, D input, H units. Every runner has one signature:
+`runner(problem) -> (outputs [B, T, ...] or the last one [B, ...], final states)`.
+"""
+
+import contextlib
+import contextvars
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import keras
+from keras import ops, tree
+
+from kerasrnn.compat.keras import AutocastScope
+from kerasrnn.engine.purity import impurity, impurity_of
+from kerasrnn.engine.scan import scan
+from kerasrnn.engine.steps import Problem, Steps, project, time_major
+
+__all__ = ["RUNNERS", "Plan", "Problem", "exporting", "lowered", "plan", "run"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which runner does the work, and why.
+
+    >>> print(Plan("loop", "the backend is numpy"))
+    loop: the backend is numpy
+    """
+
+    runner: str
+    reason: str
+
+    def __str__(self):
+        return f"{self.runner}: {self.reason}"
+
+
+# Not None while an export is traced: how to lower a whole recurrence, see `exporting`.
+_LOWERING: contextvars.ContextVar[Callable | None] = contextvars.ContextVar(
+    "kerasrnn_lowering", default=None
+)
+
+
+@contextlib.contextmanager
+def exporting(lower=None):
+    """Within this context every recurrence is traced by the portable `symbolic` runner.
+
+    `lower(*problems)` may express whole recurrences in a way of its own, as `lowered` has them;
+    where it returns None, or is not given, a plain loop is traced: no custom gradient, no XLA,
+    no cuDNN.
+
+    >>> from kerasrnn.cells import LSTM
+    >>> with exporting():
+    ...     print(plan(LSTM(3)))
+    symbolic: an export is being traced
+    """
+    token = _LOWERING.set(lower or (lambda *problems: None))
+    try:
+        yield
+    finally:
+        _LOWERING.reset(token)
+
+
+# What computes a problem in place of `run`, see `observing`.
+_OBSERVER: contextvars.ContextVar[Callable | None] = contextvars.ContextVar(
+    "kerasrnn_observer", default=None
+)
+
+
+@contextlib.contextmanager
+def observing(observer):
+    """Within this context every recurrence is what `observer(problem, compute)` returns.
+
+    `compute(problem) -> (output, states)` is what would have been done without it.
+    """
+    token = _OBSERVER.set(observer)
+    try:
+        yield
+    finally:
+        _OBSERVER.reset(token)
+
+
+def plan(cell, masked=False, training=False, device=None, runner="auto"):
+    """Choose the runner for a cell.
+
+    Args:
+        cell: a `kerasrnn.cells.Cell`.
+        masked: whether there is a mask.
+        training: whether a gradient is expected.
+        device: "CPU" or "GPU"; by default "GPU" where this process sees one.
+        runner: "auto", or the name of a runner to force.
+
+    Whether the step of a cell that needs constants is a pure function is known once it has run.
+
+    Raises:
+        ValueError: if `runner` is unknown or cannot do this here.
+    """
+    if runner != "auto" and runner not in RUNNERS:
+        raise ValueError(
+            f"runner: expected 'auto' or one of {sorted(RUNNERS)}, received {runner!r}; "
+            "'auto' picks the fastest that can do the work."
+        )
+    if _LOWERING.get() is not None:
+        return Plan("symbolic", "an export is being traced")
+    device = device or _device()
+    if runner == "auto":
+        return _choose(cell, masked, training, device)
+    refusal = _refusal(runner, cell, masked, training, device)
+    if refusal:
+        raise ValueError(f"runner={runner!r}: {refusal}; use runner='auto'.")
+    return Plan(runner, "asked for")
+
+
+def _choose(cell, masked, training, device):
+    backend = keras.backend.backend()
+    if backend != "tensorflow":
+        return Plan("loop", f"the backend is {backend}")
+    impure = impurity_of(cell, training)
+    if impure:
+        return Plan("loop", f"{impure}, so it cannot be run again for the gradient")
+    refusal = _refusal("cudnn", cell, masked, training, device)
+    if refusal is None:
+        return Plan("cudnn", "a GPU, no mask, and a cell that is exactly cuDNN's")
+    how = "recorded under XLA" if training else "forward only, no gradient expected"
+    return Plan("replay", f"{how}; not cudnn: {refusal}")
+
+
+def _refusal(runner, cell, masked, training, device):
+    """Why `runner` cannot do it, or None."""
+    backend = keras.backend.backend()
+    if runner != "loop" and backend != "tensorflow":
+        return f"needs the TensorFlow backend, this is {backend}"
+    if runner == "replay":
+        impure = impurity_of(cell, training)
+        return impure and f"{impure}, so it cannot be run again for the gradient"
+    if runner != "cudnn":
+        return None
+    if device != "GPU":
+        return "no GPU"
+    if masked:
+        return "cuDNN takes right padding only and a mask may be of any kind"
+    if cell.compute_dtype == "bfloat16":
+        return "cuDNN's kernels have no bfloat16"
+    return None if cell.cudnn else "the cell is not exactly cuDNN's"
+
+
+def _device():
+    if keras.backend.backend() != "tensorflow":
+        return "CPU"
+    import tensorflow as tf
+
+    return "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
+
+
+def lowered(problems):
+    """Recurrences over one sequence as the export being traced expresses them.
+
+    Args:
+        problems: one, or the two directions of one sequence; read only while exporting.
+
+    Returns:
+        A list of (output, states), outputs in the order of time; None where the export has no
+        way of its own, or none is being traced.
+    """
+    lower = _LOWERING.get()
+    return None if lower is None else lower(*problems)
+
+
+def run(problem, runner="auto"):
+    """Compute a recurrence with the runner that `plan` chooses.
+
+    Args:
+        problem: a `Problem`, already checked.
+        runner: "auto", or the name of a runner to force.
+
+    Returns:
+        The outputs [B, T, ...] in the order in which they are read, or the last one [B, ...]
+        where `problem.sequences` is False, and the final states in the structure of
+        `problem.states`.
+    """
+    found = lowered([problem])
+    if found is not None:
+        [(output, states)] = found
+        turned = problem.backwards and problem.sequences
+        return (ops.flip(output, axis=1) if turned else output), states
+    problem = _forwards(problem)
+    observer = _OBSERVER.get()
+    if observer is not None:
+        return observer(problem, lambda problem: _run(problem, runner))
+    return _run(problem, runner)
+
+
+def _forwards(problem):
+    """The same recurrence over the sequence reversed, read from its first step."""
+    if not problem.backwards:
+        return problem
+    mask = None if problem.mask is None else ops.flip(problem.mask, axis=1)
+    return replace(problem, x=ops.flip(problem.x, axis=1), mask=mask, backwards=False)
+
+
+def _run(problem, runner):
+    masked = problem.mask is not None
+    if keras.backend.backend() == "tensorflow" and _LOWERING.get() is None:
+        impurity(problem)  # the plan asks for it, but in an export
+    chosen = plan(problem.cell, masked, problem.training, runner=runner)
+    compute = RUNNERS[chosen.runner]
+    if problem.x.shape[1] is None and chosen.runner in ("loop", "replay"):
+        output, states = _at_least_one_step(problem, compute)
+    else:
+        output, states = compute(problem)
+    if problem.x.shape[1] == 0:
+        output = tree.map_structure(ops.zeros_like, output)
+    if masked and not problem.zero_start:
+        output = tree.map_structure(lambda o: _zero_before_start(o, problem), output)
+    if masked and problem.zero_padding and problem.sequences:
+        output = tree.map_structure(lambda o: zero_padded(o, problem.mask), output)
+    return output, states
+
+
+def zero_padded(output, mask):
+    """0 where mask, [B, T] or [B], is False."""
+    lead = len(mask.shape)
+    mask = ops.reshape(mask, (*ops.shape(mask), *(1,) * (len(output.shape) - lead)))
+    # A plain 0: tf2onnx writes zeros_like as x · 0, which is NaN where x is infinite.
+    return ops.where(mask, output, ops.cast(0, output.dtype))
+
+
+def _at_least_one_step(problem, compute):
+    """compute(problem) where T may turn out to be 0, which XLA and ONNX Runtime cannot loop over.
+
+    Then one step of zeros is computed, and nothing of it is used.
+    """
+    x, T = problem.x, ops.shape(problem.x)[1]
+    lead = (ops.shape(x)[0], ops.cast(ops.equal(T, 0), "int32"))
+    x = ops.concatenate([x, ops.zeros((*lead, *x.shape[2:]), dtype=x.dtype)], axis=1)
+    mask = problem.mask
+    mask = None if mask is None else ops.concatenate([mask, ops.zeros(lead, "bool")], axis=1)
+    output, states = compute(replace(problem, x=x, mask=mask))
+
+    def chosen(new, old):
+        return ops.where(ops.greater(T, 0), new, ops.cast(old, new.dtype))
+
+    states = tree.map_structure(chosen, states, problem.states)
+    if problem.sequences:
+        return tree.map_structure(lambda o: o[:, :T], output), states
+    return tree.map_structure(lambda o: chosen(o, 0), output), states
+
+
+def _zero_before_start(output, problem):
+    """Zeros before the first real step of a row, as Keras emits them, whatever the state is."""
+    if not problem.sequences:
+        return zero_padded(output, ops.any(problem.mask, axis=1))
+    return zero_padded(output, ops.cumsum(ops.cast(problem.mask, "int32"), axis=1) > 0)
+
+
+def loop(problem):
+    """The plain loop over time, on any Keras backend; its gradient is the backend's own."""
+    z, mask = project(problem)
+    cell = problem.cell
+    with AutocastScope(cell.compute_dtype):
+        steps = Steps(cell, z, problem.states, problem.constants, mask, problem.sequences)
+        weights, emitted = steps.prepared(), steps.emitted()
+
+        def body(scanned, states):
+            new, own = steps(scanned, steps.fixed, states, steps.plain_linear(weights))
+            return new, [new[i] for i in emitted] + own
+
+        specs = [steps.state_specs()[i] for i in emitted] + steps.own_specs()
+        finals, ys = scan(body, steps.scanned, steps.states, specs)
+    stacks = dict(zip(emitted, ys, strict=False))
+    output, states = steps.result(finals, stacks, ys[len(emitted) :])
+    if problem.sequences:
+        output = tree.map_structure(time_major, output)
+    return output, states
+
+
+def symbolic(problem):
+    """What an export traces where `lowered` has nothing: the plain loop."""
+    return loop(problem)
+
+
+def replay(problem):
+    """Record and replay, see `kerasrnn/engine/replay.py`."""
+    from kerasrnn.engine.replay import replay
+
+    return replay(problem)
+
+
+def cudnn(problem):
+    """cuDNN's own kernels, through Keras's TensorFlow backend."""
+    from kerasrnn.compat.rnn import KERNELS
+
+    cell = problem.cell
+    with AutocastScope(cell.compute_dtype):
+        weights = [
+            ops.convert_to_tensor(w) for w in (cell.kernel, cell.recurrent_kernel, cell.bias)
+        ]
+    last, outputs, states = KERNELS[cell.cudnn](
+        problem.x,
+        *tree.flatten(problem.states),
+        None,
+        *weights,
+        cell.activation,
+        cell.recurrent_activation,
+        return_sequences=problem.sequences,
+    )
+    states = tree.pack_sequence_as(problem.states, tree.flatten(states))
+    return (outputs if problem.sequences else last), states
+
+
+RUNNERS = {"loop": loop, "replay": replay, "cudnn": cudnn, "symbolic": symbolic}

@@ -1,0 +1,80 @@
+"""Options that mean nothing without another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from kerasrnn.base.errors import InputError
+
+# option of `evaluate` -> the task that it belongs to
+EVALUATED = {
+    "source": "translator",
+    "target": "translator",
+    "images": "captioner",
+    "captions": "captioner",
+}
+
+
+class Need(NamedTuple):
+    """An option that means nothing without another.
+
+    Attributes:
+        option: its name.
+        beside: what must stand beside it, as it is typed.
+        fits: whether it does, from the values of all options.
+    """
+
+    option: str
+    beside: str
+    fits: Callable[[dict], bool]
+
+
+MEASURED_NEEDS = (
+    Need("target", "--source", lambda v: v["source"]),
+    Need("images", "--captions", lambda v: v["captions"]),
+)
+DRAWN_NEEDS = tuple(
+    Need(name, "--temperature above 0", lambda v: v["temperature"] != 0)
+    for name in ("top_k", "top_p", "seed")
+)
+SETTING_NEEDS = (
+    Need("weight_decay", "--optimizer adamw", lambda v: v["optimizer"] == "adamw"),
+    Need("clip_at", "--clip other than none", lambda v: v["clip"] != "none"),
+    Need("embeddings_frozen", "--embeddings", lambda v: v["embeddings"]),
+    Need("length_penalty", "--beam above 1", lambda v: v["beam"] > 1),
+    Need("reward", "--conditioning hard", lambda v: v["conditioning"] == "hard"),
+    Need("curiosity", "--conditioning hard", lambda v: v["conditioning"] == "hard"),
+)
+NEEDS = {
+    "settings": SETTING_NEEDS,
+    "train translator": (
+        Need("valid_target", "--valid-source", lambda v: v["valid_source"]),
+        Need("valid_source", "--valid-target", lambda v: v["valid_target"] or v["target"] is None),
+    ),
+    "generate": DRAWN_NEEDS,
+    "evaluate": MEASURED_NEEDS,
+    "export": (
+        *(
+            Need(name, "--quantize", lambda v: v["quantize"])
+            for name in ("text", *EVALUATED, "split")
+        ),
+        *MEASURED_NEEDS,
+    ),
+}
+
+
+def check_needs(command: str, values: dict, given) -> None:
+    """Refuse an option of `NEEDS` without what it needs (InputError).
+
+    Args:
+        command: a key of `NEEDS`, or a command whose options need nothing.
+        values: of all options, by name.
+        given: the names of those that were given.
+    """
+    for option, beside, fits in NEEDS.get(command, ()):
+        if option in given and not fits(values):
+            value = values[option]
+            received = value[0] if isinstance(value, list) else value
+            name, step = option.replace("_", "-"), f"add {beside.split()[0]}, or leave it out"
+            raise InputError(f"--{name}", f"{beside} beside it", received, step)

@@ -1,0 +1,1 @@
+"""Training that can be stopped and go on: callbacks, checkpoints, optimizers, NaN."""

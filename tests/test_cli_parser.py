@@ -1,0 +1,51 @@
+"""What the command line can be told, and what it refuses before anything is loaded."""
+
+import pytest
+
+from kerasrnn.tasks.needs import NEEDS
+from tests.test_cli import refused
+
+COMMANDS = {
+    "train translator": ["--source", "a.tsv", "--target", "b", "--out", "run"],
+    "generate": ["model.onnx", "--temperature", 0],
+    "evaluate": ["run"],
+    "export": ["run", "--out", "e"],
+}
+VALUES = {"top_k": "3", "top_p": "0.5", "seed": "7", "split": "val"}
+SETTINGS = NEEDS["settings"]
+TABLE = [(c, need) for c, needs in NEEDS.items() if c != "settings" for need in needs]
+
+
+@pytest.mark.parametrize(
+    ("command", "need"), TABLE, ids=lambda v: v if isinstance(v, str) else v[0]
+)
+def test_an_option_that_means_nothing_alone_is_refused(command, need, capsys):
+    option, value = "--" + need.option.replace("_", "-"), VALUES.get(need.option, "x")
+    quantized = command == "export" and need.beside != "--quantize"
+    others = [*COMMANDS[command], *(["--quantize", "int8"] if quantized else [])]
+    added = need.beside.split()[0]
+    assert refused(capsys, *command.split(), *others, option, value) == (
+        f"kerasrnn: {option}: expected {need.beside} beside it, got {value}; "
+        f"add {added}, or leave it out"
+    )
+
+
+@pytest.mark.parametrize("need", SETTINGS, ids=lambda need: need.option)
+def test_a_setting_that_means_nothing_alone_is_refused(need, capsys):
+    lm = need.option in ("weight_decay", "clip_at", "embeddings_frozen")
+    command = "train lm --text a" if lm else "train captioner --images a --captions b"
+    others = "--optimizer adam --clip none" if lm else "--beam 1"
+    value = "true" if need.option == "embeddings_frozen" else "0.5"
+    words = [*command.split(), "--out", "run", *others.split(), "--set", f"{need.option}={value}"]
+    line = refused(capsys, *words)
+    assert line.startswith(f"kerasrnn: --{need.option.replace('_', '-')}: expected {need.beside} ")
+
+
+def test_a_setting_beside_what_it_needs_is_taken(monkeypatch):
+    from kerasrnn.cli import command as cli
+
+    seen = []
+    monkeypatch.setitem(cli.COMMANDS, "train lm", lambda args: seen.append(cli._settings(args)))
+    options = "--weight-decay 0.5 --clip-at 2 --embeddings v.txt --embeddings-frozen true"
+    assert cli.main([*"train lm --text a --out b".split(), *options.split()]) == 0
+    assert (seen[0].weight_decay, seen[0].clip_at, seen[0].embeddings_frozen) == (0.5, 2.0, True)
