@@ -130,13 +130,14 @@ def weight_shapes(cell, size):
     import tensorflow as tf
 
     from kerasrnn.cells import CELLS
-    from kerasrnn.engine.steps import Steps
+    from kerasrnn.engine.layout import Layout
+    from kerasrnn.engine.tried_step import TriedStep
 
     B, _, D, H = size
     made = CELLS[cell](H)
     made.build((B, D))
     z = made.project(tf.zeros((2, B, D)))
-    products = Steps(made, z, made.initial_state(B), (), None, True).products
+    products = TriedStep(made, Layout(z, made.initial_state(B), ())).products
     seen = {id(p.weight) for p in products}
     others = [w.shape for w in made.weights if id(w) not in seen]
     inputs = [tuple(s) for s in others if len(s) == 2 and s[0] == D]

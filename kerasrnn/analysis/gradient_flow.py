@@ -12,8 +12,8 @@ from keras import ops, tree
 from kerasrnn.cells import Cell
 from kerasrnn.cells.base import matmul
 from kerasrnn.compat.keras import AutocastScope, layers_of
+from kerasrnn.engine.problem import project, time_major
 from kerasrnn.engine.recurrence import observing
-from kerasrnn.engine.steps import project, time_major
 from kerasrnn.layers import Recurrent
 
 

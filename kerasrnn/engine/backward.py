@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from kerasrnn.engine.steps import Spec
+from kerasrnn.engine.problem import Spec
 
 
 def is_float(leaf):
@@ -88,16 +88,16 @@ class Rebuilt:
     def __init__(self, cell, steps, weights):
         self.cell, self.steps, self.weights = cell, steps, weights
         # Transposed once: `transpose_b=True` inside the loop costs nearly twice the time.
-        prepared = steps.prepared(lookup(cell, weights))
+        prepared = steps.tried.prepared(lookup(cell, weights))
         self.transposed = [Matrix(tf.transpose(W)) for W in prepared]
         self._try()
 
     def _try(self):
         """Learn from one step on zeros what reaches what, and which gradients are the same."""
-        scanned, fixed, states = self.steps.zeros()
+        scanned, fixed, states = self.steps.tried.zeros()
         scanned, stubs = [tf.identity(z) for z in scanned], []
         self.direct = [i for i, w in enumerate(self.weights) if is_float(w)]
-        run, results = self.steps.flat_step, self.steps.zero_results()
+        run, results = self.steps.unmasked, self.steps.tried.zero_results()
         d = self._pull(run, scanned, fixed, states, results, stubs=stubs)
         kept = {id(dy): k for k, dy in enumerate(d.products) if dy is not None}
         reached = [i for i, dz in enumerate(d.scanned) if dz is not None]
@@ -111,7 +111,7 @@ class Rebuilt:
     def results(self, scanned, kept):
         """y of every product: where z + y was kept in place of z, nothing is left for y."""
         sums = {k: i for i, k in self.sums.items()}
-        count = len(self.steps.result_zeros)
+        count = len(self.steps.tried.result_zeros)
         return [tf.zeros_like(scanned[sums[k]]) if k in sums else next(kept) for k in range(count)]
 
     def gradients(self, scanned, states, results, upstream):
@@ -168,13 +168,13 @@ class Rebuilt:
     def specs(self):
         """Of what the backward loop stacks: dy of every product, and each dz that is no dy."""
         leaves = [self.steps.scanned[i] for i in self.own]
-        return self.steps.result_specs() + [
+        return self.steps.tried.result_specs() + [
             Spec(tuple(leaf.shape[1:]), leaf.dtype.name) for leaf in leaves
         ]
 
     def assemble(self, d_states, sums, ys):
         """([gradient of each leaf of (z, states, constants)], [of each weight], {Factor: dY})."""
-        steps, d_products = self.steps, ys[: len(self.steps.result_zeros)]
+        steps, d_products = self.steps, ys[: len(self.steps.tried.result_zeros)]
         d_scanned = dict(zip(self.own, ys[len(d_products) :], strict=True))
         d_scanned.update({i: d_products[k] for i, k in self.same.items()})
         sums = dict(zip(self.summed, sums, strict=True))
@@ -184,11 +184,11 @@ class Rebuilt:
             if ("fixed", i) in sums
         }
         d_weights = [sums.get(("weights", i)) for i in range(len(self.weights))]
-        d_z, d_constants = steps.distribute(d_scanned, d_fixed)
+        d_z, d_constants = steps.layout.spread(d_scanned, d_fixed)
         own = list(zip(d_states, steps.states, strict=True))[: steps.count]
         d_states = [d if is_float(s) else None for d, s in own]
         blocks = iter(d_products)
-        d_products = [[next(blocks) for _ in range(p.blocks)] for p in steps.products]
+        d_products = [[next(blocks) for _ in range(p.blocks)] for p in steps.tried.products]
         factors = dict(zip(self._factors(), d_products, strict=True))
         return d_z + d_states + d_constants, d_weights, factors
 
@@ -196,7 +196,7 @@ class Rebuilt:
         """A `Factor` for each product."""
         weights = {id(v): i for i, v in enumerate(self.cell.variables)}
         inputs, emitted, found = 0, self.steps.emitted(), []
-        for k, p in enumerate(self.steps.products):
+        for k, p in enumerate(self.steps.tried.products):
             source, index = "inputs", inputs
             if p.state is None:
                 inputs += 1

@@ -9,8 +9,10 @@ import weakref
 from keras import ops
 
 from kerasrnn.compat.keras import AutocastScope
-from kerasrnn.engine.steps import BATCH, Problem, Steps, project
+from kerasrnn.engine.layout import Layout
+from kerasrnn.engine.problem import Problem, project
 from kerasrnn.engine.trial import tried
+from kerasrnn.engine.tried_step import BATCH, TriedStep
 
 # cell -> {training: why its step is not pure, or None}
 _KNOWN = weakref.WeakKeyDictionary()
@@ -61,9 +63,9 @@ def _step_trial(problem):
     """The trial of one step; what `project` draws is undone too."""
 
     def steps():
-        z, mask = project(problem)
+        z, _ = project(problem)
         with AutocastScope(problem.cell.compute_dtype):
-            given = (z, problem.states, problem.constants, mask, problem.sequences)
-            return Steps(problem.cell, *given).trial
+            layout = Layout(z, problem.states, problem.constants)
+            return TriedStep(problem.cell, layout).trial
 
     return tried(steps).result

@@ -13,9 +13,10 @@ import keras
 from keras import ops, tree
 
 from kerasrnn.compat.keras import AutocastScope
+from kerasrnn.engine.problem import Problem, project, time_major
 from kerasrnn.engine.purity import impurity, impurity_of
 from kerasrnn.engine.scan import scan
-from kerasrnn.engine.steps import Problem, Steps, project, time_major
+from kerasrnn.engine.steps import Steps
 
 __all__ = ["RUNNERS", "Plan", "Problem", "exporting", "lowered", "plan", "run"]
 
@@ -259,10 +260,10 @@ def loop(problem):
     cell = problem.cell
     with AutocastScope(cell.compute_dtype):
         steps = Steps(cell, z, problem.states, problem.constants, mask, problem.sequences)
-        weights, emitted = steps.prepared(), steps.emitted()
+        weights, emitted = steps.tried.prepared(), steps.emitted()
 
         def body(scanned, states):
-            new, own = steps(scanned, steps.fixed, states, steps.plain_linear(weights))
+            new, own = steps(scanned, steps.fixed, states, steps.tried.plain_linear(weights))
             return new, [new[i] for i in emitted] + own
 
         specs = [steps.state_specs()[i] for i in emitted] + steps.own_specs()

@@ -15,8 +15,9 @@ from keras import tree
 
 from kerasrnn.compat.keras import AutocastScope
 from kerasrnn.engine.backward import Matrix, Rebuilt, is_float, lookup, scope_of, weight_gradient
+from kerasrnn.engine.problem import project, time_major
 from kerasrnn.engine.scan import scan
-from kerasrnn.engine.steps import Steps, project, time_major
+from kerasrnn.engine.steps import Steps
 
 SECOND_ORDER = (
     "runner='replay' has no second-order gradients; use Recurrent(..., runner='loop'), which has."
@@ -134,11 +135,11 @@ def forward(cell, sequences, z, states, constants, weights, mask):
     """The loop alone, nothing kept: (output, states)."""
     with AutocastScope(cell.compute_dtype), scope_of(cell, weights):
         steps = Steps(cell, z, states, constants, mask, sequences)
-        matrices = [Matrix(W) for W in steps.prepared(lookup(cell, weights))]
+        matrices = [Matrix(W) for W in steps.tried.prepared(lookup(cell, weights))]
         emitted = steps.emitted()
 
         def body(scanned, states):
-            tape = Tape(steps.products, matrices, {})
+            tape = Tape(steps.tried.products, matrices, {})
             new, own = steps(scanned, steps.fixed, states, tape.linear)
             return new, [new[i] for i in emitted] + own
 
@@ -169,27 +170,27 @@ def record(cell, sequences, z, states, constants, weights, mask):
     """The loop, with what the backward loop needs: ((output, states), kept)."""
     with AutocastScope(cell.compute_dtype), scope_of(cell, weights):
         steps = Steps(cell, z, states, constants, mask, sequences)
-        matrices = [Matrix(W) for W in steps.prepared(lookup(cell, weights))]
+        matrices = [Matrix(W) for W in steps.tried.prepared(lookup(cell, weights))]
         emitted = steps.emitted()
         sums = {k: i for i, k in Rebuilt(cell, steps, weights).sums.items()}
         unseen = [i for i in range(steps.count) if i not in emitted]
 
         def body(scanned, states):
-            tape = Tape(steps.products, matrices, {k: scanned[i] for k, i in sums.items()})
+            tape = Tape(steps.tried.products, matrices, {k: scanned[i] for k, i in sums.items()})
             new, own = steps(scanned, steps.fixed, states, tape.linear)
             before = [states[i] for i in unseen]
             return new, [new[i] for i in emitted] + own + before + tape.results + tape.inputs
 
         groups = [[steps.state_specs()[i] for i in emitted], steps.own_specs()]
-        groups += [[steps.state_specs()[i] for i in unseen], steps.result_specs()]
-        groups += [[p.input for p in steps.products if p.state is None]]
+        groups += [[steps.state_specs()[i] for i in unseen], steps.tried.result_specs()]
+        groups += [[p.input for p in steps.tried.products if p.state is None]]
         finals, ys = scan(body, steps.scanned, steps.states, list(chain(*groups)))
     stacks, own, before, results, inputs = _cut(ys, [len(group) for group in groups])
     result = steps.result(finals, dict(zip(emitted, stacks, strict=True)), own)
     before = dict(zip(unseen, before, strict=True))
     kept = {
         "states": [before.get(i) for i in range(steps.count)],
-        "sums": steps.distribute({i: results[k] for k, i in sums.items()}, {})[0],
+        "sums": steps.layout.spread({i: results[k] for k, i in sums.items()}, {})[0],
         "results": [None if k in sums else y for k, y in enumerate(results)],
         "inputs": inputs,
     }
@@ -241,7 +242,7 @@ def _cut(flat, sizes):
 
 def _upstream(steps, upstream):
     """What comes from above: (into the last states, {state: at every step}, own outputs)."""
-    outputs, states = _cut(upstream, [len(steps.aliases), steps.count])
+    outputs, states = _cut(upstream, [len(steps.tried.aliases), steps.count])
     states = states + [None] * (len(steps.states) - steps.count)
     d_states = [
         (tf.zeros_like(s) if d is None else d) if is_float(s) else tf.zeros([])
