@@ -46,7 +46,7 @@ class Service:
     """
 
     address: str
-    wait: float = WAIT
+    wait: float
 
     @classmethod
     def at(cls, address: str) -> Service:
@@ -63,7 +63,7 @@ class Service:
         host, _, port = plain.rpartition(":")
         if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
             raise InputError("--data-service", "host:port", address, "correct it")
-        service = cls(plain)
+        service = cls(plain, WAIT)
         try:
             service.connect()
         except OSError as error:

@@ -95,17 +95,24 @@ def rows_of(done) -> list[dict]:
     return [{name: float(row[name]) for name in ("epoch", "nats", "val_nats")} for row in rows]
 
 
+CURVES = {  # task -> (replicas in one process, workers); 3 do not divide a batch of pairs
+    "lm": ((1, 2, 4), (2, 3)),
+    "translator": ((1, 3), (2,)),
+    "captioner": ((1, 3), (2,)),
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("task", ["lm", "translator", "captioner"])
+@pytest.mark.parametrize("task", CURVES)
 def test_the_same_curve_on_any_number_of_replicas_and_workers(tmp_path, task):
     """50 steps of one global batch size; the last batches of the pairs are uneven."""
-    curves = {}
-    for replicas in (1, 2, 4):
+    curves, (in_one, in_several) = {}, CURVES[task]
+    for replicas in in_one:
         command = trained(task, tmp_path / f"{replicas}", replicas=replicas)
         with started([command]) as processes:
             [done] = finished(processes, 600)
         curves[f"{replicas} replicas"] = rows_of(done)
-    for count in (2, 3) if task != "lm" else (2,):  # 8 rows do not divide by 3
+    for count in in_several:
         with started([trained(task, tmp_path / f"workers{count}")] * count) as processes:
             done = finished(processes, 600)
         curves[f"{count} workers"] = rows_of(done[0])

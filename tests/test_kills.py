@@ -15,11 +15,11 @@ from tests.workers import environment
 
 pytestmark = pytest.mark.slow
 CLOCK = ("seconds", "tokens_per_second")
-KILLS = {"lm": 21, "translator": 6, "captioner": 6}  # as many of each kind of moment
+KILLS = {"lm": 21, "translator": 3, "captioner": 3}  # as many of each kind of moment
 SETTINGS = {  # more epochs than so many processes get done before they die
     "lm": ("dropout=0.2", "epochs=30"),
-    "translator": ("dropout=0.2", "epochs=12"),
-    "captioner": ("dropout=0.2", "epochs=12", "flip=true"),
+    "translator": ("dropout=0.2", "epochs=8"),
+    "captioner": ("dropout=0.2", "epochs=8", "flip=true"),
 }
 
 

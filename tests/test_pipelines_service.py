@@ -160,12 +160,12 @@ def test_a_service_that_dies_in_training_and_comes_again(tmp_path):
     with started([trained("lm", tmp_path / "whole", *command)]) as processes:
         wanted = rows_of(finished(processes, 300)[0])
     with serving(1) as served:
-        options = ["--data-service", served.address]
+        options = ["--data-service", served.address, "--wait", "10"]
         with started([trained("lm", out, *options, *command)]) as processes:
             wait_for(lambda: has_checkpoint(out), processes)
             served.workers[0].kill()
             served.dispatcher.kill()
-            [done] = finished(processes, 120)
+            [done] = finished(processes, 90)
     assert done.code == 1
     assert done.err.splitlines()[-1].startswith(f"lost the data service at {served.address}: ")
     assert not newest(out).progress.finished

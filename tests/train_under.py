@@ -1,8 +1,8 @@
 """A program: a small job of a task on so many replicas; prints its history as JSON.
 
 `python -m tests.train_under TASK OUT [--replicas N] [--data-service ADDRESS] [--every S]
-[NAME=VALUE ...]`; under TF_CONFIG it is one of the workers. `--every` is the time between two
-checkpoints, whatever they cost.
+[--wait S] [NAME=VALUE ...]`; under TF_CONFIG it is one of the workers. `--every` is the time
+between two checkpoints, whatever they cost; `--wait` is how long the data service may take.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import tensorflow as tf
 
 from kerasrnn import distribution
 from kerasrnn.base.ending import end
+from kerasrnn.pipelines import service
 from kerasrnn.pipelines.dates import write_dates
 from kerasrnn.pipelines.scenes import write_scenes
-from kerasrnn.pipelines.service import ServiceLost
 from kerasrnn.tasks import captioning, language_model, translation
 from kerasrnn.tasks.settings import changed
 from kerasrnn.training import interruption
@@ -42,7 +42,7 @@ def once(folder: Path, write):
 def lm(folder: Path, out: str, change):
     text = folder / "text.txt"
     text.write_text(TEXT)
-    settings = {"batch_size": 8, "window": 40, "layers": 1}
+    settings = {"batch_size": 12, "window": 40, "layers": 1}
     s = dataclasses.replace(language_model.Settings(), **SAME, **settings)
     return language_model, language_model.Job([str(text)], "char", change(s), 5, out)
 
@@ -75,10 +75,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--every", type=float)
     parser.add_argument("--data-service")
+    parser.add_argument("--wait", type=float, default=service.WAIT)
     parser.add_argument("changes", nargs="*")
     args = parser.parse_intermixed_args(argv)
     if args.every is not None:
         interruption.SECONDS, interruption.SHARE = args.every, float("inf")
+    service.WAIT = args.wait
     folder = args.data or Path(args.out).parent / "data"
     folder.mkdir(exist_ok=True)
     task, job = TASKS[args.task](folder, args.out, lambda s: changed(s, args.changes))
@@ -93,7 +95,7 @@ def main(argv: list[str] | None = None) -> None:
     except Interrupted as stop:
         print(stop, file=sys.stderr)
         sys.exit(stop.exit_code)
-    except (distribution.WorkerLost, ServiceLost) as lost:
+    except (distribution.WorkerLost, service.ServiceLost) as lost:
         print(lost, file=sys.stderr)
         end(1)
     if not distribution.is_chief():
