@@ -33,7 +33,7 @@ import keras
 import tensorflow as tf
 from language_model import write_large
 
-from kerasrnn.distribution.strategies import dealt
+from kerasrnn.distribution.strategies import distribute
 from kerasrnn.pipelines.dataset import Position
 from kerasrnn.pipelines.dates import write_dates
 from kerasrnn.pipelines.scenes import write_scenes
@@ -138,7 +138,7 @@ class Clock(keras.callbacks.Callback):
 def step_seconds(job: Prepared, steps: int) -> float:
     """Seconds a step of `fit`."""
     strategy, clock = job.model.distribute_strategy, Clock()
-    data = dealt(lambda shard: job.at(Position(), shard).take(steps), strategy)
+    data = distribute(lambda shard: job.at(Position(), shard).take(steps), strategy)
     job.model.fit(data, callbacks=[clock], verbose=0, shuffle=False)
     return clock.step
 

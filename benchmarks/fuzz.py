@@ -148,7 +148,7 @@ def make(name: str):
         weight.assign(random.normal(size=weight.shape) * (0.7 if weight.shape.rank < 4 else 0.1))
     if task == "lm":
         return model, {}
-    return model, {"rules": BeamRules(beam=2, n_best=2, banned=model.never), "max_length": 6}
+    return model, {"rules": BeamRules(beam=2, n_best=2, banned=model.banned_ids), "max_length": 6}
 
 
 def keras_runner(name: str):

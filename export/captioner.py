@@ -38,7 +38,7 @@ class Served:
             expected = "false: an export looks at the likeliest place"
             raise InputError("drawn", expected, "true", "set it to false")
         self.model, self.max_length = model, max_length
-        self.rules = rules or BeamRules(beam=3, banned=model.never)
+        self.rules = rules or BeamRules(beam=3, banned=model.banned_ids)
         self.tokenizers = [model.tokenizer]
 
     @property

@@ -72,7 +72,7 @@ class Stream:
         """`logits` [B, V], -inf for what is never written, and behind an end for all but a pad."""
         finished = (last == END) | (last == PAD)
         only_pad = without(tf.zeros_like(logits), range(PAD + 1, logits.shape[1]))
-        return tf.where(finished[:, tf.newaxis], only_pad, without(logits, self.model.never))
+        return tf.where(finished[:, tf.newaxis], only_pad, without(logits, self.model.banned_ids))
 
     @functools.cached_property
     def begun(self) -> Named:
@@ -139,7 +139,7 @@ class _Writing(Stream):
     """Of an encoder and a decoder; greedy."""
 
     def __init__(self, served):
-        rules = BeamRules(beam=1, banned=served.model.never)
+        rules = BeamRules(beam=1, banned=served.model.banned_ids)
         super().__init__(type(served)(served.model, rules, served.max_length))
         self.rules, self.max_length = rules, served.max_length
 

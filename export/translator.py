@@ -29,7 +29,7 @@ class Served:
 
     def __init__(self, model, rules: BeamRules | None = None, max_length: int = 100):
         self.model, self.max_length = model, max_length
-        self.rules = rules or BeamRules(banned=model.never)
+        self.rules = rules or BeamRules(banned=model.banned_ids)
         self.tokenizers = list(model.tokenizers)
 
     @property

@@ -54,31 +54,35 @@ def pad(rows: Sequence[np.ndarray], count: int, length: int) -> np.ndarray:
     return padded
 
 
-def ended(ids: np.ndarray) -> np.ndarray:
+def with_end(ids: np.ndarray) -> np.ndarray:
     """What a model reads of a source and is to say of a target: the ids and the end id.
 
-    >>> ended([4, 5, 6, 7, 8]).tolist()
+    >>> with_end([4, 5, 6, 7, 8]).tolist()
     [4, 5, 6, 7, 8, 3]
     """
     return np.append(ids, END)
 
 
-def started(ids: np.ndarray) -> np.ndarray:
+def with_start(ids: np.ndarray) -> np.ndarray:
     """What a model reads of a target (teacher forcing): the start id and the ids.
 
-    >>> started([4, 5, 6, 7, 8]).tolist()
+    >>> with_start([4, 5, 6, 7, 8]).tolist()
     [2, 4, 5, 6, 7, 8]
     """
     return np.append(START, ids)
 
 
-def taught(targets: Sequence[np.ndarray], count: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+def teacher_forcing(
+    targets: Sequence[np.ndarray], count: int, length: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Targets -> what a model reads and what it is to say, both int32 [count, length].
 
-    >>> [ids.tolist() for ids in taught([[4, 5, 6], [7, 8]], 2, 4)]
+    >>> [ids.tolist() for ids in teacher_forcing([[4, 5, 6], [7, 8]], 2, 4)]
     [[[2, 4, 5, 6], [2, 7, 8, 0]], [[4, 5, 6, 3], [7, 8, 3, 0]]]
     """
-    return pad([*map(started, targets)], count, length), pad([*map(ended, targets)], count, length)
+    return pad([*map(with_start, targets)], count, length), pad(
+        [*map(with_end, targets)], count, length
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -338,8 +342,8 @@ def batches(
     def make(part: Part):
         sources, targets = pairs.read(part.indices)
         source_length, target_length = part.lengths
-        source = pad([*map(ended, sources)], part.rows, source_length)
-        target_in, target_out = taught(targets, part.rows, target_length)
+        source = pad([*map(with_end, sources)], part.rows, source_length)
+        target_in, target_out = teacher_forcing(targets, part.rows, target_length)
         return (source, target_in), target_out
 
     options = {"batch_size": batch_size, "by": by, "seed": seed, "multiple": multiple}

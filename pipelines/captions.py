@@ -15,10 +15,10 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from kerasrnn.pipelines.batching import Part, planned, taught
+from kerasrnn.pipelines.batching import Part, planned, teacher_forcing
 from kerasrnn.pipelines.caption_files import CaptionFaults, Row, caption_rows, refusal
 from kerasrnn.pipelines.dataset import Position, is_held_out
-from kerasrnn.pipelines.graph_reading import at_top, pieces, taught_in_graph
+from kerasrnn.pipelines.graph_reading import at_top, pieces, teacher_forcing_in_graph
 from kerasrnn.pipelines.images import Store
 from kerasrnn.pipelines.pairs import LINES, Limits
 from kerasrnn.pipelines.reports import Tally
@@ -263,7 +263,7 @@ def batches(
         if len(part.indices):
             images[: len(part.indices)] = store.read([examples.images[i] for i in part.indices])
         targets = [examples.ids[i] for i in part.indices]
-        target_in, target_out = taught(targets, part.rows, part.lengths[1])
+        target_in, target_out = teacher_forcing(targets, part.rows, part.lengths[1])
         return (images, target_in), target_out
 
     ids = tf.TensorSpec([None, None], tf.int32)
@@ -290,7 +290,9 @@ def _in_graph(examples: Examples, store: Store, first: np.ndarray) -> Callable:
     def make(part: Part):
         at, counts = (tf.gather(c, part.indices) for c in (starts, examples.target_lengths))
         ids = functools.partial(pieces, tf.constant(np.concatenate(examples.ids)))
-        target_in, target_out = taught_in_graph(ids, at, counts, part.rows, part.lengths[1])
+        target_in, target_out = teacher_forcing_in_graph(
+            ids, at, counts, part.rows, part.lengths[1]
+        )
         images = tf.map_fn(image, tf.gather(files, part.indices), fn_output_signature=spec)
         return (at_top(images, part.rows), target_in), target_out
 

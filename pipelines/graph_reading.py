@@ -48,12 +48,15 @@ def pieces(ids: tf.Tensor, starts, counts, length) -> tf.Tensor:
     return tf.where(real, tf.cast(tf.gather(ids, tf.where(real, places, 0)), tf.int32), 0)
 
 
-def taught_in_graph(read: Callable, starts, counts, rows, length) -> tuple[tf.Tensor, tf.Tensor]:
-    """`batching.taught` of what `read` reads: starts, counts [B] -> both int32 [rows, length].
+def teacher_forcing_in_graph(
+    read: Callable, starts, counts, rows, length
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """`batching.teacher_forcing` of what `read` reads: starts, counts [B] -> both int32
+    [rows, length].
 
     >>> def read(starts, counts, length):
     ...     return pieces(tf.constant([4, 5, 6, 7, 8]), starts, counts, length)
-    >>> [ids.numpy().tolist() for ids in taught_in_graph(read, [0, 3], [3, 2], 3, 4)]
+    >>> [ids.numpy().tolist() for ids in teacher_forcing_in_graph(read, [0, 3], [3, 2], 3, 4)]
     [[[2, 4, 5, 6], [2, 7, 8, 0], [0, 0, 0, 0]], [[4, 5, 6, 3], [7, 8, 3, 0], [0, 0, 0, 0]]]
     """
     ids = read(starts, counts, length)
@@ -81,9 +84,11 @@ def pairs_in_graph(pairs: Pairs) -> Callable:
     def make(part):
         starts, sources, targets = (tf.gather(column, part.indices) for column in columns)
         source_length, target_length = part.lengths
-        _, source = taught_in_graph(read, starts, sources, part.rows, source_length)
+        _, source = teacher_forcing_in_graph(read, starts, sources, part.rows, source_length)
         behind = starts + sources
-        target_in, target_out = taught_in_graph(read, behind, targets, part.rows, target_length)
+        target_in, target_out = teacher_forcing_in_graph(
+            read, behind, targets, part.rows, target_length
+        )
         return (source, target_in), target_out
 
     return make

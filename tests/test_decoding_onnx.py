@@ -5,7 +5,7 @@ import onnxruntime
 import pytest
 import tensorflow as tf
 
-from kerasrnn.decoding.sampling import PAD, ensemble, greedy, most_attended, sample
+from kerasrnn.decoding.sampling import PAD, Sampling, ensemble, greedy, most_attended, sample
 from kerasrnn.export.graphs.onnx_file import convert
 from tests.beam_reference import Automaton
 from tests.spelling import noisy, spell, words
@@ -27,12 +27,12 @@ def test_traced_equals_eager():
     def traced(ids, length, temperature, top_k, top_p, seed):
         state = tf.zeros(tf.shape(ids), tf.int32)
         options = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
-        return tuple(sample(noisy, ids, state, length, banned=(PAD,), **options)[:3])
+        return tuple(sample(noisy, ids, state, length, Sampling(**options), banned=(PAD,))[:3])
 
     for length, temperature, top_k, top_p in CASES:
         options = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": 5}
         begin = tf.range(4, 10), tf.zeros([6], tf.int32)
-        eager = sample(noisy, *begin, length, banned=(PAD,), **options)
+        eager = sample(noisy, *begin, length, Sampling(**options), banned=(PAD,))
         scalars = (tf.constant(length), tf.constant(temperature, tf.float32), tf.constant(top_k))
         found = traced(tf.range(4, 10), *scalars, tf.constant(top_p, tf.float32), tf.constant(5))
         for a, b in zip(found, eager, strict=False):
@@ -46,7 +46,7 @@ def in_onnx():
     def function(ids, length, temperature, top_k, top_p, seed):
         state = tf.zeros(tf.shape(ids), tf.int32)
         options = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
-        return tuple(sample(noisy, ids, state, length, banned=(PAD, 1), **options)[:3])
+        return tuple(sample(noisy, ids, state, length, Sampling(**options), banned=(PAD, 1))[:3])
 
     integer, real = tf.TensorSpec([], tf.int32), tf.TensorSpec([], tf.float32)
     signature = [tf.TensorSpec([None], tf.int32), integer, real, integer, real, integer]
@@ -82,7 +82,7 @@ def test_onnx_runtime_draws_the_same_ids(in_onnx, rows, length, temperature, top
 
 def test_onnx_runtime_stops_early_too():
     def function(length):
-        return tuple(sample(*words("tide", "on", "sail"), length, temperature=0.0)[:3])
+        return tuple(sample(*words("tide", "on", "sail"), length, Sampling(temperature=0.0))[:3])
 
     model = convert(function, [tf.TensorSpec([], tf.int32, "length")], ["out", "lengths", "scores"])
     session = onnxruntime.InferenceSession(model.SerializeToString())

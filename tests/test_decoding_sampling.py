@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from scipy import stats
 
-from kerasrnn.decoding.sampling import END, PAD, pick, sample, uniform
+from kerasrnn.decoding.sampling import END, PAD, Sampling, pick, sample, uniform
 from tests.spelling import LETTERS, V, noisy, spell, words
 
 # --- random numbers ---
@@ -133,15 +133,22 @@ def test_many_draws_follow_the_softmax(temperature, top_k, top_p):
 # --- whole rows ---
 
 
-def draw(seed=5, rows=6, length=30, **options):
+def draw(seed=5, rows=6, length=30, banned=(), **options):
     ids = tf.range(4, 4 + rows)
-    return sample(noisy, ids, tf.zeros([rows], tf.int32), length, seed=seed, **options)
+    return sample(
+        noisy,
+        ids,
+        tf.zeros([rows], tf.int32),
+        length,
+        Sampling(seed=seed, **options),
+        banned=banned,
+    )
 
 
 @pytest.mark.parametrize("options", [{"temperature": 0.0}, {"temperature": 1.0}, {"top_k": 1}])
 def test_a_sharp_step_function_is_spelled_out(options):
     spoken = ["tide", "", "sail on", "ocean"]
-    decoded = sample(*words(*spoken), 20, seed=1, **options)
+    decoded = sample(*words(*spoken), 20, Sampling(seed=1, **options))
     assert spell(decoded.ids) == spoken
     assert decoded.lengths.numpy().tolist() == [4, 0, 7, 5]
     assert decoded.ids.shape == (4, 8)  # it stops with the longest row and its end
@@ -151,7 +158,7 @@ def test_a_sharp_step_function_is_spelled_out(options):
 
 def test_a_row_that_ended_stays_pad():
     # Row 0 would go on to speak after its end.
-    decoded = sample(*words("so$late", "patience"), 7, temperature=0.0)
+    decoded = sample(*words("so$late", "patience"), 7, Sampling(temperature=0.0))
     assert spell(decoded.ids) == ["so", "patienc"]
     assert decoded.ids.numpy()[0].tolist() == [
         LETTERS.index("s"),
@@ -167,7 +174,7 @@ def test_a_row_that_ended_stays_pad():
 
 @pytest.mark.parametrize("length, shape", [(-3, 0), (0, 0), (1, 1), (3, 3)])
 def test_no_more_is_drawn_than_asked(length, shape):
-    decoded = sample(*words("tide", "sail", sharp=3.0), length, temperature=0.0)
+    decoded = sample(*words("tide", "sail", sharp=3.0), length, Sampling(temperature=0.0))
     assert spell(decoded.ids) == ["tide"[:shape], "sail"[:shape]]
     assert decoded.ids.shape == (2, shape)
     assert decoded.lengths.numpy().tolist() == [shape, shape]
@@ -188,7 +195,7 @@ def test_each_id_drawn_is_fed_back():
         seen.append(ids.numpy().tolist())
         return logits, state
 
-    sample(spy, ids, state, 9, temperature=0.0)
+    sample(spy, ids, state, 9, Sampling(temperature=0.0))
     t, i, d, e, a = (LETTERS.index(c) for c in "tidea")
     assert seen == [[2, 2], [t, a], [i, END], [d, PAD], [e, PAD]]
 
@@ -204,7 +211,7 @@ def test_scores_are_sums_of_log_probabilities(low):
         return tf.gather(tf.constant(logits), t[0]), t + 1
 
     options = {"temperature": 0.6, "top_k": 7, "top_p": 0.9}  # they steer the draw, not the score
-    decoded = sample(step, tf.fill([3], 2), tf.zeros([3], tf.int32), 5, seed=2, **options)
+    decoded = sample(step, tf.fill([3], 2), tf.zeros([3], tf.int32), 5, Sampling(seed=2, **options))
     wide = logits.astype("float64")
     nats = wide - np.log(np.exp(wide).sum(-1, keepdims=True))
     wanted = []
@@ -226,7 +233,7 @@ def test_banned_ids_are_never_drawn_and_take_no_probability():
     def two(ids, state):
         return tf.tile(tf.math.log([[0.7, 0.1, 0.1, 0.0, 0.1]]), [2, 1]), state
 
-    scored = sample(two, tf.constant([4, 4]), (), 1, temperature=0.0, banned=(0, 3))
+    scored = sample(two, tf.constant([4, 4]), (), 1, Sampling(temperature=0.0), banned=(0, 3))
     assert scored.ids.numpy().tolist() == [[1], [1]]
     np.testing.assert_allclose(scored.scores, np.log([1 / 3] * 2), rtol=1e-5)
 
@@ -245,5 +252,5 @@ def test_a_row_depends_on_its_number_and_not_on_the_others():
     for part in zip(spell(small.ids), spell(large.ids), strict=False):
         assert len(set(part)) == 1
     ids = tf.fill([5], 9)
-    alike = sample(noisy, ids, tf.zeros([5], tf.int32), 12, seed=5)
+    alike = sample(noisy, ids, tf.zeros([5], tf.int32), 12, Sampling(seed=5))
     assert len(set(spell(alike.ids))) == 5

@@ -7,7 +7,8 @@ import tensorflow as tf
 from kerasrnn.base.errors import InputError
 from kerasrnn.decoding.sampling import (
     PAD,
-    Reporting,
+    Sampling,
+    StepAdapter,
     ensemble,
     greedy,
     most_attended,
@@ -37,7 +38,7 @@ def test_greedy_spells_the_likeliest_letters():
 def test_greedy_is_sampling_at_temperature_zero():
     begin = tf.range(4, 10), tf.zeros([6], tf.int32)
     found = greedy(noisy, *begin, 25, banned=(PAD, 5))
-    wanted = sample(noisy, *begin, 25, temperature=0.0, banned=(PAD, 5))
+    wanted = sample(noisy, *begin, 25, Sampling(temperature=0.0), banned=(PAD, 5))
     for a, b in zip(found[:3], wanted[:3], strict=True):
         np.testing.assert_array_equal(a, b)
     assert len(set(spell(found.ids))) > 2 and 5 not in found.ids.numpy()
@@ -108,7 +109,7 @@ def test_an_unknown_vocabulary_is_refused_while_tracing():
 
 @pytest.mark.parametrize("dtype", [tf.float16, tf.bfloat16, tf.float32])
 def test_logits_become_float32(dtype):
-    logits, _, attention = Reporting(
+    logits, _, attention = StepAdapter(
         lambda ids, s: (tf.cast([[1.5, 2]], dtype), s, tf.cast([[1]], dtype))
     )(tf.constant([4]), ())
     assert logits.dtype == attention.dtype == tf.float32

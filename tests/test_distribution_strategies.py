@@ -163,11 +163,11 @@ def test_each_replica_is_dealt_its_own_shard(mirrored):
         index, count = shard
         return tf.data.Dataset.range(index, 8, count).map(lambda n: n * 10)
 
-    dealt = distribution.dealt(make, mirrored)
+    dealt = distribution.distribute(make, mirrored)
     seen = [[int(v) for v in mirrored.experimental_local_results(x)] for x in dealt]
     assert seen == [[0, 10], [20, 30], [40, 50], [60, 70]]
     assert dealt.cardinality == 4
-    alone = distribution.dealt(make, tf.distribute.get_strategy())
+    alone = distribution.distribute(make, tf.distribute.get_strategy())
     assert [int(n) for n in alone] == [0, 10, 20, 30, 40, 50, 60, 70]
 
 

@@ -36,7 +36,7 @@ def exported(request, tmp_path_factory):
     decoder = Decoder(WORDS.size, conditioning=kind, readout=KINDS[kind], **both)
     model = Captioner(WORDS, ImageEncoder(size=32), decoder)
     scatter(model.decoder, seed=2, scale=2.5)
-    options = {"rules": BeamRules(**RULES, banned=model.never), "max_length": 7}
+    options = {"rules": BeamRules(**RULES, banned=model.banned_ids), "max_length": 7}
     written = export(model, folder / "out", **options)
     return Served(model, **options), *written
 

@@ -63,7 +63,7 @@ def words(tmp_path_factory):
 
 def test_every_source_is_translated_as_greedily_as_by_keras(words):
     model, out = words
-    greedy = Served(model, BeamRules(beam=1, banned=model.never), LONGEST)
+    greedy = Served(model, BeamRules(beam=1, banned=model.banned_ids), LONGEST)
     run, replaced = load(out / "encode.onnx"), 0
     for case in translators.awkward("word"):
         right, found = greedy.answer(case), run(case)
@@ -132,7 +132,7 @@ def test_a_row_that_has_ended_takes_pads_only(words):
     text, logits = step.run(["text", "logits"], {i.name: feed[i.name] for i in step.get_inputs()})
     assert text.tolist() == ["", "", ""]
     finite = np.isfinite(logits)
-    assert sorted(np.flatnonzero(~finite[0])) == sorted(model.never)
+    assert sorted(np.flatnonzero(~finite[0])) == sorted(model.banned_ids)
     assert np.flatnonzero(finite[1]).tolist() == np.flatnonzero(finite[2]).tolist() == [0]
 
 
@@ -144,7 +144,7 @@ def test_fifteen_lines_drive_it_where_there_is_only_onnxruntime(words, tmp_path)
     command = [python, "-c", DRIVER, out, json.dumps(sources)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
-    rules = BeamRules(beam=1, banned=model.never)
+    rules = BeamRules(beam=1, banned=model.banned_ids)
     assert json.loads(done.stdout) == model.translate(sources, rules=rules, max_length=LONGEST)
 
 

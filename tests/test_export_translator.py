@@ -73,7 +73,7 @@ def exported(request, tmp_path_factory):
     if kind == "subword":
         pytest.importorskip("sentencepiece")
     model = make(kind)
-    options = {"rules": BeamRules(**SEARCH, banned=model.never), "max_length": LONGEST}
+    options = {"rules": BeamRules(**SEARCH, banned=model.banned_ids), "max_length": LONGEST}
     [file] = export(model, folder / "out", ["onnx"], **options)
     served, saved = Served(model, **options), folder / "saved_model"
     artifact.WRITERS["saved_model"].write(served, saved, {})
@@ -128,7 +128,7 @@ def test_the_search_is_fixed_in_the_file(exported):
     assert answer["text"].shape == (1, SEARCH["n_best"])
     assert answer["tokens"].shape[2] == LONGEST == answer["attention"].shape[1]
     assert (np.diff(answer["score"]) <= 0).all()
-    wider = BeamRules(**{**SEARCH, "beam": 1, "n_best": 1}, banned=served.model.never)
+    wider = BeamRules(**{**SEARCH, "beam": 1, "n_best": 1}, banned=served.model.banned_ids)
     greedy = Served(served.model, wider, LONGEST)
     scores = [s.answer(case)["score"][:, 0] for case in awkward(kind) for s in (served, greedy)]
     assert any((a > b + 1e-4).any() for a, b in zip(scores[::2], scores[1::2], strict=True))

@@ -178,7 +178,7 @@ def pages(npm, tmp_path_factory) -> dict:
 
 
 def greedy(model, kind, case: dict) -> dict:
-    rules = BeamRules(beam=1, banned=model.never)
+    rules = BeamRules(beam=1, banned=model.banned_ids)
     return kind(model, rules, LONGEST).answer(case)
 
 

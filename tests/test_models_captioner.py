@@ -9,7 +9,7 @@ from keras import tree
 from kerasrnn.attention.losses import doubly_stochastic, entropy, reinforce
 from kerasrnn.base.errors import InputError
 from kerasrnn.decoding.beam import BeamRules
-from kerasrnn.distribution.strategies import dealt
+from kerasrnn.distribution.strategies import distribute
 from kerasrnn.export.captioner import Served
 from kerasrnn.layers import Decoder, ImageEncoder
 from kerasrnn.losses.tokens import TokenCrossEntropy
@@ -134,7 +134,7 @@ def test_places_are_drawn_by_their_weights():
 
 def test_places_may_be_drawn_when_describing():
     model = make("hard")
-    rules = BeamRules(beam=1, min_length=3, banned=model.never)
+    rules = BeamRules(beam=1, min_length=3, banned=model.banned_ids)
 
     def scores():
         found = [model.captions(IMAGES[:1], rules=rules, max_length=4) for _ in range(4)]
@@ -212,7 +212,7 @@ def test_batch_normalisation_does_not_count_rows_of_padding(mirrored, rows):
             model = make(balance=1.0)
             model.set_weights(begin)
             model.compile(keras.optimizers.SGD(0.1), TokenCrossEntropy(), [])
-        model.fit(dealt(padded_shards(batch(), rows), strategy), verbose=0)
+        model.fit(distribute(padded_shards(batch(), rows), strategy), verbose=0)
         weights.append(model.get_weights())
     assert any((a != b).any() for a, b in zip(begin, weights[0], strict=True))
     for one, two in zip(*weights, strict=True):
@@ -230,7 +230,7 @@ def test_the_baseline_does_not_count_rows_of_padding(mirrored):
             model.set_weights(begin)
             model.compile(keras.optimizers.SGD(0.0), TokenCrossEntropy(), [])
         data = padded_shards(((features, target_in), target_out), 3)
-        model.fit(dealt(data, strategy), verbose=0)
+        model.fit(distribute(data, strategy), verbose=0)
         baselines.append(float(model.baseline.numpy()))
     assert baselines[1] == pytest.approx(baselines[0], rel=1e-5) and baselines[0] < -0.1
 

@@ -24,7 +24,7 @@ def translator(seed, encoder=BidirectionalEncoder, conditioning="attention"):
 
 
 def figures(model, **options):
-    return model.translations(SOURCES, rules=BeamRules(3, 3, banned=model.never), max_length=6)
+    return model.translations(SOURCES, rules=BeamRules(3, 3, banned=model.banned_ids), max_length=6)
 
 
 def test_a_model_twice_is_that_model():

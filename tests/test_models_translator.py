@@ -188,7 +188,7 @@ def test_saved_and_loaded(tmp_path):
     model.save(tmp_path / "m.keras")
     loaded = looped(keras.saving.load_model(tmp_path / "m.keras"))
     assert loaded.get_config() == model.get_config()
-    rules = BeamRules(beam=3, banned=model.never)
+    rules = BeamRules(beam=3, banned=model.banned_ids)
     found, wanted = (m.translations(SOURCES, rules=rules, max_length=8) for m in (loaded, model))
     for f, w in zip(found, wanted, strict=True):
         np.testing.assert_array_equal(f, w)
@@ -207,7 +207,7 @@ SOURCES = ["the cat sat on the mat", "", "rat", "cat , rat , mat , sat , ran on 
 @pytest.mark.parametrize("conditioning", ["attention", "every_step"])
 def test_a_sentence_alone_and_inside_a_padded_batch(conditioning):
     model = make(conditioning=conditioning)
-    rules = BeamRules(beam=4, n_best=3, no_repeat_ngram=2, banned=model.never)
+    rules = BeamRules(beam=4, n_best=3, no_repeat_ngram=2, banned=model.banned_ids)
     options = {"rules": rules, "max_length": 12}
     together = model.translations(SOURCES, **options)
     assert len(set(together.text[:, 0])) >= 4, "too alike to show anything"
@@ -232,7 +232,7 @@ def test_what_is_given_beside_the_text():
         assert WORDS.detokenize([tokens]).numpy()[0] == text
         looked = found.attention[i].sum(axis=1)
         np.testing.assert_allclose(looked, tokens != PAD, atol=1e-5)
-    assert not set(model.never) & (set(found.tokens.ravel().tolist()) - {PAD})
+    assert not set(model.banned_ids) & (set(found.tokens.ravel().tolist()) - {PAD})
 
 
 def test_an_empty_source_gives_nothing():
@@ -273,10 +273,10 @@ def test_an_unknown_word_becomes_the_source_word_looked_at():
 
 def test_unknowns_are_not_written_where_nothing_can_replace_them():
     for model in (writing_unknowns("once"), writing_unknowns(tokenizer=LETTERS)):
-        assert UNKNOWN in model.never
+        assert UNKNOWN in model.banned_ids
         found = model.translations(["cat"], max_length=6)
         assert UNKNOWN not in found.tokens and "\ufffd" not in found.text[0, 0].decode()
-    assert UNKNOWN not in make().never
+    assert UNKNOWN not in make().banned_ids
 
 
 # --- precision, defaults, errors ---

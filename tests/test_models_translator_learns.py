@@ -47,7 +47,7 @@ def exact(transform, epochs: int) -> float:
     target_in = np.roll(target, 1, axis=1)
     target_in[:, 0] = START
     model.fit((ended(source), target_in), ended(target), batch_size=64, epochs=epochs, verbose=0)
-    rules = BeamRules(beam=1, banned=model.never)
+    rules = BeamRules(beam=1, banned=model.banned_ids)
     found = model.translate(held_out, rules=rules, max_length=LONGEST + 2)
     return np.mean([f == transform(t) for f, t in zip(found, held_out, strict=True)])
 

@@ -12,7 +12,7 @@ from kerasrnn.base.errors import InputError
 from kerasrnn.tasks import language_model as lm
 from kerasrnn.tasks import run_folder
 from kerasrnn.training.checkpoints import newest
-from kerasrnn.training.optimizers import make_optimizer
+from kerasrnn.training.optimizers import Course
 from tests.test_tasks import TEXT, job, rows_without_speed, say, train_and_stop
 from tests.test_tasks import text as text  # a fixture
 from tests.train_under import TASKS
@@ -60,9 +60,9 @@ def test_a_finished_run_is_trained_further(text, tmp_path):
     # The rate is on the course of three epochs: at its end, and not long past that of one.
     optimizer = keras.saving.load_model(newest(run).folder / "model.keras").optimizer
     steps = int(optimizer.iterations)
-    course = make_optimizer("adamw", 3e-3, schedule="cosine", steps=steps, warmup=int(0.05 * steps))
+    course = Course(3e-3, "cosine", steps, int(0.05 * steps)).learning_rate()
     for step in (steps // 3, steps // 2, steps):
-        assert float(optimizer._learning_rate(step)) == float(course._learning_rate(step))
+        assert float(optimizer._learning_rate(step)) == float(course(step))
     for epochs, message in (
         (
             2,

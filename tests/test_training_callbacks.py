@@ -20,13 +20,13 @@ from kerasrnn.training.callbacks import (
     StopOnNaN,
     epochs_of,
 )
-from kerasrnn.training.optimizers import make_optimizer
+from kerasrnn.training.optimizers import Course, make_optimizer
 
 
 @pytest.mark.parametrize("name", ["adagrad", "adam", "adamw", "rmsprop", "sgd"])
 def test_every_optimizer_takes_a_step(name):
     weight = keras.Variable(np.array([3.0, -2.0], np.float32))
-    make_optimizer(name, 0.1).apply([np.array([1.0, -1.0], np.float32)], [weight])
+    make_optimizer(name, Course(0.1)).apply([np.array([1.0, -1.0], np.float32)], [weight])
     assert weight.numpy()[0] < 3.0 and weight.numpy()[1] > -2.0
 
 
@@ -42,22 +42,24 @@ def test_every_optimizer_takes_a_step(name):
 def test_clipping(clip, expected):
     weights = [keras.Variable(np.zeros(2, np.float32)) for _ in range(2)]
     gradients = [np.array([3.0, 0.0], np.float32), np.array([0.0, 4.0], np.float32)]
-    make_optimizer("sgd", 1.0, clip=clip).apply(gradients, weights)
+    make_optimizer("sgd", Course(1.0), clip=clip).apply(gradients, weights)
     np.testing.assert_allclose([w.numpy() for w in weights], expected, rtol=1e-5)
 
 
 def test_norm_and_value_differ():
     for clip, expected in (("norm", [-0.6, -0.8]), ("value", [-1.0, -1.0])):
         weight = keras.Variable(np.zeros(2, np.float32))
-        make_optimizer("sgd", 1.0, clip=clip).apply([np.array([3.0, 4.0], np.float32)], [weight])
+        make_optimizer("sgd", Course(1.0), clip=clip).apply(
+            [np.array([3.0, 4.0], np.float32)], [weight]
+        )
         np.testing.assert_allclose(weight.numpy(), expected, rtol=1e-5)
 
 
 def test_the_cosine_goes_up_and_down():
-    rate = make_optimizer("adam", 0.5, schedule="cosine", steps=100, warmup=10)._learning_rate
+    rate = Course(0.5, "cosine", steps=100, warmup=10).learning_rate()
     rates = [float(rate(step)) for step in (0, 5, 10, 55, 100, 200)]
     np.testing.assert_allclose(rates, [0.0, 0.25, 0.5, 0.2525, 0.005, 0.005], rtol=1e-4)
-    alone = make_optimizer("adam", 0.5, schedule="cosine", steps=100)._learning_rate
+    alone = Course(0.5, "cosine", steps=100).learning_rate()
     np.testing.assert_allclose([float(alone(0)), float(alone(100))], [0.5, 0.005], rtol=1e-4)
 
 
@@ -74,16 +76,16 @@ def test_the_cosine_goes_up_and_down():
             "clip: expected one of global_norm, norm, value, none, got norms; choose one of them",
         ),
         (
-            {"schedule": "linear"},
+            {"course": Course(1e-3, "linear")},
             "schedule: expected one of constant, cosine, inverse_sqrt, plateau, got linear; choose "
             "one of them",
         ),
-        ({"learning_rate": 0.0}, "learning_rate: expected a number above 0, got 0.0; change it"),
+        ({"course": Course(0.0)}, "learning_rate: expected a number above 0, got 0.0; change it"),
     ],
 )
 def test_wrong_settings(arguments, message):
     with pytest.raises(InputError) as error:
-        make_optimizer(**{"name": "adam", "learning_rate": 1e-3, **arguments})
+        make_optimizer(**{"name": "adam", "course": Course(1e-3), **arguments})
     assert str(error.value) == message
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from kerasrnn.base.errors import InputError
-from kerasrnn.decoding.sampling import END, PAD, Decoded, Reporting, Step, repeated, without
+from kerasrnn.decoding.sampling import END, PAD, Decoded, Step, StepAdapter, repeated, without
 
 NONE = float("-inf")  # the score of a hypothesis that does not exist
 LEAST = 1e-10  # that a source position counts as covered; its logarithm stays finite
@@ -94,7 +94,7 @@ class _Search:
     """One search: what does not change from step to step, and the steps."""
 
     def __init__(self, step, batch, length, rules, prefix, mask):
-        self.step, self.rules, self.batch = Reporting(step), rules, batch
+        self.step, self.rules, self.batch = StepAdapter(step), rules, batch
         length = tf.broadcast_to(tf.cast(length, tf.int32), [batch])
         self.length = tf.maximum(length, 0)[:, tf.newaxis]
         self.first = rules.beam * tf.range(batch)[:, tf.newaxis]

@@ -105,7 +105,7 @@ def without(logits, banned: Sequence[int]) -> tf.Tensor:
     return logits + tf.constant(ban)
 
 
-class Reporting:
+class StepAdapter:
     """A step function with one form of result: logits float32 [R, V], state, attention float32.
 
     Attention is [R, S], or [R, 0] where the step function reports none; `reports` says which,
@@ -150,7 +150,7 @@ def _log_probability(logits, ids) -> tf.Tensor:
 
 def _generate(step: Step, ids, state, length, choose: Callable, banned) -> Decoded:
     """One id after the other, `choose(logits [B, V], t)` -> int32 [B]; arguments as in `sample`."""
-    batch, step = tf.shape(ids)[0], Reporting(step)
+    batch, step = tf.shape(ids)[0], StepAdapter(step)
     length = tf.broadcast_to(tf.cast(length, tf.int32), [batch])
 
     def body(t, ids, state, finished, scores, written, attention):
@@ -184,16 +184,29 @@ def _generate(step: Step, ids, state, length, choose: Callable, banned) -> Decod
     return Decoded(tf.where(drawn == END, PAD, drawn), lengths, scores, attention)
 
 
+class Sampling(NamedTuple):
+    """How ids are drawn; each is a number or a scalar tensor.
+
+    Attributes:
+        temperature: of the softmax; 0 takes the likeliest id.
+        top_k: only the k likeliest ids, 0 for all.
+        top_p: only the likeliest ids that together reach probability p, 1 for all.
+        seed: the same seed draws the same ids.
+    """
+
+    temperature: Any = 1.0
+    top_k: Any = 0
+    top_p: Any = 1.0
+    seed: Any = 0
+
+
 def sample(
     step: Step,
     ids: tf.Tensor,
     state: Any,
     length,
+    sampling: Sampling = Sampling(),  # noqa: B008  (it never changes)
     *,
-    temperature=1.0,
-    top_k=0,
-    top_p=1.0,
-    seed=0,
     banned: Sequence[int] = (),
 ) -> Decoded:
     """Draw up to `length` ids per row; a row that drew the end id is finished and stays pad.
@@ -203,18 +216,18 @@ def sample(
         ids: int32 [B], the ids to begin with.
         state: the state to begin with, any nest of tensors with B first.
         length: int scalar or [B], the most ids to draw; 0 gives T = 0.
-        temperature, top_k, top_p: scalars, as in `pick`; temperature 0 is greedy.
-        seed: int scalar; the same seed draws the same ids.
+        sampling: how each id is drawn; temperature 0 is greedy.
         banned: ids that are never drawn.
 
     Raises:
         InputError: when the result of the step function has another form.
 
     >>> cycle = lambda ids, state: (10.0 * tf.one_hot((ids + 1) % 7, 7), state)
-    >>> decoded = sample(cycle, tf.constant([4, 1]), (), 4, temperature=0.0)
+    >>> decoded = sample(cycle, tf.constant([4, 1]), (), 4, Sampling(temperature=0.0))
     >>> decoded.ids.numpy().tolist(), decoded.lengths.numpy().tolist()
     ([[5, 6, 0, 1], [2, 0, 0, 0]], [4, 1])
     """
+    temperature, top_k, top_p, seed = sampling
     scalars = tf.cast(temperature, tf.float32), tf.cast(top_k, tf.int32), tf.cast(top_p, tf.float32)
 
     def choose(logits, t):
@@ -268,7 +281,7 @@ def ensemble(steps: Sequence[Step]) -> Step:
     """
     if not steps:
         raise InputError("steps", "one step function or more", "none", "give a list of them")
-    steps = [Reporting(step) for step in steps]
+    steps = [StepAdapter(step) for step in steps]
 
     def step(ids, states):
         given = [one(ids, state) for one, state in zip(steps, states, strict=True)]

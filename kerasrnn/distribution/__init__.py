@@ -7,7 +7,7 @@ _PLACES = {
     "WorkerLost": "kerasrnn.distribution.multi_worker",
     "any_of": "kerasrnn.distribution.strategies",
     "chief_first": "kerasrnn.distribution.strategies",
-    "dealt": "kerasrnn.distribution.strategies",
+    "distribute": "kerasrnn.distribution.strategies",
     "enable": "kerasrnn.distribution.strategies",
     "gathered": "kerasrnn.distribution.strategies",
     "is_chief": "kerasrnn.distribution.multi_worker",

@@ -26,7 +26,7 @@ __all__ = [
     "WorkerLost",
     "any_of",
     "chief_first",
-    "dealt",
+    "distribute",
     "enable",
     "gathered",
     "is_chief",
@@ -103,7 +103,7 @@ def enable(model: keras.Model) -> keras.Model:
     return model
 
 
-def dealt(
+def distribute(
     make: Callable[[tuple[int, int]], tf.data.Dataset], strategy: tf.distribute.Strategy
 ) -> tf.data.Dataset:
     """What `fit` takes under a strategy: each replica its own part of every global batch.

@@ -9,6 +9,7 @@ B batch, T time, H units; time first. Everything here runs inside `tf.function`.
 
 import weakref
 from itertools import chain
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 from keras import tree
@@ -26,6 +27,24 @@ SECOND_ORDER = (
 _COMPILED = weakref.WeakKeyDictionary()
 
 
+class Arguments(NamedTuple):
+    """What a recurrence depends on: nests of tensors, time first.
+
+    Attributes:
+        z: what `project` gave for all steps.
+        states: before the first step.
+        constants: what every step sees besides.
+        weights: the cell's, in order.
+        mask: bool [T, B], or None.
+    """
+
+    z: Any
+    states: Any
+    constants: tuple
+    weights: list
+    mask: Any
+
+
 def replay(problem):
     """Outputs and final states; recorded at once where training, else only if a gradient asks."""
     z, mask = project(problem)
@@ -40,7 +59,7 @@ def replay(problem):
         leaves = list(flat)
         for i, tensor in zip(places, tensors, strict=True):
             leaves[i] = tf.stop_gradient(tensor)  # else a tape differentiates the loop as well
-        arguments = (*tree.pack_sequence_as(given, leaves), mask)
+        arguments = Arguments(*tree.pack_sequence_as(given, leaves), mask)
         return _differentiable(problem, arguments, places)
 
     return recurrence(*[flat[i] for i in places])
@@ -50,15 +69,15 @@ def _differentiable(problem, arguments, places):
     """((output, states), its gradient) for tf.custom_gradient."""
     saved = None
     if problem.training:
-        result, kept = _function(problem, record)(*arguments)
+        result, kept = _function(problem, record)(arguments)
         saved = tree.map_structure(_detached, (result, kept))
     else:
         # Without XLA, so that Keras's own exports can convert it.
-        result = _function(problem, forward, jit=False)(*arguments)
+        result = _function(problem, forward, jit=False)(arguments)
     result = (_batch_first(problem, result[0]), result[1])
 
     def gradient(*upstream):
-        recorded = saved or _function(problem, record)(*arguments)
+        recorded = saved or _function(problem, record)(arguments)
         inputs = [x for x in tree.flatten((arguments, recorded, upstream)) if is_float(x)]
         count = len(tree.flatten(result[0]))
         upstream = [*_batch_first(problem, upstream[:count]), *upstream[count:]]
@@ -80,18 +99,16 @@ def _differentiable(problem, arguments, places):
 
 def _gradients(problem, arguments, recorded, upstream):
     """The gradient of every leaf of (z, states, constants, weights), None where none."""
-    z, states, constants, weights, mask = arguments
     (output, _), kept = recorded
     outputs = tree.flatten(output) if problem.sequences else []
     # The sums z + y stand in for z, which is not needed any more.
-    leaves = zip(tree.flatten(z), kept["sums"], strict=True)
-    z = tree.pack_sequence_as(z, [leaf if s is None else s for leaf, s in leaves])
-    found, d_weights, d_products = _function(problem, rewind)(
-        z, states, constants, weights, mask, outputs, kept, upstream
-    )
-    first = tree.flatten(states)
+    leaves = zip(tree.flatten(arguments.z), kept["sums"], strict=True)
+    sums = [leaf if s is None else s for leaf, s in leaves]
+    summed = arguments._replace(z=tree.pack_sequence_as(arguments.z, sums))
+    found, d_weights, d_products = _function(problem, rewind)(summed, outputs, kept, upstream)
+    first = tree.flatten(arguments.states)
     for factor, dy in d_products.items():
-        W = weights[factor.weight]
+        W = arguments.weights[factor.weight]
         if factor.source == "outputs":  # h(t-1) in two pieces, which saves a copy of all of them
             start, rest = first[factor.state], outputs[factor.index][:-1]
             g = weight_gradient(factor, start, [d[0] for d in dy], W)
@@ -131,10 +148,16 @@ def _function(problem, function, jit=True):
     return compiled[key]
 
 
-def forward(cell, sequences, z, states, constants, weights, mask):
+def _steps(cell, sequences, arguments):
+    z, states, constants, _, mask = arguments
+    return Steps(cell, z, states, constants, mask, sequences)
+
+
+def forward(cell, sequences, arguments):
     """The loop alone, nothing kept: (output, states)."""
+    weights = arguments.weights
     with AutocastScope(cell.compute_dtype), scope_of(cell, weights):
-        steps = Steps(cell, z, states, constants, mask, sequences)
+        steps = _steps(cell, sequences, arguments)
         matrices = [Matrix(W) for W in steps.tried.prepared(lookup(cell, weights))]
         emitted = steps.emitted()
 
@@ -166,10 +189,11 @@ class Tape:
         return y[0] if blocks == 1 else y
 
 
-def record(cell, sequences, z, states, constants, weights, mask):
+def record(cell, sequences, arguments):
     """The loop, with what the backward loop needs: ((output, states), kept)."""
+    weights = arguments.weights
     with AutocastScope(cell.compute_dtype), scope_of(cell, weights):
-        steps = Steps(cell, z, states, constants, mask, sequences)
+        steps = _steps(cell, sequences, arguments)
         matrices = [Matrix(W) for W in steps.tried.prepared(lookup(cell, weights))]
         emitted = steps.emitted()
         sums = {k: i for i, k in Rebuilt(cell, steps, weights).sums.items()}
@@ -197,15 +221,16 @@ def record(cell, sequences, z, states, constants, weights, mask):
     return result, kept
 
 
-def rewind(cell, sequences, z, states, constants, weights, mask, outputs, kept, upstream):
+def rewind(cell, sequences, arguments, outputs, kept, upstream):
     """The backward loop.
 
     Returns the gradients of the leaves of (z, states, constants), those of the weights that the
     step uses directly, and dY [T, B, ...] of every product, in its blocks.
     """
+    weights = arguments.weights
     with AutocastScope(cell.compute_dtype):
         with scope_of(cell, weights):
-            steps = Steps(cell, z, states, constants, mask, sequences)
+            steps = _steps(cell, sequences, arguments)
         step = Rebuilt(cell, steps, weights)
         held = [tf.zeros_like(s) for s in steps.states[steps.count :]]
         d_states, d_emitted, d_own = _upstream(steps, upstream)

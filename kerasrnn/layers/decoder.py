@@ -37,7 +37,7 @@ FED = ("attention", "gated", "hard")  # conditionings whose cell is fed what it 
 READOUTS = ("plain", "maxout", "deep", "tied", "maxout_tied")
 
 
-class Looked(NamedTuple):
+class AttentionTrace(NamedTuple):
     """Where a decoder looked at every step.
 
     Attributes:
@@ -195,7 +195,7 @@ class Decoder(keras.layers.Layer):
 
     def call(self, ids, encoded, training=None, return_attention=False):
         """ids int32 [B, T] (the target, moved right), `Encoded` -> logits float32 [B, T, V], and
-        with `return_attention` (logits, `Looked`)."""
+        with `return_attention` (logits, `AttentionTrace`)."""
         encoded = Encoded(*encoded)  # a functional model makes a list of it
         memory, states = self.memory(encoded), self.start(encoded)
         context = None
@@ -236,8 +236,8 @@ class Decoder(keras.layers.Layer):
         return self._through(embedded, context, advance, False), after
 
     def _through(self, embedded, context, advance, training):
-        """Embedded ids [..., E] -> (h [..., H] of the top, context [..., D] or None, `Looked` or
-        None).
+        """Embedded ids [..., E] -> (h [..., H] of the top, context [..., D] or None,
+        `AttentionTrace` or None).
 
         `advance(i, x)` runs layer i over x: its outputs.
         """
@@ -248,7 +248,7 @@ class Decoder(keras.layers.Layer):
             output = advance(i, x)
             if self.attends and i == 0:
                 output, context, *looked = output
-                looked = Looked(*(ops.cast(weights, "float32") for weights in looked))
+                looked = AttentionTrace(*(ops.cast(weights, "float32") for weights in looked))
             h = output if h is None else h + output
         return h, context, looked
 

@@ -99,7 +99,7 @@ class Captioner(Writer):
         self.decoder.stack[0].cell.drawn = drawn
 
     @property
-    def never(self) -> tuple[int, ...]:
+    def banned_ids(self) -> tuple[int, ...]:
         """Ids that a search must not write."""
         return PAD, START, UNKNOWN
 
@@ -186,7 +186,7 @@ class Captioner(Writer):
             raise InputError("images", expected, received, "leave out what is empty")
         if max_length < 1:
             raise InputError("max_length", "1 or more", max_length, "raise it")
-        function = self.graph_for(rules or BeamRules(beam=3, banned=self.never), max_length)
+        function = self.graph_for(rules or BeamRules(beam=3, banned=self.banned_ids), max_length)
         return Captions(*(x.numpy() for x in function(images)))
 
     def caption(self, images, **options) -> list[str]:

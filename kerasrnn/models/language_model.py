@@ -14,7 +14,7 @@ from keras import ops
 
 from kerasrnn.base.errors import InputError, check_texts
 from kerasrnn.cells import CELLS, Cell, Dropout
-from kerasrnn.decoding.sampling import Decoded, right_aligned, sample
+from kerasrnn.decoding.sampling import Decoded, Sampling, right_aligned, sample
 from kerasrnn.distribution.multi_worker import FitsOnManyWorkers
 from kerasrnn.layers import Recurrent
 from kerasrnn.layers.carry import CarriesState
@@ -117,7 +117,7 @@ class LanguageModel(CarriesState, FitsOnManyWorkers, keras.Model):
         self.build((None, None))
 
     @property
-    def never(self) -> tuple[int, ...]:
+    def banned_ids(self) -> tuple[int, ...]:
         """Ids that are never drawn."""
         return PAD, UNKNOWN, START
 
@@ -182,8 +182,8 @@ class LanguageModel(CarriesState, FitsOnManyWorkers, keras.Model):
     def continue_ids(self, ids, length, temperature, top_k, top_p, seed) -> Decoded:
         """Prompts int32 [B, P], padded behind -> what follows them; arguments as in `sample`."""
         ids, state = self.start(ids)
-        options = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
-        return sample(self.step, ids, state, length, banned=self.never, **options)
+        sampling = Sampling(temperature, top_k, top_p, seed)
+        return sample(self.step, ids, state, length, sampling, banned=self.banned_ids)
 
     def generate(
         self,

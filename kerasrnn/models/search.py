@@ -83,7 +83,7 @@ class Translates:
         return self.tokenizers[1].level == "word" and self.attends
 
     @property
-    def never(self) -> tuple[int, ...]:
+    def banned_ids(self) -> tuple[int, ...]:
         """Ids that a search must not write."""
         return (PAD, START) if self.replaces_unknown else (PAD, START, UNKNOWN)
 
@@ -136,7 +136,7 @@ class Translates:
         check_texts("sources", sources)
         if max_length < 1:
             raise InputError("max_length", "1 or more", max_length, "raise it")
-        function = self.graph_for(rules or BeamRules(banned=self.never), max_length)
+        function = self.graph_for(rules or BeamRules(banned=self.banned_ids), max_length)
         found = function(tf.constant(sources, tf.string))
         return Translations(*(x.numpy() for x in found))
 

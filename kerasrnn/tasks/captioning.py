@@ -34,9 +34,15 @@ from kerasrnn.tasks.captioning_settings import (
 )
 from kerasrnn.tasks.hyperparameters import CAPTIONER as PRESETS
 from kerasrnn.tasks.search import rules_of
-from kerasrnn.tasks.session import CommonJob, Start, config_of, model_to_train, started
+from kerasrnn.tasks.session import (
+    CommonJob,
+    TrainingSession,
+    config_of,
+    model_to_train,
+    open_session,
+)
 from kerasrnn.tasks.settings import ids_said
-from kerasrnn.tasks.training import Data, carry_on, tokenizer_of
+from kerasrnn.tasks.training import Data, Monitoring, run_training, tokenizer_of
 from kerasrnn.training.callbacks import Scored
 
 __all__ = ["PRESETS", "Job", "Settings", "evaluate", "train"]
@@ -136,11 +142,13 @@ def store_of(model: Captioner, job: Job, run: Path) -> Store:
     return Store(folder, name, lambda image: features(pixels(image))[0].numpy())
 
 
-def filled_store(model: Captioner, job: Job, run: Path, start: Start, images: list[Path]) -> Store:
+def filled_store(
+    model: Captioner, job: Job, run: Path, session: TrainingSession, images: list[Path]
+) -> Store:
     """`store_of` with what is made of these images."""
     store = store_of(model, job, run)
     # Without --cache each worker fills a folder of its own.
-    with distribution.chief_first(start.strategy) if job.cache else contextlib.nullcontext():
+    with distribution.chief_first(session.strategy) if job.cache else contextlib.nullcontext():
         store.fill(images)
     return store
 
@@ -171,43 +179,47 @@ def train(job: Job, say: Callable[[str], None], verbose: int = 1) -> dict:
     """
     check(job.settings, job.seed)
     check_network(job.settings.network, job.settings.size, job.cnn_weights)
-    with started(job, say) as start:
-        return _train(job, start, verbose)
+    with open_session(job, say) as session:
+        return _train(job, session, verbose)
 
 
-def _train(job: Job, start: Start, verbose: int) -> dict:
-    s, say = job.settings, start.say
+def _train(job: Job, session: TrainingSession, verbose: int) -> dict:
+    s, say = job.settings, session.say
     # Everything that can be refused is, before the run folder is touched.
-    with start.strategy.scope():
-        encoder = None if start.model else make_encoder(s, job.cnn_weights)
+    with session.strategy.scope():
+        encoder = None if session.model else make_encoder(s, job.cnn_weights)
     sides = [used(name, side, job, say) for name, side in zip(SIDES, sides_of(job), strict=True)]
     words = (caption for one in sides[0] for caption in one.captions)
-    known = start.known
+    known = session.known
     tokenizer = known.tokenizer if known else tokenizer_of(job.level, words, s.vocabulary)
     examples, report = encode_captions(sides[0], tokenizer, s.longest)
     valid, _ = encode_captions(sides[1], tokenizer)
     options = {"batch_size": s.batch_size, "multiple": s.multiple}
     count = len(plan(examples, seed=job.seed, **options))
-    model = model_to_train(start, job, lambda: make_model(s, tokenizer, encoder, count * s.epochs))
-    run_folder.check_data(start.stamps)
-    run = run_folder.open_run(start.out, start.config, job.overwrite)
+    model = model_to_train(
+        session, job, lambda: make_model(s, tokenizer, encoder, count * s.epochs)
+    )
+    run_folder.check_data(session.stamps)
+    run = run_folder.open_run(session.out, session.config, job.overwrite)
     say(f"{report}; {ids_said([tokenizer], s.vocabulary)}")
-    store = filled_store(model, job, run, start, [one.image for side in sides for one in side])
+    store = filled_store(model, job, run, session, [one.image for side in sides for one in side])
     augment = augment_of(s, job.seed)
 
     def at(position: Position, shard: tuple[int, int]):
-        where = {"seed": job.seed, "position": position, "shard": shard, "service": start.service}
+        where = {"seed": job.seed, "position": position, "shard": shard, "service": session.service}
         return batches(examples, store, augment=augment, **where, **options)
 
     tokens = (int(examples.target_lengths.sum()) + len(examples)) / count
-    return carry_on(
+    return run_training(
         model,
-        start,
+        session,
         Data(at, lambda shard: batches(valid, store, shard=shard, **options), count, tokens),
         s,
-        scores=chosen_by(s),
-        sample=lambda epoch: _sample(model, sides[1][:SHOWN], store, s),
-        scored=[Scored(lambda: validation(model, sides[1], store, s))],
+        Monitoring(
+            chosen_by(s),
+            lambda epoch: _sample(model, sides[1][:SHOWN], store, s),
+            [Scored(lambda: validation(model, sides[1], store, s))],
+        ),
         verbose=verbose,
     )
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 from kerasrnn.base.errors import InputError
 from kerasrnn.tasks.hyperparameters import PRECISIONS
-from kerasrnn.training.optimizers import check_optimizer
+from kerasrnn.training.optimizers import Course, check_optimizer
 
-OPTIMIZER = ("learning_rate", "schedule", "clip", "clip_at", "accumulate", "ema")
+OPTIMIZER = ("clip", "clip_at", "accumulate", "ema")  # settings of every optimizer
 
 
 def check_choices(settings, **known: Iterable[str]) -> None:
@@ -38,7 +38,10 @@ def check_common(settings, seed: int) -> None:
     """Refuse what no task can train with (InputError)."""
     check_counts(settings, "batch_size", "epochs")
     check_choices(settings, precision=PRECISIONS)
-    check_optimizer(settings.optimizer, **{name: getattr(settings, name) for name in OPTIMIZER})
+    options = {name: getattr(settings, name) for name in OPTIMIZER}
+    check_optimizer(
+        settings.optimizer, Course(settings.learning_rate, settings.schedule), **options
+    )
     if not 0 < settings.valid_share < 1:
         raise InputError("valid_share", "a share between 0 and 1", settings.valid_share, "use 0.1")
     if not 0 <= settings.warmup < 1:

@@ -28,9 +28,15 @@ from kerasrnn.tasks import run_folder
 from kerasrnn.tasks.checks import check_choices, check_common, check_counts, check_shares
 from kerasrnn.tasks.hyperparameters import LANGUAGE_MODEL as PRESETS
 from kerasrnn.tasks.hyperparameters import LanguageModelSettings as Settings
-from kerasrnn.tasks.session import CommonJob, Start, config_of, model_to_train, started
+from kerasrnn.tasks.session import (
+    CommonJob,
+    TrainingSession,
+    config_of,
+    model_to_train,
+    open_session,
+)
 from kerasrnn.tasks.settings import ids_said
-from kerasrnn.tasks.training import Data, carry_on, optimizer_of, tokenizer_of
+from kerasrnn.tasks.training import Data, Monitoring, optimizer_of, run_training, tokenizer_of
 from kerasrnn.text.tokenizers import TOKENIZERS, Tokenizer
 
 __all__ = ["PRESETS", "Job", "Settings", "evaluate", "train"]
@@ -151,31 +157,30 @@ def train(job: Job, say: Callable[[str], None], verbose: int = 1) -> dict:
         Interrupted: when the user stopped it; the same job goes on.
     """
     _check(job)
-    with started(job, say) as start:
-        return _train(job, start, verbose)
+    with open_session(job, say) as session:
+        return _train(job, session, verbose)
 
 
-def _train(job: Job, start: Start, verbose: int) -> dict:
-    s, say = job.settings, start.say
-    tokenizer = start.known.tokenizer if start.known else make_tokenizer(job)
-    replicas = start.strategy.num_replicas_in_sync
+def _train(job: Job, session: TrainingSession, verbose: int) -> dict:
+    s, say = job.settings, session.say
+    tokenizer = session.known.tokenizer if session.known else make_tokenizer(job)
+    replicas = session.strategy.num_replicas_in_sync
     # Everything that can be refused is, before the run folder is touched.
-    with staging(start.out) as folder:
+    with staging(session.out) as folder:
         *ids, report = streams(job, tokenizer, folder, say)
         batches = len(datasets(job, *ids, replicas)[0](Position(), (0, replicas)))
         steps = batches * s.epochs
-        model = model_to_train(start, job, lambda: make_model(job, tokenizer, steps, say))
-        run_folder.check_data(start.stamps)
-        run = run_folder.open_run(start.out, start.config, job.overwrite)
+        model = model_to_train(session, job, lambda: make_model(job, tokenizer, steps, say))
+        run_folder.check_data(session.stamps)
+        run = run_folder.open_run(session.out, session.config, job.overwrite)
         say(f"{report}; {ids_said([tokenizer], s.vocabulary)}")
-        at, held_out = datasets(job, *moved(run, *ids), replicas, start.service)
-    return carry_on(
+        at, held_out = datasets(job, *moved(run, *ids), replicas, session.service)
+    return run_training(
         model,
-        start,
+        session,
         Data(at, held_out, batches, s.batch_size * s.window),
         s,
-        scores=SCORES,
-        sample=lambda epoch: _sample(model, job.seed),
+        Monitoring(SCORES, lambda epoch: _sample(model, job.seed)),
         carried=model.training_state if s.carry_state else None,
         verbose=verbose,
     )

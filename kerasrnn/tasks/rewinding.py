@@ -35,13 +35,13 @@ class _Rewound(Checkpoints):
         super()._save()
 
 
-def rewound(start, data, error: NotFinite, settings, options: dict) -> NotFinite:
+def diagnose_not_finite(session, data, error: NotFinite, settings, options: dict) -> NotFinite:
     """Train again from the last checkpoint to the step that failed, and look at it.
 
     The weights from before that step become the newest checkpoint.
 
     Args:
-        start, data: as in `carry_on`.
+        session, data: as in `run_training`.
         error: what was raised.
         settings: of the job.
         options: of the `Checkpoints`.
@@ -49,24 +49,24 @@ def rewound(start, data, error: NotFinite, settings, options: dict) -> NotFinite
     Returns:
         What to raise: the error that says where it began.
     """
-    start.say(f"{error}; looking for where it began")
-    checkpoint = newest(start.shared)
+    session.say(f"{error}; looking for where it began")
+    checkpoint = newest(session.shared)
     # The checkpoint from before the first step has an optimizer that is not built yet: Keras warns
     # that it has nothing to load.
-    with warnings.catch_warnings(), start.strategy.scope():
+    with warnings.catch_warnings(), session.strategy.scope():
         if (checkpoint.progress.epoch, checkpoint.progress.batch) == (0, 0):
             warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
         model = run_folder.load_model(checkpoint.folder)
     renew(model, settings, data.batches)
-    state = checkpoint.states[distribution.worker_index(start.strategy)]
+    state = checkpoint.states[distribution.worker_index(session.strategy)]
     carried = model.training_state if options["carried"] is not None else None
     at = (error.epoch - 1, error.batch - 1)
     again = {**options, "pending": state, "carried": carried}
-    last = _Rewound(start.shared, checkpoint.progress, at=at, **again)
+    last = _Rewound(session.shared, checkpoint.progress, at=at, **again)
     try:
         fit(model, data.at, data.valid, checkpoint.progress, options["epochs"], [last])
     except _Reached:
         last.keep_weights()
-    x, y = next(iter(data.at(Position(*at), distribution.shards_here(start.strategy)[0])))
+    x, y = next(iter(data.at(Position(*at), distribution.shards_here(session.strategy)[0])))
     where = first_not_finite(model, x, y)
     return NotFinite(error.loss, error.epoch, error.batch, f", first in {where}" if where else "")

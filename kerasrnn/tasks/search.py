@@ -11,7 +11,7 @@ from kerasrnn.tasks import run_folder
 def rules_of(model, settings, **changed) -> BeamRules:
     """The search of a model with these settings."""
     known = {"beam": settings.beam, "length_penalty": settings.length_penalty, **changed}
-    return BeamRules(**known, banned=model.never)
+    return BeamRules(**known, banned=model.banned_ids)
 
 
 def search_of(run: str | Path, model, kind: type, **changed) -> dict:

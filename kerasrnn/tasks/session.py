@@ -22,7 +22,7 @@ from kerasrnn.pipelines.service import Service
 from kerasrnn.tasks import run_folder
 from kerasrnn.tasks.origin import open_origin, origin_config, take_weights
 from kerasrnn.training.checkpoints import KEEP, Progress, State
-from kerasrnn.training.optimizers import renew_course
+from kerasrnn.training.optimizers import Course, renew_course
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,7 @@ def config_of(task: str, job, names: Sequence[str], sha256: dict | None = None) 
 
 
 @dataclass
-class Start:
+class TrainingSession:
     """From where a job trains.
 
     Attributes:
@@ -112,7 +112,7 @@ class Start:
 
 
 @contextlib.contextmanager
-def started(job, say: Callable[[str], None]) -> Iterator[Start]:
+def open_session(job, say: Callable[[str], None]) -> Iterator[TrainingSession]:
     """The start of a job, or where it goes on: its strategy, seeds and checkpoint.
 
     Args:
@@ -136,26 +136,28 @@ def started(job, say: Callable[[str], None]) -> Iterator[Start]:
         own = stack.enter_context(tempfile.TemporaryDirectory())
         stack.enter_context(_precision(job.settings.precision))
         stamps, config = run_folder.stamps(job.files()), job.config()
-        start = Start(strategy, run if chief else Path(own, "run"), run, say, config, stamps)
-        start.keep, start.service = job.keep, service
+        session = TrainingSession(
+            strategy, run if chief else Path(own, "run"), run, say, config, stamps
+        )
+        session.keep, session.service = job.keep, service
         checkpoint = None if job.overwrite else run_folder.find(run, config, say)
         if checkpoint is not None:
-            _go_on(start, job, checkpoint)
+            _go_on(session, job, checkpoint)
         elif job.start:
-            start.origin = open_origin(job, config)
+            session.origin = open_origin(job, config)
         distribution.wait_for_all(strategy)  # the chief writes where they have all read now
-        yield start
+        yield session
 
 
-def _go_on(start: Start, job, checkpoint) -> None:
-    """Let `start` be where the checkpoint stands."""
-    start.progress = checkpoint.progress
-    _check_replicas(job, checkpoint, start.strategy)
-    with start.strategy.scope():
-        start.model = run_folder.load_model(checkpoint.folder)
-    start.state = checkpoint.states[distribution.worker_index(start.strategy)]
-    here = f"epoch {start.progress.epoch + 1}, batch {start.progress.batch + 1}"
-    start.say(f"going on in {here}")
+def _go_on(session: TrainingSession, job, checkpoint) -> None:
+    """Let `session` be where the checkpoint stands."""
+    session.progress = checkpoint.progress
+    _check_replicas(job, checkpoint, session.strategy)
+    with session.strategy.scope():
+        session.model = run_folder.load_model(checkpoint.folder)
+    session.state = checkpoint.states[distribution.worker_index(session.strategy)]
+    here = f"epoch {session.progress.epoch + 1}, batch {session.progress.batch + 1}"
+    session.say(f"going on in {here}")
 
 
 @contextlib.contextmanager
@@ -177,22 +179,27 @@ def _check_replicas(job, checkpoint, strategy) -> None:
         raise InputError("--strategy", expected, now, "use as many, or --overwrite")
 
 
-def model_to_train(start: Start, job, make: Callable[[], keras.Model]) -> keras.Model:
+def model_to_train(session: TrainingSession, job, make: Callable[[], keras.Model]) -> keras.Model:
     """The model to train: that of the checkpoint, or what `make` makes, which may begin with the
     weights of another run."""
-    if start.model is not None:
-        return start.model
-    with start.strategy.scope():
+    if session.model is not None:
+        return session.model
+    with session.strategy.scope():
         model = make()
-        if start.origin is not None:
-            take_weights(model, start.origin, job.start)
-            start.say(f"beginning with the weights of {job.start}")
-    start.origin = None  # its memory
+        if session.origin is not None:
+            take_weights(model, session.origin, job.start)
+            session.say(f"beginning with the weights of {job.start}")
+    session.origin = None  # its memory
     return model
+
+
+def course_of(settings, steps: int) -> Course:
+    """The course of the learning rate in a training of so many steps."""
+    warmup = int(settings.warmup * steps)
+    return Course(settings.learning_rate, settings.schedule, steps, warmup)
 
 
 def renew(model: keras.Model, settings, batches: int) -> None:
     """Let the learning rate of a checkpoint's model follow the course of all epochs of so many
     batches; when it was written there may have been fewer."""
-    s, steps = settings, batches * settings.epochs
-    renew_course(model.optimizer, s.schedule, s.learning_rate, steps, int(s.warmup * steps))
+    renew_course(model.optimizer, course_of(settings, batches * settings.epochs))

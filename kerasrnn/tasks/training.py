@@ -14,9 +14,10 @@ from kerasrnn.base.errors import InputError
 from kerasrnn.losses.tokens import TokenCrossEntropy
 from kerasrnn.pipelines.dataset import Position
 from kerasrnn.tasks import run_folder
+from kerasrnn.tasks.checks import OPTIMIZER
 from kerasrnn.tasks.hyperparameters import CommonSettings
-from kerasrnn.tasks.rewinding import rewound
-from kerasrnn.tasks.session import Start, renew
+from kerasrnn.tasks.rewinding import diagnose_not_finite
+from kerasrnn.tasks.session import TrainingSession, course_of, renew
 from kerasrnn.text.tokenizers import TOKENIZERS, Tokenizer
 from kerasrnn.training import interruption
 from kerasrnn.training.averaging import AveragedEpochs
@@ -46,13 +47,10 @@ def tokenizer_of(level: str, texts: Iterable[str], vocabulary: int) -> Tokenizer
 
 def optimizer_of(settings, steps: int) -> keras.optimizers.Optimizer:
     """The optimizer that the settings name; `steps` is the length of all training."""
-    names = ("learning_rate", "schedule", "clip", "clip_at", "accumulate", "ema")
-    options = {name: getattr(settings, name) for name in names}
-    decay = settings.weight_decay if settings.optimizer == "adamw" else None
-    warmup = int(settings.warmup * steps)
-    return make_optimizer(
-        settings.optimizer, steps=steps, warmup=warmup, weight_decay=decay, **options
-    )
+    options = {name: getattr(settings, name) for name in OPTIMIZER}
+    if settings.optimizer == "adamw":
+        options["weight_decay"] = settings.weight_decay
+    return make_optimizer(settings.optimizer, course_of(settings, steps), **options)
 
 
 def compiled(make: Callable[[], keras.Model], settings, steps: int) -> keras.Model:
@@ -88,24 +86,34 @@ class Data:
     tokens_per_batch: float
 
 
-def carry_on(
-    model: keras.Model,
-    start: Start,
-    data: Data,
-    settings: CommonSettings,
-    *,
-    scores: Sequence[str],
-    sample: Callable[[int], str],
-    scored: list[keras.callbacks.Callback] = (),
-    carried=None,
-    verbose: int = 1,
-) -> dict:
-    """Train from where `start` stands to the end of all epochs, into its folder.
+@dataclass
+class Monitoring:
+    """What is measured and shown while a model trains.
 
-    Args:
+    Attributes:
         scores: columns of `history.csv` that say which model is best, see `best_row`.
         sample: epoch -> text to show after it.
         scored: callbacks that add columns.
+    """
+
+    scores: Sequence[str]
+    sample: Callable[[int], str]
+    scored: Sequence[keras.callbacks.Callback] = ()
+
+
+def run_training(
+    model: keras.Model,
+    session: TrainingSession,
+    data: Data,
+    settings: CommonSettings,
+    monitoring: Monitoring,
+    *,
+    carried=None,
+    verbose: int = 1,
+) -> dict:
+    """Train from where `session` stands to the end of all epochs, into its folder.
+
+    Args:
         carried: the model's training state, if it carries one.
         verbose: how far training is said: 0 not at all, 1 on one line of a terminal, 2 in lines;
             by the chief.
@@ -118,27 +126,27 @@ def carry_on(
         NotFinite: when the loss is no longer a number; the weights before that are kept.
         Exception: what reading the data raised.
     """
-    progress = start.progress
-    if start.model is not None:
+    progress, scores, scored = session.progress, monitoring.scores, monitoring.scored
+    if session.model is not None:
         renew(model, settings, data.batches)
-    options = {"carried": carried, "pending": start.state, "keep": start.keep}
+    options = {"carried": carried, "pending": session.state, "keep": session.keep}
     options |= {"batches": data.batches, "epochs": settings.epochs}
-    checkpoints = interruption.Checkpoints(start.out, progress, **options)
+    checkpoints = interruption.Checkpoints(session.out, progress, **options)
     report = _report(progress, data, settings, verbose)
-    history, best, writers = _writers(start, scores, report, sample)
+    history, best, writers = _writers(session, scores, report, monitoring.sample)
     callbacks = [
         StopOnNaN(progress.batch),
         Speed(data.tokens_per_batch),
         *_averaged(settings, [*scored, *writers]),
         *_deciding(settings, scores, progress.rows),
-        *_mean(model, start, data, settings, history, best, scored),
+        *_mean(model, session, data, settings, history, best, scored),
         checkpoints,
     ]
-    with interruption.stopping(checkpoints.asked, start.say), _cleared(report):
+    with interruption.stopping(checkpoints.asked, session.say), _cleared(report):
         try:
             interruption.fit(model, data.at, data.valid, progress, settings.epochs, callbacks)
         except NotFinite as error:
-            raise rewound(start, data, error, settings, options) from error
+            raise diagnose_not_finite(session, data, error, settings, options) from error
     return best_row(progress.rows, scores)
 
 
@@ -152,11 +160,11 @@ def _cleared(report: list) -> Iterator[None]:
             one.clear()
 
 
-def _writers(start: Start, scores: Sequence[str], report: list, sample):
+def _writers(session: TrainingSession, scores: Sequence[str], report: list, sample):
     """(history, best model, all callbacks that write or say what an epoch came to)."""
-    run, rows = start.out, start.progress.rows
+    run, rows = session.out, session.progress.rows
     history, best = HistoryFile(run, rows, scores), BestModel(run / run_folder.MODEL, rows, scores)
-    if not distribution.is_chief(start.strategy):
+    if not distribution.is_chief(session.strategy):
         return history, best, [history]
     return history, best, [history, *report, best, Samples(run / "samples.txt", sample)]
 
@@ -170,13 +178,13 @@ def _report(progress: Progress, data: Data, settings, verbose: int) -> list:
     return [ProgressReport(progress.rows, **options)]
 
 
-def _mean(model, start: Start, data: Data, settings, history, best, scored) -> list:
+def _mean(model, session: TrainingSession, data: Data, settings, history, best, scored) -> list:
     """The callback that tries the mean of the last epochs, where settings ask for it."""
     if not settings.average:
         return []
 
     def measure():
-        valid = distribution.dealt(data.valid, start.strategy)
+        valid = distribution.distribute(data.valid, session.strategy)
         found = model.evaluate(valid, return_dict=True, verbose=0)
         row = {f"val_{name}": value for name, value in found.items()}
         for callback in scored:
@@ -185,10 +193,10 @@ def _mean(model, start: Start, data: Data, settings, history, best, scored) -> l
 
     def offer(row):
         history.add_mean(row)
-        if distribution.is_chief(start.strategy):
+        if distribution.is_chief(session.strategy):
             best.on_epoch_end(row["epoch"] - 1)
 
-    folder, count = start.shared / "epochs", settings.average
+    folder, count = session.shared / "epochs", settings.average
     return [AveragedEpochs(folder, count, settings.epochs, measure, offer)]
 
 

@@ -20,9 +20,15 @@ from kerasrnn.tasks import run_folder
 from kerasrnn.tasks.hyperparameters import TRANSLATOR as PRESETS
 from kerasrnn.tasks.needs import check_needs
 from kerasrnn.tasks.search import rules_of
-from kerasrnn.tasks.session import CommonJob, Start, config_of, model_to_train, started
+from kerasrnn.tasks.session import (
+    CommonJob,
+    TrainingSession,
+    config_of,
+    model_to_train,
+    open_session,
+)
 from kerasrnn.tasks.settings import ids_said
-from kerasrnn.tasks.training import Data, carry_on, tokenizer_of
+from kerasrnn.tasks.training import Data, Monitoring, run_training, tokenizer_of
 from kerasrnn.tasks.translation_settings import Settings, check, make_model
 from kerasrnn.text.tokenizers import Tokenizer
 from kerasrnn.training.callbacks import Scored
@@ -145,41 +151,43 @@ def train(job: Job, say: Callable[[str], None], verbose: int = 1) -> dict:
     """
     check(job.settings, job.seed)
     check_needs("train translator", vars(job), [name for name, v in vars(job).items() if v])
-    with started(job, say) as start:
-        return _train(job, start, verbose)
+    with open_session(job, say) as session:
+        return _train(job, session, verbose)
 
 
-def _train(job: Job, start: Start, verbose: int) -> dict:
-    s, say = job.settings, start.say
+def _train(job: Job, session: TrainingSession, verbose: int) -> dict:
+    s, say = job.settings, session.say
     # Everything that can be refused is, before the run folder is touched.
-    with staging(start.out) as folder:
+    with staging(session.out) as folder:
         texts = texts_of(job, say)
-        tokenizers = start.known.tokenizers if start.known else make_tokenizers(job, texts[0])
+        tokenizers = session.known.tokenizers if session.known else make_tokenizers(job, texts[0])
         pairs, valid, report = _encoded(job, texts, tokenizers, folder, say)
         shown = list(texts[1].pairs())
         count = len(dataset_of(job, pairs))
         steps = count * s.epochs
-        model = model_to_train(start, job, lambda: make_model(s, tokenizers, steps, job.seed))
-        run_folder.check_data(start.stamps)
-        run = run_folder.open_run(start.out, start.config, job.overwrite)
+        model = model_to_train(session, job, lambda: make_model(s, tokenizers, steps, job.seed))
+        run_folder.check_data(session.stamps)
+        run = run_folder.open_run(session.out, session.config, job.overwrite)
         say(f"{report}; {ids_said(tokenizers, s.vocabulary)}")
         pairs, valid = pairs.moved(run / TRAIN), valid.moved(run / VALID)
     tokens = (int(pairs.target_lengths.sum()) + len(pairs)) / count
-    return carry_on(
+    return run_training(
         model,
-        start,
+        session,
         Data(
             lambda at, shard: dataset_of(
-                job, pairs, position=at, shard=shard, service=start.service
+                job, pairs, position=at, shard=shard, service=session.service
             ),
             lambda shard: dataset_of(job, valid, shard=shard),
             count,
             tokens,
         ),
         s,
-        scores=chosen_by(s),
-        sample=lambda epoch: _sample(model, shown[:SHOWN], s),
-        scored=[Scored(lambda: validation(model, shown, s))],
+        Monitoring(
+            chosen_by(s),
+            lambda epoch: _sample(model, shown[:SHOWN], s),
+            [Scored(lambda: validation(model, shown, s))],
+        ),
         verbose=verbose,
     )
 

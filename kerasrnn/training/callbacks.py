@@ -39,7 +39,7 @@ class StopOnNaN(keras.callbacks.Callback):
 RECORDS = "records"  # how often there was a best epoch
 
 
-class _Replayed:
+class Resumable:
     """Mixin of a callback of Keras's that decides by epochs: of those before, it decides again.
 
     What it sees are the rows of `history.csv`, so that a training that went on sees no others. It
@@ -63,11 +63,11 @@ class _Replayed:
         return {RECORDS: count_records(epochs_of(self.rows)[:count], self.scores)}
 
 
-class StopEarly(_Replayed, keras.callbacks.EarlyStopping):
+class StopEarly(Resumable, keras.callbacks.EarlyStopping):
     """Keras's `EarlyStopping`; stands behind `HistoryFile`, whose `rows` it reads."""
 
 
-class Plateau(_Replayed, keras.callbacks.ReduceLROnPlateau):
+class Plateau(Resumable, keras.callbacks.ReduceLROnPlateau):
     """Keras's `ReduceLROnPlateau`; stands behind `HistoryFile`, whose `rows` it reads."""
 
     def __init__(self, rows: list[dict], scores: Sequence[str], learning_rate: float, **options):

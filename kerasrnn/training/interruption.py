@@ -14,7 +14,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from kerasrnn.distribution.strategies import any_of, dealt, gathered, is_chief, is_multi_worker
+from kerasrnn.distribution.strategies import any_of, distribute, gathered, is_chief, is_multi_worker
 from kerasrnn.layers.carry import CarriedState
 from kerasrnn.pipelines.dataset import Position, own_errors
 from kerasrnn.training import checkpoints
@@ -210,11 +210,11 @@ def fit(
             own = follow(on_epoch_end=end)
         else:
             own = follow(on_epoch_begin=lambda epoch, _, at=position: setattr(at, "epoch", epoch))
-        data = dealt(lambda shard, here=position: at(here, shard), strategy)
+        data = distribute(lambda shard, here=position: at(here, shard), strategy)
         with contextlib.suppress(_EndOfEpoch), own_errors():
             model.fit(
                 data,
-                validation_data=dealt(valid, strategy),
+                validation_data=distribute(valid, strategy),
                 initial_epoch=position.epoch,
                 epochs=epochs,
                 callbacks=[*callbacks, own],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import keras
 
@@ -24,13 +25,43 @@ CLIPPING = {
 SCHEDULES = ("constant", "cosine", "inverse_sqrt", "plateau")
 
 
+@dataclass(frozen=True)
+class Course:
+    """How the learning rate goes during training.
+
+    Attributes:
+        highest: the learning rate at its highest.
+        schedule: "constant"; "cosine": up over `warmup` steps, then down along a half cosine
+            to a hundredth at `steps` (Loshchilov & Hutter 2017); "inverse_sqrt": up over `warmup`
+            steps, then as 1/√step (Vaswani et al. 2017); "plateau": constant, for `Plateau`.
+        steps: of the whole training.
+        warmup: steps of the way up.
+    """
+
+    highest: float
+    schedule: str = "constant"
+    steps: int = 0
+    warmup: int = 0
+
+    def learning_rate(self):
+        """A number, or one of Keras's schedules."""
+        if self.schedule == "inverse_sqrt":
+            return InverseSquareRoot(self.highest, max(self.warmup, 1))
+        if self.schedule != "cosine":
+            return self.highest
+        return keras.optimizers.schedules.CosineDecay(
+            0.0 if self.warmup else self.highest,
+            max(self.steps - self.warmup, 1),
+            alpha=0.01,
+            warmup_target=self.highest if self.warmup else None,
+            warmup_steps=self.warmup,
+        )
+
+
 def make_optimizer(
     name: str,
-    learning_rate: float,
+    course: Course,
     *,
-    schedule: str = "constant",
-    steps: int = 0,
-    warmup: int = 0,
     clip: str = "global_norm",
     clip_at: float = 1.0,
     weight_decay: float | None = None,
@@ -41,10 +72,7 @@ def make_optimizer(
 
     Args:
         name: one of `OPTIMIZERS`.
-        learning_rate: at its highest.
-        schedule: "constant"; "cosine": up over `warmup` steps, then down along a half cosine
-            to a hundredth at `steps` (Loshchilov & Hutter 2017); "inverse_sqrt": up over `warmup`
-            steps, then as 1/√step (Vaswani et al. 2017); "plateau": constant, for `Plateau`.
+        course: of the learning rate.
         clip: "global_norm" scales all gradients together (Pascanu et al. 2013), "norm" each by
             itself, "value" each number; "none".
         clip_at: the norm or value.
@@ -55,11 +83,10 @@ def make_optimizer(
     Raises:
         InputError: for an unknown name or a number out of its range.
 
-    >>> make_optimizer("adamw", 1e-3).global_clipnorm
+    >>> make_optimizer("adamw", Course(1e-3)).global_clipnorm
     1.0
     """
-    known = {"schedule": schedule, "clip": clip, "clip_at": clip_at}
-    check_optimizer(name, learning_rate, accumulate=accumulate, ema=ema, **known)
+    check_optimizer(name, course, clip=clip, clip_at=clip_at, accumulate=accumulate, ema=ema)
     options = {CLIPPING[clip]: clip_at} if CLIPPING[clip] else {}
     if weight_decay is not None:
         options["weight_decay"] = weight_decay
@@ -67,14 +94,13 @@ def make_optimizer(
         options["gradient_accumulation_steps"] = accumulate
     if ema:
         options |= {"use_ema": True, "ema_momentum": ema}
-    return OPTIMIZERS[name](course(schedule, learning_rate, steps, warmup), **options)
+    return OPTIMIZERS[name](course.learning_rate(), **options)
 
 
 def check_optimizer(
     name: str,
-    learning_rate: float,
+    course: Course,
     *,
-    schedule: str,
     clip: str,
     clip_at: float,
     accumulate: int,
@@ -84,11 +110,11 @@ def check_optimizer(
     for argument, value, known in (
         ("optimizer", name, OPTIMIZERS),
         ("clip", clip, CLIPPING),
-        ("schedule", schedule, SCHEDULES),
+        ("schedule", course.schedule, SCHEDULES),
     ):
         if value not in known:
             raise InputError(argument, f"one of {', '.join(known)}", value, "choose one of them")
-    for argument, value in (("learning_rate", learning_rate), ("clip_at", clip_at)):
+    for argument, value in (("learning_rate", course.highest), ("clip_at", clip_at)):
         if not 0 < value < math.inf:
             raise InputError(argument, "a number above 0", value, "change it")
     if accumulate < 1:
@@ -97,33 +123,17 @@ def check_optimizer(
         raise InputError("ema", "a momentum from 0 to below 1", ema, "use 0.999")
 
 
-def renew_course(optimizer, schedule: str, highest: float, steps: int, warmup: int) -> None:
-    """Let the learning rate of an optimizer that has taken steps go on in the course for `steps`
-    in all; arguments as in `make_optimizer`.
+def renew_course(optimizer, course: Course) -> None:
+    """Let an optimizer that has taken steps already go on in this course.
 
-    >>> optimizer = make_optimizer("adam", 0.5, schedule="cosine", steps=100)
-    >>> renew_course(optimizer, "cosine", 0.5, 200, 0)
+    >>> optimizer = make_optimizer("adam", Course(0.5, "cosine", steps=100))
+    >>> renew_course(optimizer, Course(0.5, "cosine", steps=200))
     >>> round(float(optimizer._learning_rate(100)), 4)  # half of the way down to 0.005
     0.2525
     """
-    rate = course(schedule, highest, steps, warmup)
+    rate = course.learning_rate()
     if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
         getattr(optimizer, "inner_optimizer", optimizer).learning_rate = rate
-
-
-def course(schedule: str, highest: float, steps: int, warmup: int):
-    """The learning rate, or its course; arguments as in `make_optimizer`."""
-    if schedule == "inverse_sqrt":
-        return InverseSquareRoot(highest, max(warmup, 1))
-    if schedule != "cosine":
-        return highest
-    return keras.optimizers.schedules.CosineDecay(
-        0.0 if warmup else highest,
-        max(steps - warmup, 1),
-        alpha=0.01,
-        warmup_target=highest if warmup else None,
-        warmup_steps=warmup,
-    )
 
 
 @keras.saving.register_keras_serializable(package="kerasrnn")
