@@ -142,7 +142,7 @@ def make(name: str):
         model = Translator(tokenizer, tokenizer, encoder, decoder)
     else:
         decoder = Decoder(tokenizer.size, **{**sizes, "cell": "lstm"}, **attends)
-        model = Captioner(tokenizer, ImageEncoder(size=32), decoder)
+        model = Captioner(tokenizer, ImageEncoder(image_size=32), decoder)
     random = np.random.default_rng(11)
     for weight in model.trainable_weights:
         weight.assign(random.normal(size=weight.shape) * (0.7 if weight.shape.rank < 4 else 0.1))

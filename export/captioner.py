@@ -64,7 +64,7 @@ class Served:
 
     def serve_bytes(self, encoded):
         """Encoded images in, strings out."""
-        size = self.model.encoder.size
+        size = self.model.encoder.image_size
         spec = tf.TensorSpec([size, size, CHANNELS], tf.float32)
         pixels = tf.map_fn(lambda b: self._pixels(b, size), encoded, fn_output_signature=spec)
         return self.serve(tf.cast(pixels, tf.uint8))
@@ -83,7 +83,7 @@ class Served:
     def cases(self) -> list[dict[str, np.ndarray]]:
         """Pictures smaller, larger and longer than the model's own size, one and many, of noise
         and of one colour, as pixels; and some of them encoded."""
-        random, size = np.random.default_rng(0), self.model.encoder.size
+        random, size = np.random.default_rng(0), self.model.encoder.image_size
         shapes = [(4, size, size), (1, 3 * size, 2 * size + 1), (2, size // 2, size - 1)]
         shapes += [(1, 1, 1), (1, 2, 5 * size)]
         batches = [random.integers(0, 256, (*s, CHANNELS), np.uint8) for s in shapes]
@@ -95,7 +95,9 @@ class Served:
         """What the Keras model itself says to a case."""
         images = case.get("image")
         if images is None:
-            pixels = [self._pixels(b, self.model.encoder.size) for b in case["bytes"].tolist()]
+            pixels = [
+                self._pixels(b, self.model.encoder.image_size) for b in case["bytes"].tolist()
+            ]
             images = tf.cast(tf.stack(pixels), tf.uint8)
         found = self.model.captions(images, rules=self.rules, max_length=self.max_length)
         return {name: decoded(value) for name, value in found._asdict().items()}

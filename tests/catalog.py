@@ -114,19 +114,21 @@ def make_captioner(**options) -> Captioner:
     """A small captioner."""
     tokenizer = WordTokenizer.from_texts(SENTENCES)
     decoder = Decoder(tokenizer.size, embedding=5, units=6, conditioning="hard", readout="deep")
-    return Captioner(tokenizer, ImageEncoder(size=16), decoder, **options)
+    return Captioner(tokenizer, ImageEncoder(image_size=16), decoder, **options)
 
 
 MODELS = {
-    "Captioner": lambda: make_captioner(balance=0.5, reward=0.2, curiosity=0.3),
+    "Captioner": lambda: make_captioner(
+        coverage_weight=0.5, reinforce_weight=0.2, entropy_weight=0.3
+    ),
     "LanguageModel": lambda: LanguageModel(
         WordTokenizer.from_texts(SENTENCES), cell="gru", units=6, layers=2, embedding=5, dropout=0.1
     ),
-    "Translator": lambda: make_translator(shared_embedding=True, sampling=0.2, seed=3),
+    "Translator": lambda: make_translator(shared_embedding=True, scheduled_sampling=0.2, seed=3),
 }
 OTHERS = {
     "Coordinates": lambda: Coordinates(),
-    "ImageEncoder": lambda: ImageEncoder(size=32, trained=1),
+    "ImageEncoder": lambda: ImageEncoder(image_size=32, trainable_stages=1),
     "InverseSquareRoot": lambda: InverseSquareRoot(0.5, 4),
     "OneHot": lambda: OneHot(7),
 }

@@ -15,7 +15,14 @@ from kerasrnn.pipelines.scenes import write_scenes
 from kerasrnn.tasks import caption, captioning
 from tests.test_cli import call, refused
 
-SET = ["--set", "size=16", "units=8", "embedding=6", "multiple=32", "learning_rate=0.01"]
+SET = [
+    "--set",
+    "image_size=16",
+    "units=8",
+    "embedding=6",
+    "pad_to_multiple=32",
+    "learning_rate=0.01",
+]
 TRAIN = ["--preset", "tiny", "--epochs", "2", "--batch-size", "20", *SET]
 
 
@@ -163,9 +170,12 @@ def test_evaluate(folder, scenes, capsys):
     ("options", "text"),
     [
         (["--captions", "none.csv"], "captions"),
-        (["--set", "network=VGG17"], "network: expected one of small"),
-        (["--set", "trained=0", "flip=true"], "trained: expected flip=false, crop=1"),
-        (["--set", "crop=0"], "crop: expected a share above 0, at most 1, got 0"),
+        (["--set", "backbone=VGG17"], "backbone: expected one of small"),
+        (
+            ["--set", "trainable_stages=0", "flip=true"],
+            "trainable_stages: expected flip=false, min_crop=1",
+        ),
+        (["--set", "min_crop=0"], "min_crop: expected a share above 0, at most 1, got 0"),
         (["--set", "context_dropout=1"], "context_dropout: expected a share from 0 to below 1"),
         (
             ["--set", "conditioning=once", "context_dropout=0.5"],
@@ -173,8 +183,8 @@ def test_evaluate(folder, scenes, capsys):
         ),
         (["--set", "conditioning=none"], "conditioning: expected one of once, every_step"),
         (["--cnn-weights", "none.h5"], "--cnn-weights: expected a file, imagenet or none"),
-        (["--set", "size=50"], "size: expected 16, 32, 64"),
-        (["--set", "balance=-1"], "balance: expected 0 or more, got -1"),
+        (["--set", "image_size=50"], "image_size: expected 16, 32, 64"),
+        (["--set", "coverage_weight=-1"], "coverage_weight: expected 0 or more, got -1"),
     ],
 )
 def test_what_training_refuses(options, text, scenes, tmp_path, capsys):

@@ -29,7 +29,7 @@ LINES = [
 ]
 TRAIN = ["--level", "char", "--preset", "tiny", "--epochs", "6", "--batch-size", "10"]
 SET = ["--set", "units=16", "embedding=8", "beam=2", "learning_rate=0.02"]
-SET += ["--set", "longest=40", "best_by=bleu"]
+SET += ["--set", "max_tokens=40", "best_by=bleu"]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -83,7 +83,7 @@ def test_train_prints_the_best_epoch(dates, folder, capsys):
     assert re.search(r"^300 pairs, [\d,]+ source tokens .*; \d+ and \d+ ids$", err, re.M)
     assert err.count("--- after epoch") == 6
     settings = json.loads((folder / "run" / "config.json").read_text())["settings"]
-    assert (settings["units"], settings["longest"], settings["epochs"]) == (16, 40, 6)
+    assert (settings["units"], settings["max_tokens"], settings["epochs"]) == (16, 40, 6)
     command = ("train", "translator", *files(dates), "--out", folder / "run", *TRAIN, *SET)
     assert refused(capsys, *command).endswith(
         "is finished after 6; raise --epochs, or use --overwrite"

@@ -34,7 +34,7 @@ def exported(request, tmp_path_factory):
     keras.utils.set_random_seed(0)  # of the encoder: some say much the same of every picture
     both = {"embedding": 8, "cell": "lstm", "units": 9, "layers": 2 - (kind == "hard")}
     decoder = Decoder(WORDS.size, conditioning=kind, readout=KINDS[kind], **both)
-    model = Captioner(WORDS, ImageEncoder(size=32), decoder)
+    model = Captioner(WORDS, ImageEncoder(image_size=32), decoder)
     scatter(model.decoder, seed=2, scale=2.5)
     options = {"rules": BeamRules(**RULES, banned=model.banned_ids), "max_length": 7}
     written = export(model, folder / "out", **options)

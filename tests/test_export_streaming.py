@@ -47,7 +47,7 @@ print(json.dumps(found["text"].tolist()))
 def captioner(kind: str) -> Captioner:
     both = {"embedding": 8, "cell": "lstm", "units": 9}
     decoder = Decoder(WORDS.size, conditioning=kind, readout=KINDS[kind], **both)
-    model = Captioner(WORDS, ImageEncoder(size=32), decoder)
+    model = Captioner(WORDS, ImageEncoder(image_size=32), decoder)
     scatter(model.decoder, seed=2, scale=2.5)
     return model
 

@@ -44,7 +44,7 @@ def test_a_picture_of_the_right_size_stays_as_it_is():
 
 @pytest.mark.parametrize("size", [16, 64, 256])
 def test_the_small_network_ends_in_a_grid_of_eight(size):
-    encoder = ImageEncoder(size=size)
+    encoder = ImageEncoder(image_size=size)
     encoded = encoder(tf.constant(IMAGES))
     assert encoder.grid == 8 and encoded.values.shape == (2, 64, encoder.values_size)
     assert encoded.mask.shape == (2, 64) and encoded.mask.numpy().all()
@@ -52,7 +52,7 @@ def test_the_small_network_ends_in_a_grid_of_eight(size):
 
 
 def test_features_are_taken_for_images():
-    encoder = ImageEncoder(size=32)
+    encoder = ImageEncoder(image_size=32)
     features = encoder.features(tf.constant(IMAGES))
     for a, b in zip(encoder(features), encoder(tf.constant(IMAGES)), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -71,25 +71,23 @@ def test_preprocessing_is_the_networks_own(name):
 
 
 def test_vgg_ends_before_its_last_pooling_and_trains_its_last_stage():
-    encoder = ImageEncoder("VGG16", size=32, trained=1)
+    encoder = ImageEncoder("VGG16", image_size=32, trainable_stages=1)
     assert encoder.grid == 2 and encoder.values_size == 512
     names = {weight.path.split("/")[-2] for weight in encoder.trainable_weights}
     assert names == {"block5_conv1", "block5_conv2", "block5_conv3"}
-    frozen = ImageEncoder("VGG16", size=32, trained=0)
+    frozen = ImageEncoder("VGG16", image_size=32, trainable_stages=0)
     assert frozen.frozen and not frozen.trainable_weights
-    assert len(ImageEncoder("VGG16", size=32).trainable_weights) == 26
+    assert len(ImageEncoder("VGG16", image_size=32).trainable_weights) == 26
 
 
 def test_weights_from_a_file_and_statistics_that_stay(tmp_path):
-    first = ImageEncoder("MobileNetV3Small", size=64, trained=2)
+    first = ImageEncoder("MobileNetV3Small", image_size=64, trainable_stages=2)
     first.network.save_weights(tmp_path / "m.weights.h5")
     made = keras.applications.MobileNetV3Small(
         include_top=False, weights=None, input_shape=(64, 64, 3)
     )
     made.save_weights(tmp_path / "top.weights.h5")
-    again = ImageEncoder(
-        "MobileNetV3Small", size=64, trained=2, weights=tmp_path / "top.weights.h5"
-    )
+    again = ImageEncoder("MobileNetV3Small", 64, 2, weights=tmp_path / "top.weights.h5")
     for a, b in zip(again.network.get_weights(), made.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
     before = [w.numpy() for w in again.non_trainable_weights]
@@ -103,7 +101,7 @@ def test_weights_from_a_file_and_statistics_that_stay(tmp_path):
 
 
 def test_statistics_follow_where_all_is_trained():
-    encoder = ImageEncoder(size=16)
+    encoder = ImageEncoder(image_size=16)
     before = [w.numpy() for w in encoder.non_trainable_weights]
     encoder(tf.constant(IMAGES), training=True)
     pairs = zip(before, encoder.non_trainable_weights, strict=True)
@@ -124,17 +122,26 @@ def test_what_is_refused(tmp_path):
     broken = tmp_path / "broken.weights.h5"
     broken.write_bytes(b"nothing")
     cases = [
-        ({"network": "VGG17"}, "network: expected one of small, ConvNeXtBase"),
-        ({"size": 100}, "size: expected 16, 32, 64, 128 … for the small network, got 100"),
-        ({"size": 8}, "size: expected 16, 32"),
+        ({"backbone": "VGG17"}, "backbone: expected one of small, ConvNeXtBase"),
+        (
+            {"image_size": 100},
+            "image_size: expected 16, 32, 64, 128 … for the small network, got 100",
+        ),
+        ({"image_size": 8}, "image_size: expected 16, 32"),
         ({"weights": "imagenet"}, "--cnn-weights: expected a file or none for the small network"),
         (
-            {"network": "VGG16", "weights": tmp_path / "none.h5"},
+            {"backbone": "VGG16", "weights": tmp_path / "none.h5"},
             "--cnn-weights: expected a file, imagenet or none",
         ),
         ({"weights": broken}, "--cnn-weights: expected weights of the small network, got "),
-        ({"network": "VGG16", "size": 32, "weights": broken}, "network: expected VGG16 of size 32"),
-        ({"network": "InceptionV3", "size": 32}, "network: expected InceptionV3 of size 32"),
+        (
+            {"backbone": "VGG16", "image_size": 32, "weights": broken},
+            "backbone: expected VGG16 of size 32",
+        ),
+        (
+            {"backbone": "InceptionV3", "image_size": 32},
+            "backbone: expected InceptionV3 of size 32",
+        ),
     ]
     for options, text in cases:
         with pytest.raises(InputError) as error:

@@ -28,7 +28,7 @@ KINDS = {"first_input": "plain", "gated": "deep", "hard": "deep"}
 def make(conditioning="gated", scattered=True, **options) -> Captioner:
     both = {"embedding": 8, "cell": "lstm", "units": 9}
     decoder = Decoder(WORDS.size, conditioning=conditioning, readout=KINDS[conditioning], **both)
-    model = Captioner(WORDS, ImageEncoder(size=16), decoder, **options)
+    model = Captioner(WORDS, ImageEncoder(image_size=16), decoder, **options)
     looped(model)
     if scattered:
         scatter(model.decoder, seed=1, scale=0.5)
@@ -74,7 +74,7 @@ def test_entropy_and_reinforce_by_hand():
 def test_the_loss_in_training_is_the_papers():
     """-log p and λ times the penalty of each caption, summed, by real tokens."""
     (images, target_in), target_out = batch(padding=2)
-    model = make(balance=0.7)
+    model = make(coverage_weight=0.7)
     model.compile(loss=TokenCrossEntropy())
     features = model.encoder.features(images)  # statistics of a batch would differ in training
     logits = model((features, target_in), training=True)
@@ -92,7 +92,7 @@ def test_the_loss_in_training_is_the_papers():
 
 def test_hard_attention_adds_reinforce_and_moves_its_baseline():
     (images, target_in), target_out = batch()
-    model = make("hard", balance=0.0, reward=0.3, curiosity=0.2)
+    model = make("hard", coverage_weight=0.0, reinforce_weight=0.3, entropy_weight=0.2)
     features = model.encoder.features(images)
     model.baseline.assign(-2.0)
     seeds = model.decoder.stack[0].cell.seeds.state
@@ -206,10 +206,10 @@ def padded_shards(data, rows: int):
 @pytest.mark.parametrize("rows", [3, 1])
 def test_batch_normalisation_does_not_count_rows_of_padding(mirrored, rows):
     """Three rows on two replicas are two and one; of one row the second replica has none."""
-    begin, weights = make(balance=1.0).get_weights(), []
+    begin, weights = make(coverage_weight=1.0).get_weights(), []
     for strategy in (tf.distribute.get_strategy(), mirrored):
         with strategy.scope():
-            model = make(balance=1.0)
+            model = make(coverage_weight=1.0)
             model.set_weights(begin)
             model.compile(keras.optimizers.SGD(0.1), TokenCrossEntropy(), [])
         model.fit(distribute(padded_shards(batch(), rows), strategy), verbose=0)

@@ -131,7 +131,7 @@ def test_replicas_with_uneven_tokens_learn_what_one_learns(mirrored):
 
 
 def test_scheduled_sampling_replaces_real_ids_by_guesses():
-    model, (source, target) = make(sampling=0.999999, seed=3), batch()[0]
+    model, (source, target) = make(scheduled_sampling=0.999999, seed=3), batch()[0]
     encoded = model.encoder(source)
     guessed = np.argmax(model.decoder(target, encoded), axis=-1)
     found = model._sampled(target, encoded).numpy()
@@ -144,7 +144,7 @@ def test_scheduled_sampling_replaces_real_ids_by_guesses():
 
 
 def test_scheduled_sampling_replaces_a_share():
-    model, (source, target) = make(sampling=0.3, seed=3), batch()[0]
+    model, (source, target) = make(scheduled_sampling=0.3, seed=3), batch()[0]
     source, target = tf.repeat(source, 200, axis=0), tf.repeat(target, 200, axis=0)
     encoded = model.encoder(source)
     guessed = model.decoder(target, encoded).numpy().argmax(axis=-1)[:, :-1]
@@ -154,7 +154,7 @@ def test_scheduled_sampling_replaces_a_share():
 
 
 def test_scheduled_sampling_is_off_outside_training():
-    model, inputs = make(sampling=0.9, seed=3), batch()[0]
+    model, inputs = make(scheduled_sampling=0.9, seed=3), batch()[0]
     plain = make()
     plain.set_weights(model.get_weights())
     for training in (False, None):

@@ -172,11 +172,13 @@ def test_what_a_kill_while_writing_left_is_cleared(text, tmp_path, monkeypatch):
 
 
 def test_as_many_checkpoints_stay_as_asked(text, tmp_path):
-    lm.train(dataclasses.replace(job(text, tmp_path / "run"), keep=3), say, verbose=0)
+    lm.train(dataclasses.replace(job(text, tmp_path / "run"), keep_checkpoints=3), say, verbose=0)
     assert len(checkpoint_folders(tmp_path / "run")) == 3
     with pytest.raises(InputError) as error:
-        lm.train(dataclasses.replace(job(text, tmp_path / "other"), keep=0), say, verbose=0)
-    assert str(error.value) == "--keep: expected 1 or more, got 0; raise it"
+        lm.train(
+            dataclasses.replace(job(text, tmp_path / "other"), keep_checkpoints=0), say, verbose=0
+        )
+    assert str(error.value) == "--keep-checkpoints: expected 1 or more, got 0; raise it"
 
 
 def test_nothing_but_a_run_is_overwritten(text, tmp_path):
@@ -360,7 +362,7 @@ def test_training_ends_early_and_goes_on_to_the_same_end(text, tmp_path, monkeyp
 
 
 def test_the_mean_of_the_last_epochs_is_tried_and_kept_when_it_is_best(text, tmp_path):
-    settings = {"average": 2, "schedule": "constant", "learning_rate": 0.2}
+    settings = {"average_last": 2, "schedule": "constant", "learning_rate": 0.2}
     best = lm.train(job(text, tmp_path / "run", **settings), say, verbose=0)
     files = sorted(path.name for path in (tmp_path / "run" / "epochs").iterdir())
     assert files == ["000001.weights.h5", "000002.weights.h5"]
@@ -376,7 +378,9 @@ def test_the_mean_of_the_last_epochs_is_tried_and_kept_when_it_is_best(text, tmp
     for mean, *both in zip(model.get_weights(), *found, strict=True):
         np.testing.assert_allclose(mean, np.mean(both, axis=0), atol=1e-6)
     assert lm.evaluate(tmp_path / "run")["nats"] == pytest.approx(best["val_nats"], abs=1e-5)
-    plain = lm.train(job(text, tmp_path / "plain", **settings | {"average": 0}), say, verbose=0)
+    plain = lm.train(
+        job(text, tmp_path / "plain", **settings | {"average_last": 0}), say, verbose=0
+    )
     assert plain["val_nats"] > best["val_nats"]
     for a, b in zip(weights(tmp_path / "run"), weights(tmp_path / "plain"), strict=True):
         np.testing.assert_array_equal(a, b)  # training itself is as it was

@@ -17,18 +17,18 @@ from kerasrnn.training.checkpoints import read_progress
 from tests.test_tasks import rows_without_speed, say, train_and_stop, weights
 
 SMALL = captioning.Settings(
-    size=16,
+    image_size=16,
     units=8,
     embedding=6,
-    longest=30,
-    multiple=32,
+    max_tokens=30,
+    pad_to_multiple=32,
     batch_size=20,
     epochs=3,
     learning_rate=1e-2,
     beam=2,
     flip=True,
-    crop=0.8,
-    colour=0.2,
+    min_crop=0.8,
+    colour_jitter=0.2,
 )
 
 
@@ -94,7 +94,13 @@ def test_stopped_and_gone_on_is_uninterrupted(scenes, tmp_path, monkeypatch):
 
 
 def test_features_of_a_frozen_network_are_made_once(scenes, tmp_path, monkeypatch):
-    still = {"flip": False, "crop": 1.0, "colour": 0.0, "trained": 0, "epochs": 1}
+    still = {
+        "flip": False,
+        "min_crop": 1.0,
+        "colour_jitter": 0.0,
+        "trainable_stages": 0,
+        "epochs": 1,
+    }
     frozen = dataclasses.replace(job(scenes, tmp_path / "a", **still), cache=str(tmp_path / "kept"))
     captioning.train(frozen, say, verbose=0)
     [kept] = (tmp_path / "kept").iterdir()
@@ -122,8 +128,8 @@ def test_captions_that_changed_are_not_measured(scenes, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "weights", "argument"),
     [
-        ({"network": "VGG17"}, None, "network"),
-        ({"size": 50}, None, "size"),
+        ({"backbone": "VGG17"}, None, "backbone"),
+        ({"image_size": 50}, None, "image_size"),
         ({}, "none.h5", "--cnn-weights"),
         ({}, "imagenet", "--cnn-weights"),
         ({"label_smoothing": 1.0}, None, "label_smoothing"),

@@ -230,7 +230,7 @@ def test_weights_of_a_network_are_looked_through_too(tmp_path):
         outside(opened)
     for network in ("small", "MobileNetV3Small"):
         with pytest.raises(kerasrnn.InputError) as error:
-            ImageEncoder(network, size=32, weights=file)
+            ImageEncoder(network, image_size=32, weights=file)
         assert str(error.value) == (
             f"--cnn-weights: expected weights alone, got {file}, whose weights trap lie in another "
             f"file; {NEVER}"

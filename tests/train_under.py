@@ -49,7 +49,7 @@ def lm(folder: Path, out: str, change):
 
 def translator(folder: Path, out: str, change):
     dates = once(folder, lambda: write_dates(folder, train=165, valid=9))
-    settings = {"batch_size": 16, "longest": 36, "multiple": 36, "batch_by": "sentences"}
+    settings = {"batch_size": 16, "max_tokens": 36, "pad_to_multiple": 36, "batch_by": "sentences"}
     s = change(dataclasses.replace(translation.Settings(), **SAME, **settings))
     files = ("train_source", "train_target", "valid_source", "valid_target")
     a, b, c, d = (str(getattr(dates, name)) for name in files)
@@ -58,7 +58,7 @@ def translator(folder: Path, out: str, change):
 
 def captioner(folder: Path, out: str, change):
     scenes = once(folder, lambda: write_scenes(folder, train=41, valid=5))
-    settings = {"size": 16, "batch_size": 16, "longest": 30, "multiple": 32}
+    settings = {"image_size": 16, "batch_size": 16, "max_tokens": 30, "pad_to_multiple": 32}
     s = change(dataclasses.replace(captioning.Settings(), **SAME, **settings))
     images, train, valid = map(str, (scenes.images, scenes.train, scenes.valid))
     return captioning, captioning.Job(images, train, "word", s, 5, out, valid_captions=valid)

@@ -14,8 +14,8 @@ SYNONYMS = {
         ("units",),
     ),
     **dict.fromkeys(("num_layers", "n_layers", "depth"), ("layers", "encoder_layers")),
-    **dict.fromkeys(("seq_len", "seq_length", "sequence_length", "bptt"), ("window", "longest")),
-    **dict.fromkeys(("max_len", "maxlen", "max_tokens"), ("longest", "max_length", "length")),
+    **dict.fromkeys(("seq_len", "seq_length", "sequence_length", "bptt"), ("window", "max_tokens")),
+    **dict.fromkeys(("max_len", "maxlen", "longest"), ("max_tokens", "max_length", "length")),
     **dict.fromkeys(
         ("emb", "emsize", "embed_dim", "embedding_dim", "embedding_size"), ("embedding",)
     ),
@@ -25,8 +25,8 @@ SYNONYMS = {
     **dict.fromkeys(("wd", "l2"), ("weight_decay",)),
     **dict.fromkeys(("grad_clip", "clip_norm", "max_grad_norm"), ("clip_at",)),
     **dict.fromkeys(("rnn", "rnn_type", "model"), ("cell",)),
-    **dict.fromkeys(("backbone", "cnn"), ("network",)),
-    **dict.fromkeys(("image_size", "resolution"), ("size",)),
+    **dict.fromkeys(("network", "cnn"), ("backbone",)),
+    **dict.fromkeys(("size", "resolution"), ("image_size",)),
     **dict.fromkeys(("src", "input", "data", "corpus", "file"), ("source", "text", "captions")),
     **dict.fromkeys(("tgt", "trg"), ("target",)),
     **dict.fromkeys(("output", "output_dir", "save", "run"), ("out",)),

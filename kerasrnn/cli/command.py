@@ -93,7 +93,7 @@ def _faults(args) -> str:
 
 def _common(args) -> dict:
     """How any job is run."""
-    names = ("overwrite", "strategy", "keep", "data_service", "start")
+    names = ("overwrite", "strategy", "keep_checkpoints", "data_service", "start")
     return {name: getattr(args, name) for name in names}
 
 

@@ -86,7 +86,9 @@ def _training_options(parser, task: str, level: str, presets: str) -> None:
     parser.add_argument("--overwrite", action="store_true", help="begin anew where a run stands")
     text = "auto: the workers that TF_CONFIG names, or all GPUs (auto)"
     parser.add_argument("--strategy", choices=STRATEGIES, default="auto", help=text)
-    parser.add_argument("--keep", type=whole, default=2, metavar="N", help="checkpoints (2)")
+    parser.add_argument(
+        "--keep-checkpoints", type=whole, default=2, metavar="N", help="how many (2)"
+    )
     text = "dispatcher of a tf.data service whose workers read the training data (this process)"
     parser.add_argument("--data-service", metavar="HOST:PORT", help=text)
     _setting_options(parser, PRESETS[task]["small"])

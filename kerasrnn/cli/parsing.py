@@ -18,8 +18,8 @@ ADVICE = (
 # what an argument deep inside is called on the command line
 ALIASES = {
     "max_size": "vocabulary",
-    "maximum length": "longest",
-    "length ratio": "ratio",
+    "maximum length": "max_tokens",
+    "length ratio": "max_length_ratio",
     "length": "window",
     "texts": "text",
 }

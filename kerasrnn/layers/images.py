@@ -12,12 +12,14 @@ import keras
 from keras import layers, ops, tree
 
 from kerasrnn.base.errors import InputError, first_line
+from kerasrnn.base.renamed import renamed
 from kerasrnn.base.weights_files import check_weights
 from kerasrnn.layers.encoders import Encoded
 from kerasrnn.layers.normalization import count_real_rows, counting
 
 SMALL = "small"
 WHOLE = 2**16  # what stands for 1 in a filter; times 255, and rounded, it stays below 2^24
+FORMER = {"network": "backbone", "size": "image_size", "trained": "trainable_stages"}
 WIDTHS = (24, 48, 64, 96)  # of the small network's halvings; the last for any more
 
 
@@ -73,7 +75,7 @@ def application(name: str, size: int, weights: str | Path | None) -> keras.Model
         made = constructor(include_top=False, weights=weights, input_shape=shape)
     except Exception as error:  # what Keras raises for a size, a file or a download differs
         expected = f"{name} of size {size} with weights {weights}"
-        raise InputError("network", expected, first_line(error), "change one of them") from error
+        raise InputError("backbone", expected, first_line(error), "change one of them") from error
     last = made.layers[-1]
     features = last.input if isinstance(last, layers.MaxPooling2D) else made.output
     return keras.Model(made.input, features, name=name.lower())
@@ -84,7 +86,7 @@ def check_network(name: str, size: int, weights: str | Path | None) -> None:
     if name != SMALL:
         _constructor(name)
     elif size < 16 or size & (size - 1):
-        raise InputError("size", "16, 32, 64, 128 … for the small network", size, "change it")
+        raise InputError("image_size", "16, 32, 64, 128 … for the small network", size, "change it")
     elif weights == "imagenet":
         expected = "a file or none for the small network"
         raise InputError("--cnn-weights", expected, weights, "leave it out")
@@ -95,7 +97,7 @@ def _constructor(name: str):
     constructor = getattr(keras.applications, name, None)
     if not callable(constructor):
         known = ", ".join([SMALL, *sorted(n for n in dir(keras.applications) if n[0].isupper())])
-        raise InputError("network", f"one of {known}", name, "choose one of them")
+        raise InputError("backbone", f"one of {known}", name, "choose one of them")
     return constructor
 
 
@@ -180,11 +182,11 @@ class ImageEncoder(layers.Layer):
     `real`, bool [B], batch normalisation takes its statistics from those rows of all replicas.
 
     Args:
-        network: "small", which trains from nothing, or a name in `keras.applications`.
-        size: of a side of the square to which images are brought.
-        trained: how many of the network's last stages are trained, -1 for all. A stage is all
-            layers between two halvings of the picture. Where not all are, batch normalisation
-            keeps the statistics it has.
+        backbone: "small", which trains from nothing, or a name in `keras.applications`.
+        image_size: of a side of the square to which images are brought.
+        trainable_stages: how many of the network's last stages are trained, -1 for all. A stage
+            is all layers between two halvings of the picture. Where some are frozen, batch
+            normalisation keeps its statistics.
         weights: as in `application`; not kept in the configuration, a saved model has its own.
 
     Raises:
@@ -193,23 +195,28 @@ class ImageEncoder(layers.Layer):
 
     def __init__(
         self,
-        network: str = SMALL,
-        size: int = 64,
-        trained: int = -1,
+        backbone: str = SMALL,
+        image_size: int = 64,
+        trainable_stages: int = -1,
         weights: str | Path | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.options = {"network": network, "size": size, "trained": trained}
-        self.size, self.frozen = size, trained == 0
-        self.follows_statistics = trained < 0
-        if network == SMALL:
-            self.network = _small(size, weights)
+        self.options = {
+            "backbone": backbone,
+            "image_size": image_size,
+            "trainable_stages": trainable_stages,
+        }
+        self.image_size, self.frozen = image_size, trainable_stages == 0
+        self.follows_statistics = trainable_stages < 0
+        if backbone == SMALL:
+            self.network = _small(image_size, weights)
         else:
-            self.network = application(network, size, weights)
+            self.network = application(backbone, image_size, weights)
         count_real_rows(self.network)
         groups = stages(self.network)
-        for group in groups[: 0 if trained < 0 else max(len(groups) - trained, 0)]:
+        frozen = 0 if trainable_stages < 0 else max(len(groups) - trainable_stages, 0)
+        for group in groups[:frozen]:
             for layer in group:
                 layer.trainable = False
         self.grid = self.network.output.shape[1]
@@ -231,12 +238,16 @@ class ImageEncoder(layers.Layer):
     def features(self, images, training=False):
         """Images [B, h, w, 3] -> features [B, L, C], L row by row."""
         training = training and self.follows_statistics
-        images = prepared(self.options["network"], resized(images, self.size))
+        images = prepared(self.options["backbone"], resized(images, self.image_size))
         grid = self.network(images, training=training)
         return ops.reshape(grid, (-1, self.grid**2, self.values_size))
 
     def get_config(self):
         return {**super().get_config(), **self.options}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**renamed(config, FORMER))
 
 
 def _small(size: int, weights) -> keras.Model:

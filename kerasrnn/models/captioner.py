@@ -57,15 +57,21 @@ class Captioner(Writer):
         encoder: an `ImageEncoder`.
         decoder: a `Decoder`: "first_input" is Show and Tell, "gated" Show, Attend and Tell with
             soft attention, "hard" with hard attention.
-        balance: λ of the doubly stochastic penalty, beside each caption's -log p.
-        reward: λ_r of REINFORCE, for hard attention; its baseline is the moving average of log p.
-        curiosity: λ_e of the entropy of the places drawn, for hard attention.
+        coverage_weight: λ of the doubly stochastic penalty, beside each caption's -log p.
+        reinforce_weight: λ_r of REINFORCE, for hard attention; its baseline is the moving average
+            of log p.
+        entropy_weight: λ_e of the entropy of the places drawn, for hard attention.
     """
 
     # --- config ---
 
     parts = ("tokenizer", "encoder", "decoder")
-    options = ("balance", "reward", "curiosity")
+    options = ("coverage_weight", "reinforce_weight", "entropy_weight")
+    former_options = (
+        ("balance", "coverage_weight"),
+        ("reward", "reinforce_weight"),
+        ("curiosity", "entropy_weight"),
+    )
 
     # --- layers ---
 
@@ -75,14 +81,15 @@ class Captioner(Writer):
         encoder: ImageEncoder,
         decoder: Decoder,
         *,
-        balance: float = 1.0,
-        reward: float = 1.0,
-        curiosity: float = 0.01,
+        coverage_weight: float = 1.0,
+        reinforce_weight: float = 1.0,
+        entropy_weight: float = 0.01,
         **kwargs,
     ):
         super().__init__(**kwargs)
         self.tokenizer, self.encoder, self.decoder = tokenizer, encoder, decoder
-        self.balance, self.reward, self.curiosity = balance, reward, curiosity
+        self.coverage_weight = coverage_weight
+        self.reinforce_weight, self.entropy_weight = reinforce_weight, entropy_weight
         self.build(None)
 
     @property
@@ -130,15 +137,15 @@ class Captioner(Writer):
         """What attention adds to the cross-entropy, divided as that is."""
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         real = tf.cast(target != PAD, tf.float32)
-        total = self.balance * doubly_stochastic(looked.weights, real)
+        total = self.coverage_weight * doubly_stochastic(looked.weights, real)
         if looked.place is not None:
             after = with_end(target[:, 1:])
             nats = tf.nn.sparse_softmax_cross_entropy_with_logits(after, logits)
             log_p = -tf.reduce_sum(nats * real, axis=1)
-            total += self.reward * reinforce(
+            total += self.reinforce_weight * reinforce(
                 looked.weights, looked.place, real, log_p - self.baseline
             )
-            total -= self.curiosity * entropy(looked.weights, real)
+            total -= self.entropy_weight * entropy(looked.weights, real)
             # The mean over the captions of all replicas; `aggregation="mean"` divides by replicas.
             now = tf.stop_gradient(replicas * per_token(tf.reduce_sum(log_p), real[:, 0]))
             self.baseline.assign(DECAY * self.baseline + (1.0 - DECAY) * now)

@@ -27,15 +27,15 @@ class Translator(Translates, Writer):
         encoder: a layer ids [B, S] -> `kerasrnn.layers.Encoded`.
         decoder: a `kerasrnn.layers.Decoder`.
         shared_embedding: the encoder uses the decoder's embedding; for one joint tokenizer.
-        sampling: share of the target's ids that are replaced by what the model itself would
-            have written, while training (scheduled sampling, Bengio et al. 2015, in two passes
-            as in Mihaylova and Martins 2019).
+        scheduled_sampling: share of the target's ids that the model's own guesses replace in
+            training (Bengio et al. 2015, in two passes as in Mihaylova and Martins 2019).
     """
 
     # --- config ---
 
     parts = ("source_tokenizer", "target_tokenizer", "encoder", "decoder")
-    options = ("shared_embedding", "sampling", "seed")
+    former_options = (("sampling", "scheduled_sampling"),)
+    options = ("shared_embedding", "scheduled_sampling", "seed")
 
     # --- layers ---
 
@@ -47,14 +47,15 @@ class Translator(Translates, Writer):
         decoder: Decoder,
         *,
         shared_embedding: bool = False,
-        sampling: float = 0.0,
+        scheduled_sampling: float = 0.0,
         seed: int | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
         self.source_tokenizer, self.target_tokenizer = source_tokenizer, target_tokenizer
         self.encoder, self.decoder = encoder, decoder
-        self.shared_embedding, self.sampling, self.seed = shared_embedding, sampling, seed
+        self.shared_embedding, self.seed = shared_embedding, seed
+        self.scheduled_sampling = scheduled_sampling
         self.seeds = keras.random.SeedGenerator(seed)
         self.build((None, None))
 
@@ -76,7 +77,7 @@ class Translator(Translates, Writer):
         """(source [B, S], target [B, T]) int32 -> logits float32 [B, T, V]."""
         source, target = inputs
         encoded = self.encoder(source, training=training)
-        if training and self.sampling:
+        if training and self.scheduled_sampling:
             target = self._sampled(target, encoded)
         return self.decoder(target, encoded, training=training)
 
@@ -85,5 +86,5 @@ class Translator(Translates, Writer):
         guessed = ops.cast(ops.argmax(self.decoder(target, encoded, training=False), -1), "int32")
         guessed = ops.concatenate([target[:, :1], guessed[:, :-1]], axis=1)
         number = keras.random.uniform(ops.shape(target), seed=self.seeds)
-        replaced = (number < self.sampling) & (target != 0) & (target != START)
+        replaced = (number < self.scheduled_sampling) & (target != 0) & (target != START)
         return ops.where(replaced, tf.stop_gradient(guessed), target)

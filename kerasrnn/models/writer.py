@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable
 
 import keras
 
+from kerasrnn.base.renamed import renamed
 from kerasrnn.decoding.sampling import repeated
 from kerasrnn.distribution.multi_worker import FitsOnManyWorkers
 from kerasrnn.losses.metrics import Nats, Perplexity
@@ -33,6 +34,7 @@ class Writer(FitsOnManyWorkers, keras.Model):
 
     parts: tuple[str, ...] = ("encoder", "decoder")
     options: tuple[str, ...] = ()
+    former_options: tuple[tuple[str, str], ...] = ()  # (name when it was saved, name now)
 
     @property
     def attends(self) -> bool:
@@ -76,5 +78,6 @@ class Writer(FitsOnManyWorkers, keras.Model):
 
     @classmethod
     def from_config(cls, config):
-        made = {name: keras.saving.deserialize_keras_object(config[name]) for name in cls.parts}
-        return cls(**{**config, **made})
+        config = renamed(config, dict(cls.former_options))
+        parts = {name: keras.saving.deserialize_keras_object(config[name]) for name in cls.parts}
+        return cls(**{**config, **parts})

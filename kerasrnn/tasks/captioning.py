@@ -126,7 +126,7 @@ def used(name: str, captioned: list[Captioned], job: Job, say: Callable[[str], N
 def store_of(model: Captioner, job: Job, run: Path) -> Store:
     """Where what the decoder or the network trains on is kept: a frozen network's features, or
     images brought to its size."""
-    encoder, size = model.encoder, model.encoder.size
+    encoder, size = model.encoder, model.encoder.image_size
     folder = Path(job.cache) if job.cache else run / IMAGES
 
     def pixels(image):
@@ -138,7 +138,7 @@ def store_of(model: Captioner, job: Job, run: Path) -> Store:
     for weight in encoder.network.get_weights():
         digest.update(weight.tobytes())
     features = tf.function(encoder.features, autograph=False)
-    name = f"{encoder.options['network']}-{size}-{digest.hexdigest()[:16]}"
+    name = f"{encoder.options['backbone']}-{size}-{digest.hexdigest()[:16]}"
     return Store(folder, name, lambda image: features(pixels(image))[0].numpy())
 
 
@@ -160,10 +160,10 @@ def augment_of(s: Settings, seed: int):
     stages = []
     if s.flip:
         stages.append(augmentation.flipped)
-    if s.crop < 1:
-        stages.append(functools.partial(augmentation.cropped, least=s.crop))
-    if s.colour:
-        stages.append(functools.partial(augmentation.coloured, most=s.colour))
+    if s.min_crop < 1:
+        stages.append(functools.partial(augmentation.cropped, least=s.min_crop))
+    if s.colour_jitter:
+        stages.append(functools.partial(augmentation.coloured, most=s.colour_jitter))
     return lambda dataset: functools.reduce(lambda d, stage: stage(d, seed), stages, dataset)
 
 
@@ -178,7 +178,7 @@ def train(job: Job, say: Callable[[str], None], verbose: int = 1) -> dict:
         Interrupted: when the user stopped it; the same job goes on.
     """
     check(job.settings, job.seed)
-    check_network(job.settings.network, job.settings.size, job.cnn_weights)
+    check_network(job.settings.backbone, job.settings.image_size, job.cnn_weights)
     with open_session(job, say) as session:
         return _train(job, session, verbose)
 
@@ -192,9 +192,9 @@ def _train(job: Job, session: TrainingSession, verbose: int) -> dict:
     words = (caption for one in sides[0] for caption in one.captions)
     known = session.known
     tokenizer = known.tokenizer if known else tokenizer_of(job.level, words, s.vocabulary)
-    examples, report = encode_captions(sides[0], tokenizer, s.longest)
+    examples, report = encode_captions(sides[0], tokenizer, s.max_tokens)
     valid, _ = encode_captions(sides[1], tokenizer)
-    options = {"batch_size": s.batch_size, "multiple": s.multiple}
+    options = {"batch_size": s.batch_size, "multiple": s.pad_to_multiple}
     count = len(plan(examples, seed=job.seed, **options))
     model = model_to_train(
         session, job, lambda: make_model(s, tokenizer, encoder, count * s.epochs)
@@ -259,7 +259,7 @@ def scores(found: list[str], references: Sequence[Sequence[str]]) -> dict[str, f
 def validation(model: Captioner, captioned, store: Store, settings: Settings) -> dict:
     """`scores` of greedy captions, as columns of the history."""
     found = caption_all(
-        model, captioned, store, rules_of(model, settings, beam=1), settings.longest
+        model, captioned, store, rules_of(model, settings, beam=1), settings.max_tokens
     )
     figures = scores(found, [one.captions for one in captioned])
     return {f"val_{name}": value for name, value in figures.items()}
@@ -273,7 +273,7 @@ def chosen_by(s: Settings) -> list[str]:
 
 def _sample(model: Captioner, captioned, store: Store, settings: Settings) -> str:
     rules = rules_of(model, settings, beam=1)
-    found = caption_all(model, captioned, store, rules, settings.longest)
+    found = caption_all(model, captioned, store, rules, settings.max_tokens)
     rows = zip(captioned, found, strict=True)
     return "\n".join(f"  {c.image.name}\n= {c.captions[0]}\n> {text}\n" for c, text in rows)
 
@@ -366,9 +366,9 @@ def evaluate(
         store = store_of(model, dataclasses.replace(job, cache=None), Path(run))
     store.fill(one.image for one in captioned)
     examples, _ = encode_captions(captioned, model.tokenizer)
-    data = batches(examples, store, batch_size=s.batch_size, multiple=s.multiple)
+    data = batches(examples, store, batch_size=s.batch_size, multiple=s.pad_to_multiple)
     values = model.evaluate(data, return_dict=True, verbose=0)
-    found = caption_all(model, captioned, store, rules_of(model, s), s.longest)
+    found = caption_all(model, captioned, store, rules_of(model, s), s.max_tokens)
     figures = scores(found, [one.captions for one in captioned])
     nats = {name: values[name] for name in ("nats", "perplexity")}
     return {**figures, **nats, "images": len(captioned), **split_of(captioned)}

@@ -16,13 +16,17 @@ from kerasrnn.tasks.training import (
 )
 from kerasrnn.text.tokenizers import Tokenizer
 
+WEIGHTS = ("coverage_weight", "reinforce_weight", "entropy_weight")
+
 
 def make_model(s: Settings, tokenizer: Tokenizer, encoder: ImageEncoder, steps: int) -> Captioner:
     """A new compiled model; see `compiled`."""
     names = ("embedding", "cell", "units", "layers", "conditioning", "attention", "readout")
     names += ("dropout", "context_dropout")
     options = {name: getattr(s, name) for name in names}
-    attention = {name: getattr(s, name) for name in ("balance", "reward", "curiosity")}
+    attention = {
+        name: getattr(s, name) for name in ("coverage_weight", "reinforce_weight", "entropy_weight")
+    }
 
     def make():
         decoder = Decoder(tokenizer.size, **options)
@@ -33,7 +37,9 @@ def make_model(s: Settings, tokenizer: Tokenizer, encoder: ImageEncoder, steps: 
 
 def make_encoder(s: Settings, weights: str | None) -> ImageEncoder:
     """The network that looks; `weights` as in `ImageEncoder`, which says what is refused."""
-    return ImageEncoder(s.network, size=s.size, trained=s.trained, weights=weights)
+    return ImageEncoder(
+        s.backbone, image_size=s.image_size, trainable_stages=s.trainable_stages, weights=weights
+    )
 
 
 def check(s: Settings, seed: int) -> None:
@@ -47,24 +53,28 @@ def check(s: Settings, seed: int) -> None:
         readout=READOUTS,
         best_by=("nats", "bleu_4"),
     )
-    check_counts(s, "units", "embedding", "layers", "longest", "multiple", "size")
-    check_shares(s, "dropout", "context_dropout", "colour", "label_smoothing")
+    check_counts(s, "units", "embedding", "layers", "max_tokens", "pad_to_multiple", "image_size")
+    check_shares(s, "dropout", "context_dropout", "colour_jitter", "label_smoothing")
     if s.context_dropout and s.conditioning not in FED:
         expected = f"0 with conditioning={s.conditioning}, whose cell is fed no context"
         raise InputError("context_dropout", expected, s.context_dropout, "set it to 0")
-    if not 0 < s.crop <= 1:
-        raise InputError("crop", "a share above 0, at most 1", s.crop, "use 0.8")
-    for name in ("balance", "reward", "curiosity"):
+    if not 0 < s.min_crop <= 1:
+        raise InputError("min_crop", "a share above 0, at most 1", s.min_crop, "use 0.8")
+    for name in WEIGHTS:
         if not 0 <= getattr(s, name) < float("inf"):
             raise InputError(name, "0 or more", getattr(s, name), "change it")
-    if s.trained < -1:
-        raise InputError("trained", "0 stages or more, or -1 for all", s.trained, "change it")
-    if s.trained == 0 and changes_images(s):
-        expected = "flip=false, crop=1 and colour=0, features being computed once"
-        raise InputError("trained", expected, "0 with changed images", "set trained or these")
+    if s.trainable_stages < -1:
+        raise InputError(
+            "trainable_stages", "0 stages or more, or -1 for all", s.trainable_stages, "change it"
+        )
+    if s.trainable_stages == 0 and changes_images(s):
+        expected = "flip=false, min_crop=1 and colour_jitter=0, features being computed once"
+        raise InputError(
+            "trainable_stages", expected, "0 with changed images", "set trainable_stages or these"
+        )
     BeamRules(beam=s.beam, length_penalty=s.length_penalty)
 
 
 def changes_images(s: Settings) -> bool:
     """Whether images are changed at random in training."""
-    return s.flip or s.crop < 1 or s.colour > 0
+    return s.flip or s.min_crop < 1 or s.colour_jitter > 0

@@ -46,7 +46,7 @@ def check_common(settings, seed: int) -> None:
         raise InputError("valid_share", "a share between 0 and 1", settings.valid_share, "use 0.1")
     if not 0 <= settings.warmup < 1:
         raise InputError("warmup", "0 to below 1", settings.warmup, "change it")
-    for name in ("weight_decay", "vocabulary", "patience", "average"):
+    for name in ("weight_decay", "vocabulary", "patience", "average_last"):
         if getattr(settings, name) < 0:
             raise InputError(name, "0 or more", getattr(settings, name), "change it")
     if not 0 <= seed < 2**31:

@@ -14,13 +14,17 @@ PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 class CommonSettings:
     """What every task's training can be told.
 
-    `vocabulary` is the most tokens known (0: all characters, 30,000 words, 8,000 subwords);
-    `warmup` a share of all steps; `accumulate` the batches of one step; `ema` the momentum of
-    averaged weights, which are then what is validated and kept; `average` the last epochs whose
-    mean is tried at the end; after `patience` epochs without
-    a better model training ends, with schedule=plateau the rate is halved (0: never, and 3);
-    `deterministic` runs slower and gives the same bits each time; `valid_share` of the data is
-    held out where nothing else says what validates.
+    Attributes:
+        vocabulary: the most tokens known; 0 for all characters, 30,000 words or 8,000 subwords.
+        warmup: share of all steps in which the learning rate rises.
+        accumulate: batches whose mean gradient makes one step.
+        ema: momentum of averaged weights, which are then validated and kept; 0 for none.
+        average_last: how many of the last epochs are averaged, as a last candidate for the best
+            model; 0 for none.
+        patience: epochs without a better model after which training ends; 0 for never. With
+            schedule=plateau the learning rate is halved instead, by default after 3.
+        deterministic: the same bits each time; slower.
+        valid_share: share of the data held out for validation, where no file is given for it.
     """
 
     vocabulary: int = 0
@@ -35,7 +39,7 @@ class CommonSettings:
     clip_at: float = 1.0
     accumulate: int = 1
     ema: float = 0.0
-    average: int = 0
+    average_last: int = 0
     patience: int = 0
     precision: str = "float32"
     deterministic: bool = False
@@ -44,10 +48,12 @@ class CommonSettings:
 
 @dataclass(frozen=True)
 class LanguageModelSettings(CommonSettings):
-    """Every hyperparameter of a language model's training, those of `CommonSettings` among them.
+    """What the training of a language model can be told, besides `CommonSettings`.
 
-    `embeddings` is a GloVe or word2vec file; `window` the steps of truncated back-propagation;
-    `valid_share` the last part of the text, kept for validation.
+    Attributes:
+        embeddings: a file of GloVe or word2vec vectors.
+        window: steps of truncated back-propagation.
+        valid_share: the last part of the text, held out for validation.
     """
 
     cell: str = "lstm"
@@ -87,14 +93,18 @@ LANGUAGE_MODEL = {
 
 @dataclass(frozen=True)
 class TranslatorSettings(CommonSettings):
-    """Every hyperparameter of a translator's training, those of `CommonSettings` among them.
+    """What the training of a translator can be told, besides `CommonSettings`.
 
-    `joint` is one tokenizer for both sides; `longest` the most tokens of a side, in training and in
-    what is written; `ratio` the most of one side's length over the other's; `sampling` the share
-    of scheduled sampling; `batch_by` what `batch_size` counts, "tokens" of the longer side,
-    padding included, or "sentences"; `multiple` that of padded lengths, each of which is compiled
-    for; `best_by` the figure that the best model has most of, see `scores`; `beam` and
-    `length_penalty` those of evaluation and export.
+    Attributes:
+        joint: one tokenizer for both sides.
+        scheduled_sampling: share of the target's words that the model's own words replace.
+        max_tokens: of a side, in training and in what is written.
+        max_length_ratio: of the longer side to the shorter one; other pairs are left out.
+        batch_by: what `batch_size` counts: "sentences", or "tokens" of the longer side with
+            its padding.
+        pad_to_multiple: lengths are padded to a multiple of it; XLA compiles each length once.
+        best_by: the metric that selects the saved model.
+        beam, length_penalty: of the search, in evaluation and export.
     """
 
     joint: bool = False
@@ -110,11 +120,11 @@ class TranslatorSettings(CommonSettings):
     shared_embedding: bool = False
     dropout: float = 0.3
     label_smoothing: float = 0.1
-    sampling: float = 0.0
-    longest: int = 100
-    ratio: float = 9.0
+    scheduled_sampling: float = 0.0
+    max_tokens: int = 100
+    max_length_ratio: float = 9.0
     batch_by: str = "sentences"
-    multiple: int = 4
+    pad_to_multiple: int = 4
     best_by: str = "bleu"
     beam: int = 5
     length_penalty: float = 1.0
@@ -128,7 +138,7 @@ TRANSLATOR = {
         readout="maxout",
         dropout=0.1,
         label_smoothing=0.0,
-        multiple=12,
+        pad_to_multiple=12,
         epochs=5,
         learning_rate=5e-3,
         best_by="exact",
@@ -150,20 +160,27 @@ TRANSLATOR = {
 
 @dataclass(frozen=True)
 class CaptionerSettings(CommonSettings):
-    """Every hyperparameter of a captioner's training, those of `CommonSettings` among them.
+    """What the training of a captioner can be told, besides `CommonSettings`.
 
-    `network`, `size` and `trained` as in `ImageEncoder`, with `trained=0` features are computed
-    once and kept; `context_dropout` as in `Decoder`; `lowercase` whether captions are; `balance`,
-    `reward` and `curiosity` as in `Captioner`; `longest` the most tokens of a caption; `flip`
-    whether half of the images are mirrored in training, `crop` the least share of a side kept,
-    `colour` the most change of brightness, contrast and saturation; `batch_size` counts captions;
-    `multiple` is that of padded lengths, each of which is compiled for; `best_by` the figure that
-    chooses the best model; `beam` and `length_penalty` those of evaluation and export.
+    Attributes:
+        backbone, image_size, trainable_stages: as in `ImageEncoder`. With `trainable_stages=0`
+            each image's features are computed once and kept.
+        lowercase: captions are made lower case.
+        context_dropout: as in `Decoder`.
+        coverage_weight, reinforce_weight, entropy_weight: as in `Captioner`.
+        batch_size: counts captions.
+        max_tokens: of a caption.
+        flip: half of the images are mirrored in training.
+        min_crop: least share of a side that stays in a random crop; 1 for none.
+        colour_jitter: largest change of brightness, contrast and saturation; 0 for none.
+        pad_to_multiple: lengths are padded to a multiple of it; XLA compiles each length once.
+        best_by: the metric that selects the saved model.
+        beam, length_penalty: of the search, in evaluation and export.
     """
 
-    network: str = "small"
-    size: int = 128
-    trained: int = -1
+    backbone: str = "small"
+    image_size: int = 128
+    trainable_stages: int = -1
     lowercase: bool = True
     cell: str = "lstm"
     units: int = 256
@@ -172,17 +189,17 @@ class CaptionerSettings(CommonSettings):
     conditioning: str = "gated"
     attention: str = "additive"
     readout: str = "deep"
-    balance: float = 0.0
-    reward: float = 0.05
-    curiosity: float = 0.01
+    coverage_weight: float = 0.0
+    reinforce_weight: float = 0.05
+    entropy_weight: float = 0.01
     dropout: float = 0.3
     context_dropout: float = 0.0
     label_smoothing: float = 0.0
-    longest: int = 40
+    max_tokens: int = 40
     flip: bool = False
-    crop: float = 1.0
-    colour: float = 0.0
-    multiple: int = 8
+    min_crop: float = 1.0
+    colour_jitter: float = 0.0
+    pad_to_multiple: int = 8
     best_by: str = "nats"
     beam: int = 3
     length_penalty: float = 0.0
@@ -190,7 +207,7 @@ class CaptionerSettings(CommonSettings):
 
 CAPTIONER = {
     "tiny": CaptionerSettings(
-        size=64,
+        image_size=64,
         units=64,
         embedding=64,
         dropout=0.05,
@@ -205,8 +222,8 @@ CAPTIONER = {
         dropout=0.4,
         label_smoothing=0.1,
         flip=True,
-        crop=0.8,
-        colour=0.3,
+        min_crop=0.8,
+        colour_jitter=0.3,
         batch_size=32,
         epochs=14,
         learning_rate=2e-3,

@@ -43,8 +43,8 @@ SETTING_NEEDS = (
     Need("clip_at", "--clip other than none", lambda v: v["clip"] != "none"),
     Need("embeddings_frozen", "--embeddings", lambda v: v["embeddings"]),
     Need("length_penalty", "--beam above 1", lambda v: v["beam"] > 1),
-    Need("reward", "--conditioning hard", lambda v: v["conditioning"] == "hard"),
-    Need("curiosity", "--conditioning hard", lambda v: v["conditioning"] == "hard"),
+    Need("reinforce_weight", "--conditioning hard", lambda v: v["conditioning"] == "hard"),
+    Need("entropy_weight", "--conditioning hard", lambda v: v["conditioning"] == "hard"),
 )
 NEEDS = {
     "settings": SETTING_NEEDS,

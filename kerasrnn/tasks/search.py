@@ -23,5 +23,5 @@ def search_of(run: str | Path, model, kind: type, **changed) -> dict:
     """
     settings = run_folder.read_settings(run, kind)
     changed = {name: value for name, value in changed.items() if value is not None}
-    longest = changed.pop("max_length", settings.longest)
+    longest = changed.pop("max_length", settings.max_tokens)
     return {"rules": rules_of(model, settings, **changed), "max_length": longest}

@@ -27,16 +27,18 @@ from kerasrnn.training.optimizers import Course, renew_course
 
 @dataclass(frozen=True, kw_only=True)
 class CommonJob:
-    """How every job is run: what does not change what is trained.
+    """How a job is run; nothing here changes what is trained.
 
-    `keep` is how many checkpoints stay; `data_service` where the dispatcher of a tf.data service
-    listens, "host:port", whose workers then read the training data; `start` the run folder whose
-    tokenizer and weights a new run begins with.
+    Attributes:
+        keep_checkpoints: how many stay.
+        data_service: "host:port" of the dispatcher of a tf.data service, whose workers then read
+            the training data.
+        start: a run folder; a new run begins with its tokenizer and weights.
     """
 
     overwrite: bool = False
     strategy: str = "auto"
-    keep: int = KEEP
+    keep_checkpoints: int = KEEP
     data_service: str | None = None
     start: str | None = None
 
@@ -88,7 +90,7 @@ class TrainingSession:
         origin: of a new run that begins with the weights of another, its model.
         progress: where training stands.
         state: what this worker held beside the model.
-        keep: how many checkpoints stay.
+        keep_checkpoints: how many checkpoints stay.
         service: what reads the training data; None for this process.
     """
 
@@ -102,7 +104,7 @@ class TrainingSession:
     origin: keras.Model | None = None
     progress: Progress = field(default_factory=Progress)
     state: State = field(default_factory=dict)
-    keep: int = KEEP
+    keep_checkpoints: int = KEEP
     service: Service | None = None
 
     @property
@@ -122,8 +124,8 @@ def open_session(job, say: Callable[[str], None]) -> Iterator[TrainingSession]:
         InputError: when the run folder, the checkpoint, the strategy or the data service cannot be
             used, or another process trains in the run folder.
     """
-    if job.keep < 1:
-        raise InputError("--keep", "1 or more", job.keep, "raise it")
+    if job.keep_checkpoints < 1:
+        raise InputError("--keep-checkpoints", "1 or more", job.keep_checkpoints, "raise it")
     service = Service.at(job.data_service) if job.data_service else None
     strategy = distribution.strategy(job.strategy)
     keras.utils.set_random_seed(job.seed)
@@ -139,7 +141,7 @@ def open_session(job, say: Callable[[str], None]) -> Iterator[TrainingSession]:
         session = TrainingSession(
             strategy, run if chief else Path(own, "run"), run, say, config, stamps
         )
-        session.keep, session.service = job.keep, service
+        session.keep_checkpoints, session.service = job.keep_checkpoints, service
         checkpoint = None if job.overwrite else run_folder.find(run, config, say)
         if checkpoint is not None:
             _go_on(session, job, checkpoint)

@@ -129,7 +129,7 @@ def run_training(
     progress, scores, scored = session.progress, monitoring.scores, monitoring.scored
     if session.model is not None:
         renew(model, settings, data.batches)
-    options = {"carried": carried, "pending": session.state, "keep": session.keep}
+    options = {"carried": carried, "pending": session.state, "keep": session.keep_checkpoints}
     options |= {"batches": data.batches, "epochs": settings.epochs}
     checkpoints = interruption.Checkpoints(session.out, progress, **options)
     report = _report(progress, data, settings, verbose)
@@ -180,7 +180,7 @@ def _report(progress: Progress, data: Data, settings, verbose: int) -> list:
 
 def _mean(model, session: TrainingSession, data: Data, settings, history, best, scored) -> list:
     """The callback that tries the mean of the last epochs, where settings ask for it."""
-    if not settings.average:
+    if not settings.average_last:
         return []
 
     def measure():
@@ -196,7 +196,7 @@ def _mean(model, session: TrainingSession, data: Data, settings, history, best, 
         if distribution.is_chief(session.strategy):
             best.on_epoch_end(row["epoch"] - 1)
 
-    folder, count = session.shared / "epochs", settings.average
+    folder, count = session.shared / "epochs", settings.average_last
     return [AveragedEpochs(folder, count, settings.epochs, measure, offer)]
 
 

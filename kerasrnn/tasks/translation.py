@@ -135,7 +135,7 @@ def texts_of(job: Job, say: Callable[[str], None]) -> tuple[Texts, Texts]:
 def dataset_of(job: Job, pairs: Pairs, **where):
     """Batches of sentences of similar length; `where` is position, shard and service."""
     s = job.settings
-    options = {"batch_size": s.batch_size, "by": s.batch_by, "multiple": s.multiple}
+    options = {"batch_size": s.batch_size, "by": s.batch_by, "multiple": s.pad_to_multiple}
     return batches(pairs, seed=job.seed, **options, **where)
 
 
@@ -194,7 +194,7 @@ def _train(job: Job, session: TrainingSession, verbose: int) -> dict:
 
 def _encoded(job: Job, texts: tuple[Texts, Texts], tokenizers, folder: Path, say):
     """(training pairs, validation pairs, report of the first) as ids in files of `folder`."""
-    limits = Limits(maximum=job.settings.longest, ratio=job.settings.ratio)
+    limits = Limits(maximum=job.settings.max_tokens, ratio=job.settings.max_length_ratio)
     pairs, report = texts[0].encoded(tokenizers, folder / TRAIN, limits)
     valid, lost = texts[1].encoded(tokenizers, folder / VALID)
     if lost.dropped:
@@ -236,7 +236,7 @@ def validation(model: Translator, pairs: list[tuple[str, str]], settings: Settin
     """`scores` of greedy translations, as columns of the history."""
     sources, references = (list(side) for side in zip(*pairs, strict=True))
     rules = rules_of(model, settings, beam=1)
-    found = translate_all(model, sources, rules, settings.longest, rows=64)
+    found = translate_all(model, sources, rules, settings.max_tokens, rows=64)
     return {f"val_{name}": value for name, value in scores(found, references).items()}
 
 
@@ -248,7 +248,7 @@ def chosen_by(s: Settings) -> list[str]:
 
 def _sample(model: Translator, pairs: list[tuple[str, str]], settings: Settings) -> str:
     rules = rules_of(model, settings, beam=1)
-    found = model.translate([s for s, _ in pairs], rules=rules, max_length=settings.longest)
+    found = model.translate([s for s, _ in pairs], rules=rules, max_length=settings.max_tokens)
     rows = zip(pairs, found, strict=True)
     return "\n".join(f"  {s}\n= {t}\n> {text}\n" for (s, t), text in rows)
 
@@ -290,7 +290,7 @@ def evaluate(run: str | Path, source: str | None = None, target: str | None = No
     s = job.settings
     sources, references = zip(*texts.pairs(), strict=True)
     rules = rules_of(model, s)
-    found = translate_all(model, list(sources), rules, s.longest)
+    found = translate_all(model, list(sources), rules, s.max_tokens)
     figures = {"exact": exact(found, list(references))}
     for name, metric in METRICS.items():
         figures[name] = metric.corpus_score(found, [list(references)]).score

@@ -30,7 +30,11 @@ def _model(s: Settings, source: Tokenizer, target: Tokenizer, seed: int) -> Tran
     names = ("conditioning", "attention", "readout")
     options = {name: getattr(s, name) for name in names}
     decoder = Decoder(target.size, layers=s.decoder_layers, **shared, **options)
-    both = {"shared_embedding": s.shared_embedding, "sampling": s.sampling, "seed": seed}
+    both = {
+        "shared_embedding": s.shared_embedding,
+        "scheduled_sampling": s.scheduled_sampling,
+        "seed": seed,
+    }
     return Translator(source, target, encoder, decoder, **both)
 
 
@@ -47,9 +51,16 @@ def check(s: Settings, seed: int) -> None:
         batch_by=("tokens", "sentences"),
         best_by=("bleu", "chrf", "exact"),
     )
-    counts = ("units", "embedding", "encoder_layers", "decoder_layers", "longest", "multiple")
+    counts = (
+        "units",
+        "embedding",
+        "encoder_layers",
+        "decoder_layers",
+        "max_tokens",
+        "pad_to_multiple",
+    )
     check_counts(s, *counts)
-    check_shares(s, "dropout", "sampling", "label_smoothing")
+    check_shares(s, "dropout", "scheduled_sampling", "label_smoothing")
     BeamRules(beam=s.beam, length_penalty=s.length_penalty)
     if s.shared_embedding and not s.joint:
         raise InputError("shared_embedding", "joint=true beside it", "joint=false", "add it")
