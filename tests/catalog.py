@@ -10,7 +10,8 @@ from kerasrnn.layers.images import Coordinates, ImageEncoder
 from kerasrnn.losses.metrics import BitsPerCharacter, Nats, Perplexity
 from kerasrnn.losses.tokens import TokenCrossEntropy
 from kerasrnn.models.captioner import Captioner
-from kerasrnn.models.language_model import LanguageModel, OneHot
+from kerasrnn.models.language_model import LanguageModel
+from kerasrnn.models.token_stack import OneHot
 from kerasrnn.models.translator import Translator
 from kerasrnn.text.tokenizers import CharTokenizer, SentencePieceTokenizer, WordTokenizer
 from kerasrnn.training.optimizers import InverseSquareRoot

@@ -61,7 +61,7 @@ def test_captions_are_equally_long_everywhere():
         inspect.signature(function).parameters["max_length"].default
         for function in (Captioner.captions, Served.__init__)
     ]
-    assert defaults == [captioning.Settings().longest] * 2
+    assert defaults == [captioning.Settings().max_tokens] * 2
 
 
 def test_bleu_by_hand():

@@ -10,38 +10,19 @@ import secrets
 
 import keras
 import tensorflow as tf
-from keras import ops
 
 from kerasrnn.base.errors import InputError, check_texts
-from kerasrnn.cells import CELLS, Cell, Dropout
+from kerasrnn.cells import CELLS
 from kerasrnn.decoding.sampling import Decoded, Sampling, right_aligned, sample
-from kerasrnn.distribution.multi_worker import FitsOnManyWorkers
-from kerasrnn.layers import Recurrent
 from kerasrnn.layers.carry import CarriesState
 from kerasrnn.losses.metrics import BitsPerCharacter, Nats, Perplexity
+from kerasrnn.models.text_model import TextModel
+from kerasrnn.models.token_stack import TokenStack
 from kerasrnn.text.tokenizers import PAD, START, UNKNOWN, Tokenizer
 
 
 @keras.saving.register_keras_serializable(package="kerasrnn")
-class OneHot(keras.layers.Layer):
-    """Ids [B, T] -> one-hot [B, T, V]."""
-
-    def __init__(self, size: int, **kwargs):
-        super().__init__(**kwargs)
-        self.size = size
-
-    def call(self, ids):
-        return ops.one_hot(ids, self.size, dtype=self.compute_dtype)
-
-    def compute_output_shape(self, input_shape):
-        return (*input_shape, self.size)
-
-    def get_config(self):
-        return {**super().get_config(), "size": self.size}
-
-
-@keras.saving.register_keras_serializable(package="kerasrnn")
-class LanguageModel(CarriesState, FitsOnManyWorkers, keras.Model):
+class LanguageModel(CarriesState, TokenStack, TextModel):
     """Predicts each token from those before it; text in, text out.
 
     Called on ids int32 [B, T] it gives logits [B, T, V]. In `fit` and `evaluate` the recurrent
@@ -69,6 +50,8 @@ class LanguageModel(CarriesState, FitsOnManyWorkers, keras.Model):
     >>> len(model.generate(["ab"], length=5, seed=1)[0]) <= 7
     True
     """
+
+    parts = ("tokenizer",)
 
     # --- layers ---
 
@@ -99,20 +82,7 @@ class LanguageModel(CarriesState, FitsOnManyWorkers, keras.Model):
             "carry_state": carry_state,
         }
         _check(self.options, tokenizer)
-        policy = self.dtype_policy
-        self.embedding = _embedding(tokenizer.size, embedding, tied, policy)
-        shared = {"noise_shape": (None, 1, None), "dtype": policy}
-        self.dropouts = [
-            keras.layers.Dropout(dropout, name=f"dropout_{i}", **shared) for i in range(layers + 1)
-        ]
-        cells = [_cell(cell, units, recurrent_dropout, policy) for _ in range(layers)]
-        both = {"return_sequences": True, "return_state": True, "dtype": policy}
-        self.recurrent = [
-            Recurrent(one, name=f"recurrent_{i}", **both) for i, one in enumerate(cells)
-        ]
-        # Logits stay float32 in mixed precision.
-        readout = keras.layers.Dense(tokenizer.size, dtype="float32", name="readout")
-        self.readout = None if tied else readout
+        self.make_layers(tokenizer.size)
         self.supports_jit = False  # the carried state changes its shape
         self.build((None, None))
 
@@ -122,14 +92,7 @@ class LanguageModel(CarriesState, FitsOnManyWorkers, keras.Model):
         return PAD, UNKNOWN, START
 
     def build(self, input_shape):
-        ids = keras.KerasTensor(input_shape, "int32")
-        self.embedding.build(input_shape)
-        shape = (None, None, self.embedding.compute_output_shape(ids.shape)[-1])
-        for layer in self.recurrent:
-            layer.build(shape)
-            shape = (None, None, layer.cell.output_size)
-        if self.readout is not None:
-            self.readout.build(shape)
+        self.build_layers(input_shape)
         self.carry_state_of(lambda rows: tf.nest.flatten(self.initial_state(rows)))
         self.built = True
 
@@ -143,31 +106,6 @@ class LanguageModel(CarriesState, FitsOnManyWorkers, keras.Model):
         if carried is not None:
             carried.write(tf.nest.flatten(state))
         return logits
-
-    def forward(self, ids, state=None, *, mask=None, training=None):
-        """Ids [B, T], the state before, their mask [B, T] -> logits [B, T, V], the state after."""
-        x, after = self.embedding(ids), []
-        for i, layer in enumerate(self.recurrent):
-            x = self.dropouts[i](x, training=training)
-            initial = None if state is None else state[i]
-            x, *own = layer(x, mask=mask, initial_state=initial, training=training)
-            after.append(own)
-        return self.logits(self.dropouts[-1](x, training=training)), after
-
-    def logits(self, x):
-        """Outputs of the last layer [..., H] -> logits [..., V]."""
-        if self.readout is not None:
-            return self.readout(x)
-        # A new tensor carries no implicit Keras mask, of which this layer would warn.
-        return self.embedding(tf.identity(x), reverse=True)
-
-    def step(self, ids, state):
-        """One step of decoding: ids [B], state -> logits [B, V], state."""
-        x, after = self.embedding(ids), []
-        for layer, own in zip(self.recurrent, state, strict=True):
-            x, own = layer.cell(x, own, training=False)
-            after.append(list(own))
-        return self.logits(x), after
 
     def start(self, ids):
         """Read prompts: ids int32 [B, P], padded behind -> (ids [B] to go on with, state)."""
@@ -232,72 +170,21 @@ class LanguageModel(CarriesState, FitsOnManyWorkers, keras.Model):
         text = self.tokenizer.detokenize(tf.concat([right_aligned(ids), decoded.ids], axis=1))
         return text, decoded.ids, decoded.scores
 
-    def initial_state(self, rows):
-        """The state before any text: for each layer a list of [rows, H]."""
-        return [tf.nest.flatten(layer.cell.initial_state(rows)) for layer in self.recurrent]
-
-    def _nested(self, flat: list) -> list[list]:
-        """A flat list of states as a list for each layer."""
-        flat = iter(flat)
-        return [[next(flat) for _ in _sizes(layer)] for layer in self.recurrent]
-
     # --- config ---
 
-    def compile(self, optimizer=None, loss=None, metrics=None, **kwargs):
-        """As Keras's, with defaults: Adam with gradients clipped to a global norm of 1, the
-        cross-entropy of the logits, and nats, bits per character and perplexity as metrics."""
-        if optimizer is None:
-            optimizer = keras.optimizers.Adam(1e-3, global_clipnorm=1.0)
-        if loss is None:
-            loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        if metrics is None:
-            characters = self.tokenizer.characters_per_id
-            metrics = [Nats(), BitsPerCharacter(characters), Perplexity()]
-        super().compile(optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
+    def option_values(self) -> dict:
+        return {**self.options, "frozen_embedding": not self.embedding.trainable}
 
-    def compile_from_config(self, config):
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        self.optimizer.build(self.trainable_variables)
-
-    def get_config(self):
-        tokenizer = keras.saving.serialize_keras_object(self.tokenizer)
-        frozen = {"frozen_embedding": not self.embedding.trainable}
-        return {**super().get_config(), "tokenizer": tokenizer, **self.options, **frozen}
+    def default_metrics(self) -> list[keras.metrics.Metric]:
+        """Nats, bits per character and perplexity."""
+        return [Nats(), BitsPerCharacter(self.tokenizer.characters_per_id), Perplexity()]
 
     @classmethod
     def from_config(cls, config):
-        tokenizer = keras.saving.deserialize_keras_object(config.pop("tokenizer"))
         frozen = config.pop("frozen_embedding", False)
-        model = cls(tokenizer, **config)
+        model = super().from_config(config)
         model.embedding.trainable = not frozen
         return model
-
-
-def _embedding(size: int, width: int | str, tied: bool, policy) -> keras.layers.Layer:
-    if width == "one-hot":
-        return OneHot(size, dtype=policy, name="embedding")
-    # Tied weights also make logits, which must begin small.
-    spread = keras.initializers.RandomNormal(stddev=width**-0.5 if tied else 1.0)
-    return keras.layers.ReversibleEmbedding(
-        size,
-        width,
-        embeddings_initializer=spread,
-        reverse_dtype="float32",
-        dtype=policy,
-        name="embedding",
-    )
-
-
-def _cell(name: str, units: int, recurrent_dropout: float, policy) -> Cell:
-    cell = CELLS[name](units, dtype=policy)
-    if not recurrent_dropout:
-        return cell
-    return Dropout(cell, recurrent_rate=recurrent_dropout, dtype=policy)
-
-
-def _sizes(layer: Recurrent) -> list[int]:
-    """H of each state tensor of a recurrent layer."""
-    return tf.nest.flatten(layer.cell.state_size)
 
 
 def _check(options: dict, tokenizer: Tokenizer) -> None:

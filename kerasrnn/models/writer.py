@@ -7,11 +7,9 @@ from collections.abc import Callable, Hashable
 
 import keras
 
-from kerasrnn.base.renamed import renamed
 from kerasrnn.decoding.sampling import repeated
-from kerasrnn.distribution.multi_worker import FitsOnManyWorkers
-from kerasrnn.losses.metrics import Nats, Perplexity
 from kerasrnn.losses.tokens import TokenCrossEntropy
+from kerasrnn.models.text_model import TextModel
 
 # model -> {key: its function for this search}
 _COMPILED: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
@@ -25,16 +23,11 @@ def compiled_for(model, key: Hashable, make: Callable[[], Callable]) -> Callable
     return functions[key]
 
 
-class Writer(FitsOnManyWorkers, keras.Model):
-    """A model with an `encoder` (anything -> `kerasrnn.layers.Encoded`) and a `decoder`.
-
-    A subclass names its constructor's arguments, each an attribute too: `parts`, those that
-    Keras can serialize, and `options`, plain values.
-    """
+class Writer(TextModel):
+    """A model with an `encoder` (anything -> `kerasrnn.layers.Encoded`) and a `decoder`."""
 
     parts: tuple[str, ...] = ("encoder", "decoder")
     options: tuple[str, ...] = ()
-    former_options: tuple[tuple[str, str], ...] = ()  # (name when it was saved, name now)
 
     @property
     def attends(self) -> bool:
@@ -56,28 +49,12 @@ class Writer(FitsOnManyWorkers, keras.Model):
 
         return step, self.decoder.start(encoded), encoded.mask
 
-    def compile(self, optimizer=None, loss=None, metrics=None, **kwargs):
-        """As Keras's, with defaults: Adam with gradients clipped to a global norm of 1, the
-        cross-entropy of real tokens, and nats and perplexity per token as metrics."""
-        if optimizer is None:
-            optimizer = keras.optimizers.Adam(1e-3, global_clipnorm=1.0)
-        loss = TokenCrossEntropy() if loss is None else loss
-        metrics = [Nats(), Perplexity()] if metrics is None else metrics
-        super().compile(optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
-
-    def compile_from_config(self, config):
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        self.optimizer.build(self.trainable_variables)
+    def default_loss(self) -> keras.losses.Loss:
+        """The cross-entropy of real tokens."""
+        return TokenCrossEntropy()
 
     def get_config(self):
-        parts = {n: keras.saving.serialize_keras_object(getattr(self, n)) for n in self.parts}
+        config = super().get_config()
         for name in ("encoder", "decoder"):
-            parts[name].pop("build_config")  # the model builds them
-        options = {name: getattr(self, name) for name in self.options}
-        return {**super().get_config(), **parts, **options}
-
-    @classmethod
-    def from_config(cls, config):
-        config = renamed(config, dict(cls.former_options))
-        parts = {name: keras.saving.deserialize_keras_object(config[name]) for name in cls.parts}
-        return cls(**{**config, **parts})
+            config[name].pop("build_config")  # the model builds them
+        return config
