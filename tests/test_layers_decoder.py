@@ -8,8 +8,9 @@ import pytest
 import tensorflow as tf
 
 from kerasrnn.cells.base import matmul
-from kerasrnn.layers.decoder import CONDITIONINGS, READOUTS, Decoder
+from kerasrnn.layers.decoder import CONDITIONINGS, Decoder
 from kerasrnn.layers.encoders import Encoded
+from kerasrnn.layers.readout import READOUTS
 from tests import catalog
 from tests.recurrent_cases import relative, scatter, values
 

@@ -10,8 +10,9 @@ from kerasrnn.attention.scores import ATTENTIONS
 from kerasrnn.base.errors import InputError
 from kerasrnn.cells import CELLS
 from kerasrnn.engine.recurrence import Plan
-from kerasrnn.layers.decoder import CONDITIONINGS, READOUTS
+from kerasrnn.layers.decoder import CONDITIONINGS
 from kerasrnn.layers.encoders import ENCODERS
+from kerasrnn.layers.readout import READOUTS
 from kerasrnn.pipelines.dates import write_dates
 from kerasrnn.pipelines.pairs import Limits, read_pairs
 from kerasrnn.tasks import evaluation, run_folder, translation

@@ -16,6 +16,7 @@ from kerasrnn.cells import CELLS
 from kerasrnn.cells.base import matmul
 from kerasrnn.compat.keras import AutocastScope
 from kerasrnn.layers.encoders import Encoded
+from kerasrnn.layers.readout import Readout
 from kerasrnn.layers.recurrent import Recurrent
 
 CONDITIONINGS = {
@@ -34,7 +35,6 @@ CONDITIONINGS = {
     ),
 }
 FED = ("attention", "gated", "hard")  # conditionings whose cell is fed what it looks at
-READOUTS = ("plain", "maxout", "deep", "tied", "maxout_tied")
 
 
 class AttentionTrace(NamedTuple):
@@ -50,7 +50,7 @@ class AttentionTrace(NamedTuple):
 
 
 @keras.saving.register_keras_serializable(package="kerasrnn")
-class Decoder(keras.layers.Layer):
+class Decoder(Readout, keras.layers.Layer):
     """Writes ids one after the other, about what an encoder has read.
 
     `start(encoded) -> state` and `step(ids, state, memory) -> (logits, state, weights)` are one
@@ -58,10 +58,7 @@ class Decoder(keras.layers.Layer):
     time. The first layer is conditioned on the source; layers above it (Wu et al. 2016) see the
     one below and its context, and add what they find to the one below (residual).
 
-    The readout: "plain" is a Dense of [h; context]; "maxout" the deep output of Bahdanau et al.
-    2014, appendix A.2.2: t = maxout(U h + V E y + C c), logits = W t (with h(t) where the paper
-    has h(t-1)); "deep" that of Xu et al. 2015, equation 7: logits = L_o tanh(E y + L_h h + L_c c);
-    "tied" and "maxout_tied" end in the transposed embedding (Press and Wolf 2017).
+    The readout is one of `READOUTS`, see `Readout`.
 
     Args:
         size: V.
@@ -145,7 +142,7 @@ class Decoder(keras.layers.Layer):
             self.first.build((None, summary_size))
         else:
             self._build_bridge(summary_size)
-        self._build_readout()
+        self.build_readout()
 
     def _build_bridge(self, summary_size):
         sizes = [size for layer in self.stack for size in tree.flatten(layer.cell.state_size)]
@@ -155,23 +152,6 @@ class Decoder(keras.layers.Layer):
         ]
         for layer in self.bridge:
             layer.build((None, summary_size))
-
-    def _build_readout(self):
-        o, E = self.options, self.options["embedding"]
-        maxout, tied = o["readout"].startswith("maxout"), o["readout"].endswith("tied")
-        width = o["units"] + self.context_size
-        if o["readout"] != "plain":
-            inputs = width + (E if maxout else 0)
-            self.features = keras.layers.Dense(2 * E if maxout else E, name="features")
-            self.features.build((None, None, inputs))
-            width = E
-        # Logits stay float32 in mixed precision.
-        if tied:
-            bias = {"shape": (o["size"],), "name": "readout_bias", "initializer": "zeros"}
-            self.readout_bias = self.add_weight(**bias, dtype="float32", autocast=False)
-        else:
-            self.readout = keras.layers.Dense(o["size"], dtype="float32", name="readout")
-            self.readout.build((None, None, width))
 
     # --- graph ---
 
@@ -209,7 +189,7 @@ class Decoder(keras.layers.Layer):
 
         embedded = self.dropout(self.embedding(ids), training=training)
         h, context, looked = self._through(embedded, context, advance, training)
-        logits = self._logits(h, context, embedded, training)
+        logits = self.logits(h, context, embedded, training)
         return (logits, looked) if return_attention else logits
 
     def step(self, ids, state, memory):
@@ -218,7 +198,7 @@ class Decoder(keras.layers.Layer):
         with AutocastScope(self.compute_dtype):  # `call` does it for a layer, not for a step
             embedded = self.embedding(ids)
             (h, context, looked), after = self._advanced(embedded, state, memory, context)
-            logits = self._logits(h, context, embedded, False)
+            logits = self.logits(h, context, embedded, False)
         return logits, after, None if looked is None else looked.weights
 
     def _advanced(self, embedded, state, memory, context):
@@ -251,24 +231,6 @@ class Decoder(keras.layers.Layer):
                 looked = AttentionTrace(*(ops.cast(weights, "float32") for weights in looked))
             h = output if h is None else h + output
         return h, context, looked
-
-    def _logits(self, h, context, embedded, training):
-        """h [..., H], context [..., D] or None, embedded ids [..., E] -> logits [..., V]."""
-        readout = self.options["readout"]
-        x = h if context is None else ops.concatenate([h, context], axis=-1)
-        if readout.startswith("maxout"):
-            t = self.features(ops.concatenate([x, embedded], axis=-1))
-            x = ops.maximum(*ops.split(t, 2, axis=-1))
-        elif readout == "deep":
-            x = ops.tanh(self.features(x) + embedded)
-        elif readout == "tied":
-            x = ops.tanh(self.features(x))
-        x = self.dropout(x, training=training)
-        if not readout.endswith("tied"):
-            return self.readout(x)
-        table = ops.cast(self.embedding.embeddings, x.dtype)
-        logits = ops.matmul(x, ops.transpose(table))
-        return ops.cast(logits, "float32") + self.readout_bias
 
     # --- config ---
 

@@ -6,8 +6,9 @@ from kerasrnn.attention.scores import ATTENTIONS
 from kerasrnn.base.errors import InputError
 from kerasrnn.cells import CELLS
 from kerasrnn.decoding.beam import BeamRules
-from kerasrnn.layers.decoder import CONDITIONINGS, FED, READOUTS, Decoder
+from kerasrnn.layers.decoder import CONDITIONINGS, FED, Decoder
 from kerasrnn.layers.images import ImageEncoder
+from kerasrnn.layers.readout import READOUTS
 from kerasrnn.models.captioner import Captioner
 from kerasrnn.tasks.checks import check_choices, check_common, check_counts, check_shares
 from kerasrnn.tasks.hyperparameters import CaptionerSettings as Settings

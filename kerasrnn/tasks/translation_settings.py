@@ -6,8 +6,9 @@ from kerasrnn.attention.scores import ATTENTIONS
 from kerasrnn.base.errors import InputError
 from kerasrnn.cells import CELLS
 from kerasrnn.decoding.beam import BeamRules
-from kerasrnn.layers.decoder import CONDITIONINGS, READOUTS, Decoder
+from kerasrnn.layers.decoder import CONDITIONINGS, Decoder
 from kerasrnn.layers.encoders import ENCODERS
+from kerasrnn.layers.readout import READOUTS
 from kerasrnn.models.translator import Translator
 from kerasrnn.tasks.checks import check_choices, check_common, check_counts, check_shares
 from kerasrnn.tasks.hyperparameters import TranslatorSettings as Settings
