@@ -67,6 +67,15 @@ OPTIONS = {
 CASES = {name: (CELLS[name], {}, step) for name, step in PAPERS.items()} | OPTIONS
 
 
+# One of each kind of step; `make test-slow` runs the others where a test costs seconds a cell.
+QUICK = {"simple_rnn", "jordan", "lstm", "peephole_lstm", "layer_norm_lstm", "gru", "mut1"}
+QUICK |= {"recurrent_highway", "running_product", "autoregressive"}
+
+
+def quick(names) -> list:
+    return [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
 def test_every_cell_has_its_paper():
     assert set(PAPERS) == set(CELLS)
 
@@ -121,7 +130,7 @@ def at_any_length(layer, state):
     return run
 
 
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", quick(CELLS))
 def test_recording_equals_the_loop_at_every_length(name, monkeypatch):
     """Traced once for all lengths, without XLA, which would compile each of them."""
     plain = replay._function
@@ -138,7 +147,7 @@ def test_recording_equals_the_loop_at_every_length(name, monkeypatch):
             assert worst([f.numpy() for f in fast], [s.numpy() for s in slow]) < 1e-9
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", quick(CASES))
 def test_is_a_cell_for_keras_rnn(name):
     with float64():
         layer, _, state = ready(name)

@@ -162,6 +162,7 @@ def test_quantization_that_cannot_be(folder, tmp_path, capsys):
     assert "--quantize: expected one of int8, fp16, got int4; did you mean int8?" in done.stderr
 
 
+@pytest.mark.slow
 def test_stop_with_ctrl_c_and_go_on(folder, tmp_path, capsys):
     command = [sys.executable, "-m", "kerasrnn.cli", "train", "lm", "--text", folder / "text.txt"]
     train = ["400" if part == "2" else part for part in TRAIN]
@@ -312,6 +313,7 @@ def test_an_export_folder_that_exists(folder, capsys, monkeypatch):
     assert (folder / "export" / "model.onnx").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_one_line_is_all_that_a_user_error_prints(folder, tmp_path):
     """In a process of its own: nothing of TensorFlow's start is seen."""
     for arguments in (

@@ -67,6 +67,7 @@ def assert_same(a, b):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_two_workers_do_what_one_process_does(tmp_path):
     chief, other = answers(tmp_path / "two", 2, chief=True)
     [alone] = answers(tmp_path / "one", 1)

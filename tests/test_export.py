@@ -86,7 +86,7 @@ def test_bytes_that_are_no_text(exported):
     ("level", "cell", "options"),
     [
         ("word", "gru", {"tied": True, "embedding": 16}),
-        ("subword", "simple_rnn", {"embedding": "one-hot"}),
+        pytest.param("subword", "simple_rnn", {"embedding": "one-hot"}, marks=pytest.mark.slow),
     ],
 )
 def test_every_level_and_cell(tmp_path, level, cell, options):
@@ -142,6 +142,7 @@ def test_the_file_says_what_it_is(exported):
     assert domains <= {"", "ai.onnx.ml", "com.microsoft"}, "stock ONNX Runtime has no others"
 
 
+@pytest.mark.slow
 def test_an_export_is_held_against_its_model_later(exported, tmp_path):
     model, out = exported
     keras.utils.set_random_seed(8)  # the other one has other weights

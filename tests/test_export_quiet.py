@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 CODE = """
 import sys
 from kerasrnn.cli.command import load_tensorflow
@@ -24,6 +26,7 @@ except InputError as error:
 """
 
 
+@pytest.mark.slow
 def test_libraries_say_nothing_while_an_export_is_written(tmp_path):
     done = subprocess.run([sys.executable, "-c", CODE, tmp_path], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -47,6 +47,7 @@ def gradients_of(layer, x):
     return [g.numpy() for g in tape.gradient(loss, layer.trainable_weights)]
 
 
+@pytest.mark.slow
 def test_two_replicas_learn_what_one_learns(mirrored):
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(8, 5, D)).astype("float32"), rng.normal(size=(8, 1))

@@ -70,6 +70,7 @@ def parity(rng, rows, T):
     return x, np.cumsum(x, axis=1) % 2
 
 
+@pytest.mark.slow
 def test_parity_is_learned_for_strings_four_times_longer():
     rng = np.random.default_rng(0)
     model = keras.Sequential(
@@ -110,6 +111,7 @@ def adding_error(cell, rounds):
     return error
 
 
+@pytest.mark.slow
 def test_a_gru_solves_the_adding_problem_at_200_steps_and_a_simple_rnn_does_not():
     """A constant 1 has a squared error of 1/6; Bai et al. 2018 report that the GRU wins."""
     assert adding_error(GRU, rounds=15) < 0.01

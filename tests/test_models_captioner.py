@@ -151,6 +151,7 @@ def test_places_may_be_drawn_when_describing():
 # --- features, replicas ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("conditioning", ["gated"])
 def test_features_and_images_have_one_loss(conditioning):
     """`fit` from cached features of a frozen network is `fit` from images."""
@@ -168,6 +169,7 @@ def test_features_and_images_have_one_loss(conditioning):
     np.testing.assert_allclose(found[0], found[1], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_two_replicas_learn_what_one_learns(mirrored):
     (images, target_in), target_out = batch()
     begin, changes = make().get_weights(), []
@@ -203,7 +205,7 @@ def padded_shards(data, rows: int):
     return shard_of
 
 
-@pytest.mark.parametrize("rows", [3, 1])
+@pytest.mark.parametrize("rows", [3, pytest.param(1, marks=pytest.mark.slow)])
 def test_batch_normalisation_does_not_count_rows_of_padding(mirrored, rows):
     """Three rows on two replicas are two and one; of one row the second replica has none."""
     begin, weights = make(coverage_weight=1.0).get_weights(), []
@@ -235,6 +237,7 @@ def test_the_baseline_does_not_count_rows_of_padding(mirrored):
     assert baselines[1] == pytest.approx(baselines[0], rel=1e-5) and baselines[0] < -0.1
 
 
+@pytest.mark.slow
 def test_hard_attention_learns_on_two_replicas(mirrored):
     (images, target_in), target_out = batch()
     with mirrored.scope():
@@ -252,6 +255,7 @@ def test_hard_attention_learns_on_two_replicas(mirrored):
 # --- captions ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("conditioning", KINDS)
 def test_it_learns_captions_by_heart(conditioning, tmp_path):
     keras.utils.set_random_seed(1)

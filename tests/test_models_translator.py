@@ -106,6 +106,7 @@ def test_padding_and_order_do_not_change_the_gradient():
         assert relative(sum(halves) / 2, w) > 1e-3
 
 
+@pytest.mark.slow
 def test_replicas_with_uneven_tokens_learn_what_one_learns(mirrored):
     """The first replica has 4 real tokens, the second 11."""
     data = tf.data.Dataset.from_tensors(batch()).repeat(2)
@@ -282,6 +283,7 @@ def test_unknowns_are_not_written_where_nothing_can_replace_them():
 # --- precision, defaults, errors ---
 
 
+@pytest.mark.slow
 def test_mixed_precision_trains_and_translates():
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:

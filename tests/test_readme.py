@@ -18,6 +18,7 @@ def test_an_example_stands_before_line_30():
     assert BLOCKS[0] in before
 
 
+@pytest.mark.slow
 def test_the_examples_run_one_after_the_other(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", "\n".join(BLOCKS)], capture_output=True, text=True, cwd=tmp_path

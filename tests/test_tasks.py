@@ -78,7 +78,7 @@ def train_and_stop(monkeypatch, a_job, batches: int, train=lm.train) -> None:
             train(a_job, say, verbose=0)
 
 
-@pytest.mark.parametrize("carry_state", [True, False])
+@pytest.mark.parametrize("carry_state", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_stopped_twice_equals_never_stopped(text, tmp_path, monkeypatch, carry_state):
     whole = job(text, tmp_path / "whole", carry_state=carry_state)
     best = lm.train(whole, say, verbose=0)
@@ -350,6 +350,7 @@ def test_precision_accumulation_and_averages_are_wired(text, tmp_path):
     assert np.abs(raw - model.recurrent[0].cell.kernel.numpy()).max() > 1e-4
 
 
+@pytest.mark.slow
 def test_training_ends_early_and_goes_on_to_the_same_end(text, tmp_path, monkeypatch):
     settings = {"learning_rate": 0.5, "schedule": "constant", "patience": 2, "epochs": 30}
     lm.train(job(text, tmp_path / "whole", **settings), say, verbose=0)

@@ -93,6 +93,7 @@ def test_stopped_and_gone_on_is_uninterrupted(scenes, tmp_path, monkeypatch):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_features_of_a_frozen_network_are_made_once(scenes, tmp_path, monkeypatch):
     still = {
         "flip": False,

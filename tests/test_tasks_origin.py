@@ -21,6 +21,7 @@ def trained(tmp_path_factory):
     return text, run, lm.train(job(text, run, epochs=1), say, verbose=0)
 
 
+@pytest.mark.slow
 def test_a_run_begins_with_the_weights_of_another_and_goes_on(trained, tmp_path, monkeypatch):
     (_, run, first), other = trained, tmp_path / "other.txt"
     other.write_text("the cat sat at the mat. " * 80)  # a tokenizer of its own would be smaller

@@ -75,6 +75,7 @@ def test_a_finished_run_is_trained_further(text, tmp_path):
         assert str(error.value).startswith(message)
 
 
+@pytest.mark.slow
 def test_the_same_data_in_another_place_is_the_same(text, tmp_path, monkeypatch):
     run, moved = tmp_path / "run", tmp_path / "moved" / "text.txt"
     train_and_stop(monkeypatch, job(text, run), 5)

@@ -118,6 +118,7 @@ def test_what_a_run_leaves(dates, tmp_path):
     assert measured["nats"] == pytest.approx(float(chosen["val_nats"]), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_bleu_decides_where_no_translation_is_exact(dates, tmp_path, monkeypatch):
     figures = iter([(1.0, 0.0), (3.0, 0.0)])
 
@@ -173,6 +174,7 @@ def test_pairs_left_out_are_named_by_the_users_own_line(tmp_path):
     assert f"1 over 3 tokens ({table}:51)" in f"{said[0]}{said[1]}"
 
 
+@pytest.mark.slow
 def test_a_table_without_validation_files(table, tmp_path):
     settings = {"epochs": 1, "valid_share": 0.1, "vocabulary": 40, "joint": True}
     shared = {"shared_embedding": True, "readout": "maxout_tied"}
