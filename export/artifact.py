@@ -1,4 +1,4 @@
-"""Export: write a model's artifacts, check each in a fresh process, then let them appear."""
+"""Writes the artifacts of a model, and checks each in a fresh process before they appear."""
 
 from __future__ import annotations
 
@@ -37,12 +37,14 @@ FORMATS = ("onnx", "saved_model")
 SMALL = "model.{}.onnx"
 
 
-def _onnx(served, path: Path, metadata: dict[str, str]) -> None:
+def _write_onnx(served, path: Path, metadata: dict[str, str]) -> None:
+    """Write a served model as one ONNX file."""
     core = onnx_file.convert(served.core, served.core_signature, served.core_outputs)
     onnx_file.write(served.with_text(core), path, metadata)
 
 
-def _saved_model(served, path: Path, metadata: dict[str, str]) -> None:
+def _write_saved_model(served, path: Path, metadata: dict[str, str]) -> None:
+    """Write a served model as a SavedModel, with its metadata in a JSON file."""
     captured = [served.model.variables, *served.tokenizers]
     saved_model.write(served.signatures, served.outputs, captured, path)
     (path / FILE).parent.mkdir(exist_ok=True)
@@ -50,13 +52,13 @@ def _saved_model(served, path: Path, metadata: dict[str, str]) -> None:
 
 
 class Format(NamedTuple):
-    """How an artifact is written and checked.
+    """How to write and check an artifact of one format.
 
     Attributes:
-        file: its name; what stands for it, where it is several.
-        write: (served, path, metadata) -> None.
-        takes: served -> the names of its inputs.
-        form: what is exported -> as this format serves it.
+        file: name of its file, or of the first of its files.
+        write: a function (served, path, metadata) -> None.
+        takes: a function from a served model to the names of its inputs.
+        form: a function from a served model to the form that this format writes.
     """
 
     file: str
@@ -65,34 +67,37 @@ class Format(NamedTuple):
     form: Callable = lambda served: served
 
 
-def _names(served) -> set[str]:
+def _input_names(served) -> set[str]:
+    """The inputs of the default signature."""
     return {spec.name for spec in served.signature}
 
 
-def _signature_names(served) -> set[str]:
+def _all_input_names(served) -> set[str]:
+    """The inputs of all signatures."""
     return {spec.name for _, signature in served.signatures.values() for spec in signature}
 
 
 WRITERS = {
-    "onnx": Format("model.onnx", _onnx, _names),
-    "saved_model": Format("saved_model", _saved_model, _signature_names),
-    "streaming": Format(streaming.ENCODE, streaming.write, _names, streaming.stream_of),
-    "web": Format(streaming.ENCODE, streaming.write, _names, web.form),
+    "onnx": Format("model.onnx", _write_onnx, _input_names),
+    "saved_model": Format("saved_model", _write_saved_model, _all_input_names),
+    "streaming": Format(streaming.ENCODE, streaming.write, _input_names, streaming.stream_of),
+    "web": Format(streaming.ENCODE, streaming.write, _input_names, web.form),
 }
 
 
 def _has_extensions() -> bool:
-    # Only looked for: in one process with TensorFlow Text it crashes.
+    # It is not imported here: in one process with TensorFlow Text it crashes.
     return importlib.util.find_spec("onnxruntime_extensions") is not None
 
 
-def _kind(model) -> type:
-    kind = TASKS.get(type(model).__name__)
-    if kind is None:
+def _served_class(model) -> type:
+    """The class that serves this kind of model (InputError when there is none)."""
+    served_class = TASKS.get(type(model).__name__)
+    if served_class is None:
         raise InputError(
             "model", f"one of {', '.join(TASKS)}", type(model).__name__, "give one of them"
         )
-    return kind
+    return served_class
 
 
 def export(
@@ -106,71 +111,73 @@ def export(
     measure: Callable[[Path, str | None], dict] | None = None,
     **options,
 ) -> list[Path]:
-    """Write `model` to the new folder `out` as `model.onnx` and `saved_model/`.
+    """Write `model` to the new folder `out`, by default as `model.onnx` and `saved_model/`.
 
-    Every artifact runs in a fresh process on the model's own examples and on awkward inputs
-    before `out` appears; when anything differs nothing is left behind.
+    Every artifact runs in a fresh process on the model's examples and on awkward inputs before
+    `out` appears. When an answer differs, nothing is left behind.
 
     Args:
-        model: a trained model of ours.
+        model: a trained `LanguageModel`, `Translator`, `Ensemble` or `Captioner`.
         out: a folder that does not exist yet.
-        formats: some of "onnx", "saved_model" and "streaming", which writes `encode.onnx` and
-            `step.onnx` for use token by token (see `kerasrnn.export.streaming`), and "web", which
-            writes these and a page that runs them, for any static server.
-        metadata: what the artifacts say of themselves beside task, tokenizer, search and versions.
-        onnxruntime_web: what the page runs on: the folder of the npm package, which is copied, or
-            the address of its `dist`; by default that of a version on a public server.
-        quantized: kinds of smaller ONNX files to write too, `model.int8.onnx`, `model.fp16.onnx`.
-            They do not do exactly what the model does: they run on the same inputs, and their
-            metadata says `quantized` and, as `measured`, the figures.
-        measure: the figures of an ONNX file and its kind, None for the full one.
-        options: of the task: `rules` and `max_length` of a translator's or captioner's search.
+        formats: any of "onnx"; "saved_model"; "streaming", which writes `encode.onnx` and
+            `step.onnx` for use token by token (see `kerasrnn.export.streaming`); and "web", which
+            adds a page that runs these two, for any static server.
+        metadata: entries to store in the artifacts beside task, tokenizer, search and versions.
+        onnxruntime_web: the runtime of the page: the folder of its npm package, which is copied,
+            or the address of its `dist`. By default a fixed version on a public server.
+        quantized: kinds of smaller ONNX files to write too: "int8" gives `model.int8.onnx`, "fp16"
+            gives `model.fp16.onnx`. Their answers may differ from the model's. They are run on
+            the same inputs, and their metadata has `quantized` and, as `measured`, the figures.
+        measure: a function from an ONNX file and its kind (None for the full file) to figures.
+        options: options of the task: `rules` and `max_length` of a translator's or captioner's
+            search.
 
     Returns:
         The paths written.
 
     Raises:
-        InputError: when `out` exists, the model or a format is none of ours, or there is no
+        InputError: when `out` exists, when the model or a format is unknown, or when there is no
             runtime at `onnxruntime_web`.
-        VerificationError: when an artifact does not do what the model does.
+        VerificationError: when the answers of an artifact differ from the model's.
     """
-    out, kind = Path(out), _kind(model)
+    out, served_class = Path(out), _served_class(model)
     check_formats(formats, quantized)
     check_new(out)
     _check_runtime(onnxruntime_web, formats)
-    served = kind(model, **options)
+    served = served_class(model, **options)
     _check_subwords(served, formats)
     forms = {name: WRITERS[name].form(served) for name in formats}
     with staging(out) as partial:
         for name, form in forms.items():
-            said = metadata_of(form, metadata or {})
-            WRITERS[name].write(form, partial / WRITERS[name].file, said)
+            entries = metadata_of(form, metadata or {})
+            WRITERS[name].write(form, partial / WRITERS[name].file, entries)
         _verify(forms, {name: partial / WRITERS[name].file for name in formats})
         _quantize(served, partial, quantized, measure)
         if "web" in formats:
             web.write(partial, onnxruntime_web)
+        # One rename: the folder appears complete or not at all.
         os.rename(partial, out)
-    names = [file for name in formats for file in _files(name, forms[name])]
-    names += map(SMALL.format, quantized)
-    names += [web.INDEX] if "web" in formats else []
-    return [out / name for name in dict.fromkeys(names)]
+    files = [file for name in formats for file in _files(name, forms[name])]
+    files += map(SMALL.format, quantized)
+    files += [web.INDEX] if "web" in formats else []
+    return [out / name for name in dict.fromkeys(files)]
 
 
 def _files(name: str, form) -> tuple[str, ...]:
-    """What a format writes; token by token that is several files."""
+    """The files of a format: one, or several for use token by token."""
     return getattr(form, "files", (WRITERS[name].file,))
 
 
-def _check_runtime(given: str | Path | None, formats: Sequence[str]) -> None:
-    """Refuse a runtime that is none, or that no page asks for (InputError)."""
-    if given is not None and "web" not in formats:
+def _check_runtime(runtime: str | Path | None, formats: Sequence[str]) -> None:
+    """Refuse an unusable runtime, or one without the format "web" (InputError)."""
+    if runtime is not None and "web" not in formats:
         received = ", ".join(formats)
         raise InputError("--onnxruntime-web", "--format web beside it", received, "leave it out")
-    web.check_runtime(given)
+    web.check_runtime(runtime)
 
 
 def _check_subwords(served, formats: Sequence[str]) -> None:
-    """Refuse subwords in ONNX where nothing can run them (InputError)."""
+    """Refuse a subword model in ONNX when onnxruntime-extensions is missing (InputError)."""
     if not any(tokenizer.level == "subword" for tokenizer in served.tokenizers):
         return
     if set(formats) - {"saved_model"} and not _has_extensions():
@@ -183,7 +190,7 @@ def _check_subwords(served, formats: Sequence[str]) -> None:
 
 
 def check_formats(formats: Sequence[str], quantized: Sequence[str] = ()) -> None:
-    """Refuse what cannot be written (InputError)."""
+    """Refuse unknown formats, and quantized files without "onnx" (InputError)."""
     for name in formats:
         if name not in WRITERS:
             raise InputError("format", f"one of {', '.join(WRITERS)}", name, "choose one of them")
@@ -196,70 +203,73 @@ def check_formats(formats: Sequence[str], quantized: Sequence[str] = ()) -> None
 
 
 def check_new(out: str | Path) -> None:
-    """Refuse a folder to write that exists (InputError)."""
+    """Refuse an output folder that exists already (InputError)."""
     if Path(out).exists():
         raise InputError("--out", "a folder that does not exist yet", out, "give another name")
 
 
 def _quantize(served, folder: Path, quantized: Sequence[str], measure) -> None:
-    """Write, run and measure the smaller files beside the full one."""
+    """Write, run and measure the quantized files beside the full one."""
     full = folder / WRITERS["onnx"].file
-    cases = [case for case in served.cases() if _names(served) >= case.keys()]
+    cases = [case for case in served.cases() if _input_names(served) >= case.keys()]
     figures = measure(full, None) if measure and quantized else None
     for kind in quantized:
         small = quantize(full, folder / SMALL.format(kind), kind, cases)
         if measure:
-            found = {"full": figures, kind: measure(small, kind)}
-            onnx_file.add_metadata(small, {"measured": json.dumps(found)})
+            measured = {"full": figures, kind: measure(small, kind)}
+            onnx_file.add_metadata(small, {"measured": json.dumps(measured)})
 
 
-def _answers(
+def _expected_answers(
     forms: dict[str, object], artifacts: dict[str, Path]
 ) -> Iterator[tuple[Path, list[Case], list[Case]]]:
-    """Each artifact, the cases that its format takes, and what the model in its form says."""
+    """Each artifact, the cases that its format can take, and the model's answers to them."""
 
+    # Formats of one form share the model's answers, which are slow to compute.
     @functools.cache
-    def asked(form) -> list[tuple[Case, Case]]:
+    def answered_cases(form) -> list[tuple[Case, Case]]:
         return [(case, form.answer(case)) for case in form.cases()]
 
     for name, path in artifacts.items():
         takes = WRITERS[name].takes(forms[name])
-        fits = [pair for pair in asked(forms[name]) if takes >= pair[0].keys()]
-        yield path, *map(list, zip(*fits, strict=True))
+        usable = [pair for pair in answered_cases(forms[name]) if takes >= pair[0].keys()]
+        yield path, *map(list, zip(*usable, strict=True))
 
 
 def _verify(forms: dict[str, object], artifacts: dict[str, Path]) -> None:
-    """Every case against the model."""
-    for answers in _answers(forms, artifacts):
+    """Compare every artifact with the model on all cases."""
+    for answers in _expected_answers(forms, artifacts):
         verify(*answers)
 
 
 def verify_export(model, artifact: str | Path) -> Agreement | None:
-    """Whether an artifact still does what the model does, its search as it was exported.
+    """Check that an artifact answers as the model does, with the search that was exported.
 
     Args:
-        model: a trained model of ours.
-        artifact: an ONNX file or a SavedModel that `export` wrote; of a model token by token any
-            of its files stands for all.
+        model: the trained model that was exported.
+        artifact: an ONNX file or a SavedModel that `export` wrote. Of the files for use token by
+            token, any one stands for all.
 
     Returns:
-        None when it does; of a quantized file, which need not, in how many cases it does.
+        None. For a quantized file, whose answers may differ: in how many cases they agree.
 
     Raises:
-        InputError: when it is neither, or of another task.
-        VerificationError: naming the first case that differs.
+        InputError: when `artifact` is not such a file, or belongs to another task.
+        VerificationError: about the first case that differs.
     """
-    artifact, kind = Path(artifact), _kind(model)
-    said = read_metadata(artifact)
+    artifact, served_class = Path(artifact), _served_class(model)
+    metadata = read_metadata(artifact)
     check_artifact(artifact, "EXPORT")
-    if said["task"] != kind.task:
-        received = f"{artifact}, a {said['task']}"
-        raise InputError("EXPORT", f"a {kind.task}", received, "give the run that it came from")
-    name = "streaming" if STREAMING in said else "onnx"
+    if metadata["task"] != served_class.task:
+        received = f"{artifact}, a {metadata['task']}"
+        raise InputError(
+            "EXPORT", f"a {served_class.task}", received, "give the run that it came from"
+        )
+    name = "streaming" if STREAMING in metadata else "onnx"
     name = "saved_model" if artifact.is_dir() else name
-    forms = {name: WRITERS[name].form(kind(model, **search_in(said)))}
-    if "quantized" not in said:
+    forms = {name: WRITERS[name].form(served_class(model, **search_in(metadata)))}
+    if "quantized" not in metadata:
         _verify(forms, {name: artifact})
         return None
-    [(path, cases, expected)] = _answers(forms, {name: artifact})
-    return agreeing(path, cases, expected, said["quantized"])
+    [(path, cases, expected)] = _expected_answers(forms, {name: artifact})
+    return agreeing(path, cases, expected, metadata["quantized"])

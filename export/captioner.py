@@ -1,4 +1,4 @@
-"""What an exported captioner takes and gives, and the cases it is tried on."""
+"""The inputs and outputs of an exported captioner, and the cases that check it."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ CHANNELS = 3
 
 
 class Served:
-    """A captioner as it is exported, its search fixed: images in, strings out.
+    """A captioner in the form that is exported, with a fixed search: images in, strings out.
 
     Args:
         model: a `Captioner`.
-        rules: of the search; by default a beam of 3 that writes no id which is no text.
-        max_length: the most tokens of a caption.
+        rules: rules of the search; by default a beam of 3 that writes ids of text only.
+        max_length: largest number of tokens in a caption.
     """
 
     task = "captioner"
@@ -43,7 +43,7 @@ class Served:
 
     @property
     def signatures(self) -> dict:
-        """`image` takes pixels, `bytes` encoded JPEG or PNG files of any sizes."""
+        """Signatures by name: `image` takes pixels, `bytes` takes JPEG or PNG files of any size."""
         encoded = (tf.TensorSpec([None], tf.string, "bytes"),)
         image = (self.serve, self.signature)
         return {
@@ -53,7 +53,7 @@ class Served:
         }
 
     def core(self, image):
-        """Pixels in, ids out: what ONNX takes from TensorFlow's graph."""
+        """Pixels in, ids out: the part that tf2onnx converts."""
         return self.model.caption_ids(image, self.rules, self.max_length)
 
     def serve(self, image):
@@ -65,24 +65,29 @@ class Served:
     def serve_bytes(self, encoded):
         """Encoded images in, strings out."""
         size = self.model.encoder.image_size
+        # Images of different sizes form a batch only after they are resized.
         spec = tf.TensorSpec([size, size, CHANNELS], tf.float32)
         pixels = tf.map_fn(lambda b: self._pixels(b, size), encoded, fn_output_signature=spec)
         return self.serve(tf.cast(pixels, tf.uint8))
 
     @staticmethod
     def _pixels(encoded, size):
+        """The pixels of an encoded image, resized to the model's size."""
         image = tf.io.decode_image(encoded, CHANNELS, expand_animations=False)
         image.set_shape([None, None, CHANNELS])
         return resized(image[tf.newaxis], size)[0]
 
     def with_text(self, core):
-        """The ONNX model of `core` with the detokenizer behind it."""
+        """The ONNX model of `core` followed by the detokenizer."""
         parts = {"": core, "detokenize/": target_graph(self.model.tokenizer, False)}
         return joined(parts, self.outputs)
 
     def cases(self) -> list[dict[str, np.ndarray]]:
-        """Pictures smaller, larger and longer than the model's own size, one and many, of noise
-        and of one colour, as pixels; and some of them encoded."""
+        """Images to check an artifact with.
+
+        They are smaller, larger and longer than the model's own size, one and several at a time, of
+        noise and of one colour. All are pixels; some are also encoded.
+        """
         random, size = np.random.default_rng(0), self.model.encoder.image_size
         shapes = [(4, size, size), (1, 3 * size, 2 * size + 1), (2, size // 2, size - 1)]
         shapes += [(1, 1, 1), (1, 2, 5 * size)]
@@ -92,18 +97,19 @@ class Served:
         return [*({"image": batch} for batch in batches), {"bytes": np.array(files, object)}]
 
     def answer(self, case: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """What the Keras model itself says to a case."""
+        """The answer of the Keras model to a case."""
         images = case.get("image")
         if images is None:
             pixels = [
                 self._pixels(b, self.model.encoder.image_size) for b in case["bytes"].tolist()
             ]
             images = tf.cast(tf.stack(pixels), tf.uint8)
-        found = self.model.captions(images, rules=self.rules, max_length=self.max_length)
-        return {name: decoded(value) for name, value in found._asdict().items()}
+        captions = self.model.captions(images, rules=self.rules, max_length=self.max_length)
+        return {name: decoded(value) for name, value in captions._asdict().items()}
 
 
 def _png(image: np.ndarray) -> bytes:
+    """A PNG file of the image, as bytes."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG")
     return buffer.getvalue()

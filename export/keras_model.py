@@ -1,4 +1,7 @@
-"""Any Keras model -> one ONNX file, its recurrent layers as ONNX's own operators, checked."""
+"""Writes any Keras model as one checked ONNX file.
+
+Its recurrent layers become ONNX's own operators.
+"""
 
 from __future__ import annotations
 
@@ -21,88 +24,90 @@ from kerasrnn.export.verify import TOLERANCE, Case, verify
 from kerasrnn.layers.adoption import Adoption, adopt, described, recurrences
 from kerasrnn.layers.recurrent import Recurrent
 
-LARGE = 2**20  # bytes of a weight
-HALF = 1e-2  # of outputs in float16, relative where they are above 1
-SIZES = ((3, 24), (1, 16))  # of the batch and of every other open dimension, where it is tried
+LARGE = 2**20  # bytes from which a weight is large
+HALF = 1e-2  # tolerance of float16 outputs, relative where they are above 1
+SIZES = ((3, 24), (1, 16))  # sizes of the batch and of other open dimensions in random cases
 
 
 def onnx(model: keras.Model, path: str | Path, cases: list[Case] | None = None) -> Adoption:
     """Write a built Keras model as ONNX: `LSTM`, `GRU` and `Scan` nodes instead of loops.
 
-    Stock recurrent layers are moved onto the engine first (`kerasrnn.adopt`); the model given
-    stays as it is. Inputs and outputs have the model's own names; what is None in their shapes,
-    the batch among them, stays open. What stateful layers keep between calls, the caller of the
-    file carries: inputs `<layer>_state_0` … and, behind the model's outputs,
-    `<layer>_next_state_0` …. The file is run in a fresh process before it appears.
+    Stock recurrent layers are first moved onto the engine (`kerasrnn.adopt`), in a new model;
+    `model` stays as it is. Inputs and outputs have the model's names. Dimensions that are None,
+    such as the batch, stay open. The caller of the file carries the states of stateful layers
+    between calls: there are inputs `<layer>_state_0` … and, behind the model's outputs,
+    `<layer>_next_state_0` …. The file runs in a fresh process before it appears.
 
     Args:
-        model: a Sequential, functional or subclassed model; the last has to have been called, and
-            takes float32 of the sizes it was called with, but for the batch.
-        path: the file to write; one that is there is replaced. Constants above 2 GB stand
-            beside it, in `path` + ".data".
-        cases: what it is tried on, by the inputs' names; by default random numbers of two sizes,
+        model: a Sequential, functional or subclassed model. A subclassed model must have been
+            called; its file takes float32 of the same sizes, with any batch.
+        path: the file to write; an existing one is replaced. When constants exceed 2 GB, they are
+            written beside it, to `path` + ".data".
+        cases: inputs by name, on which the file is checked. By default random numbers of two sizes,
             zeros and ones for integers, with zeros at the end of a sequence.
 
     Returns:
-        Which layers were moved, which were on the engine already, which were left and why, and
-        the ONNX operator that each became.
+        Which layers were moved, which were already on the engine, which were left and why, and
+        the ONNX operator of each.
 
     Raises:
-        InputError: when the model is no built Keras model, when ONNX cannot express a part of it,
+        InputError: when `model` is not a built Keras model, when ONNX cannot express a part of it,
             or when `path` cannot be written.
-        VerificationError: when the file does not do what the model does.
+        VerificationError: when the answers of the file differ from the model's.
 
     >>> import tempfile
     >>> model = keras.Sequential([keras.Input((None, 3)), keras.layers.LSTM(4, name="reader")])
     >>> print(onnx(model, Path(tempfile.mkdtemp(), "m.onnx")))
     replaced reader: LSTM by Recurrent(LSTM), in ONNX LSTM
     """
-    path, given = Path(path), _signature(model)
+    path, signature = Path(path), _signature(model)
     if path.is_dir():
         raise InputError("path", "a file to write", f"{path}, a folder", "add m.onnx to it")
-    traced, adoption = _moved(model)
-    kept = _kept(model)
-    specs = _specs(given, kept)
+    engine_model, adoption = _on_engine(model)
+    states = _kept_states(model)
+    specs = _specs(signature, states)
     cases = cases or [random_case(specs, *sizes) for sizes in SIZES]
-    found = [_answer(model, given, [tf.constant(case[s.name]) for s in specs]) for case in cases]
-    taken = [spec.name for spec in specs]
-    names = _output_names(model, len(found[0]) - len(kept), taken)
-    names += [name.replace("_state_", "_next_state_") for name in kept]
-    large = _large(traced)
+    tensors = [[tf.constant(case[spec.name]) for spec in specs] for case in cases]
+    answers = [_outputs(model, signature, inputs) for inputs in tensors]
+    input_names = [spec.name for spec in specs]
+    names = _output_names(model, len(answers[0]) - len(states), input_names)
+    names += [name.replace("_state_", "_next_state_") for name in states]
+    # The conversion is limited to 2 GiB: for it large weights are inputs, not constants.
+    large = _large_weights(engine_model)
     inputs = specs + [tf.TensorSpec(v.shape, v.dtype, name) for name, v in large.items()]
     values = {name: keras.ops.convert_to_numpy(variable) for name, variable in large.items()}
     lowering = Lowering()
 
-    def answer(*inputs):
-        return _answer(traced, given, inputs, large.values())
+    def run(*inputs):
+        return _outputs(engine_model, signature, inputs, large.values())
 
     try:
-        proto = onnx_file.convert(answer, inputs, names, values, lowering)
+        proto = onnx_file.convert(run, inputs, names, values, lowering)
     except (ValueError, NotImplementedError) as error:
         received = first_line(error)
         raise InputError("model", "parts that ONNX has", received, "leave them outside") from error
     metadata = {"task": "keras model", "opset": str(OPSET), "keras": keras.__version__}
     with staging(path, "path") as folder:
         onnx_file.write(proto, folder / path.name, metadata)
-        expected = [dict(zip(names, map(np.asarray, f), strict=True)) for f in found]
+        expected = [dict(zip(names, map(np.asarray, output), strict=True)) for output in answers]
         verify(folder / path.name, cases, expected, _tolerance(model))
         onnx_file.place(folder / path.name, path)
-    adoption.nodes = _nodes(traced, lowering)
+    adoption.nodes = _operator_names(engine_model, lowering)
     return adoption
 
 
-def _nodes(model, lowering: Lowering) -> dict[str, str]:
-    """By layer name, the operator that each recurrence of ours became."""
-    found = {}
+def _operator_names(model, lowering: Lowering) -> dict[str, str]:
+    """By layer name, the operator that each recurrence became."""
+    operators = {}
     for layer in recurrences(model):
-        one = getattr(layer, "forward_layer", layer)
-        if id(one.cell) in lowering.nodes:
-            found[layer.name] = lowering.nodes[id(one.cell)]
-    return found
+        forward = getattr(layer, "forward_layer", layer)
+        if id(forward.cell) in lowering.nodes:
+            operators[layer.name] = lowering.nodes[id(forward.cell)]
+    return operators
 
 
 def _signature(model):
-    """The model's arguments, an `InputSpec` in the place of each tensor."""
+    """The model's arguments, with an `InputSpec` for each tensor."""
     name = type(model).__name__
     if not isinstance(model, keras.Model):
         raise InputError("model", "a keras.Model", name, "put layers into a Sequential")
@@ -113,41 +118,44 @@ def _signature(model):
         raise InputError("model", "a built keras.Model", received, "call it once") from error
 
 
-def _specs(given, kept) -> list[tf.TensorSpec]:
-    """The inputs of the file: the model's own, then the states, of which the batch is fixed."""
-    batch = [state.shape[0] for state in kept.values()][:1] or [None]
-    own = [
+def _specs(signature, states) -> list[tf.TensorSpec]:
+    """The inputs of the file: the model's own, then the states. States fix the batch."""
+    batch = [state.shape[0] for state in states.values()][:1] or [None]
+    inputs = [
         tf.TensorSpec([*batch, *spec.shape[1:]], spec.dtype, spec.name or f"input_{i}")
-        for i, spec in enumerate(tree.flatten(given))
+        for i, spec in enumerate(tree.flatten(signature))
     ]
-    return own + [tf.TensorSpec(state.shape, state.dtype, name) for name, state in kept.items()]
+    return inputs + [
+        tf.TensorSpec(state.shape, state.dtype, name) for name, state in states.items()
+    ]
 
 
-def _answer(model, given, inputs, weights=()) -> tuple:
-    """The model's outputs and its new states; it keeps none of them itself.
+def _outputs(model, signature, inputs, weights=()) -> tuple:
+    """The model's outputs and new states, without changing the model.
 
     Args:
-        inputs: the model's own, its states, and what stands for `weights`.
+        inputs: the model's inputs, its states, and values that replace `weights`.
     """
-    count, states = len(tree.flatten(given)), list(_kept(model).values())
-    arguments = tree.pack_sequence_as(given, list(inputs[:count]))
+    count, states = len(tree.flatten(signature)), list(_kept_states(model).values())
+    arguments = tree.pack_sequence_as(signature, list(inputs[:count]))
+    # The scope collects new states instead of assigning them to the model.
     with keras.StatelessScope(list(zip([*states, *weights], inputs[count:], strict=True))) as scope:
-        found = tree.flatten(model(*arguments, training=False))
-    return (*found, *map(scope.get_current_value, states))
+        outputs = tree.flatten(model(*arguments, training=False))
+    return (*outputs, *map(scope.get_current_value, states))
 
 
-def _kept(model) -> dict[str, keras.Variable]:
-    """What stateful recurrent layers keep between calls, by its name as an input."""
-    found = {}
+def _kept_states(model) -> dict[str, keras.Variable]:
+    """The states that stateful layers keep between calls, by their name as an input."""
+    kept = {}
     for layer in layers_of(model):
         if isinstance(layer, Recurrent | keras.layers.RNN) and layer.stateful:
             states = layer.kept_states if isinstance(layer, Recurrent) else layer.states
-            found.update({f"{layer.name}_state_{i}": s for i, s in enumerate(tree.flatten(states))})
-    return found
+            kept.update({f"{layer.name}_state_{i}": s for i, s in enumerate(tree.flatten(states))})
+    return kept
 
 
-def _large(model) -> dict[str, keras.Variable]:
-    """The large weights of a model that is larger than what can be converted whole."""
+def _large_weights(model) -> dict[str, keras.Variable]:
+    """The large weights of a model that is too large to convert whole; otherwise none."""
     weights = [v for v in model.variables if v.dtype == "float32"]
     sizes = [4 * math.prod(v.shape) for v in weights]
     if sum(sizes) <= onnx_file.LARGEST:
@@ -156,38 +164,38 @@ def _large(model) -> dict[str, keras.Variable]:
     return {f"weight_{i}": v for i, (v, size) in enumerate(pairs) if size >= LARGE}
 
 
-def _moved(model) -> tuple[keras.Model, Adoption]:
-    """The model on the engine where its layers can be walked, and what became of them."""
+def _on_engine(model) -> tuple[keras.Model, Adoption]:
+    """The model on the engine, and a report. Layers inside a subclassed model are left alone."""
     if is_graph(model):
-        moved = adopt(model, copy=False)  # it is only read
-        return moved, moved.adoption
+        adopted = adopt(model, copy=False)  # the copy is only read, so weights can be shared
+        return adopted, adopted.adoption
     stock = (keras.layers.RNN, keras.layers.Bidirectional)
-    inside = [one.name for one in layers_of(model) if isinstance(one, stock)]
-    already = [(one.name, described(one)) for one in recurrences(model)]
-    left = [(name, "inside a subclassed model") for name in inside]
-    return model, Adoption(already=already, left=left)
+    inside = [layer.name for layer in layers_of(model) if isinstance(layer, stock)]
+    already = [(layer.name, described(layer)) for layer in recurrences(model)]
+    remaining = [(name, "inside a subclassed model") for name in inside]
+    return model, Adoption(already=already, left=remaining)
 
 
 def _tolerance(model) -> float:
-    """Of the outputs: more where layers compute in half precision."""
-    kinds = {one.compute_dtype for one in layers_of(model)}
-    return HALF if kinds & {"float16", "bfloat16"} else TOLERANCE
+    """The tolerance of the outputs, larger for layers that compute in half precision."""
+    dtypes = {layer.compute_dtype for layer in layers_of(model)}
+    return HALF if dtypes & {"float16", "bfloat16"} else TOLERANCE
 
 
 def _output_names(model, count: int, taken: list[str]) -> list[str]:
-    """Keras's names of the outputs, each once."""
+    """Keras's names of the outputs, made unique and different from the inputs' names."""
     names = output_names(model) or [f"output_{i}" for i in range(count)]
-    found = []
+    unique = []
     for name in names:
-        number, free = 1, name
-        while free in (*taken, *found):
-            number, free = number + 1, f"{name}_{number}"
-        found.append(free)
-    return found
+        number, candidate = 1, name
+        while candidate in (*taken, *unique):
+            number, candidate = number + 1, f"{name}_{number}"
+        unique.append(candidate)
+    return unique
 
 
 def random_case(specs, batch: int, other: int) -> Case:
-    """Random numbers; the last sequence of a batch ends in zeros, which are what masks hide."""
+    """Random inputs. The last sequence of a batch ends in zeros, which a model may mask."""
     random, case = np.random.default_rng(batch), {}
     for spec in specs:
         shape = [spec.shape[0] or batch, *(size or other for size in spec.shape[1:])]
@@ -204,11 +212,11 @@ def random_case(specs, batch: int, other: int) -> Case:
 
 
 def random_cases(model: onnx_proto.ModelProto) -> list[Case]:
-    """What a file is tried on, by what it says of its inputs."""
+    """Random inputs of two sizes for an ONNX file, from its declared inputs."""
     specs = []
-    for given in model.graph.input:
-        kind = given.type.tensor_type
-        dtype = tf.as_dtype(onnx_proto.helper.tensor_dtype_to_np_dtype(kind.elem_type))
-        shape = [size.dim_value or None for size in kind.shape.dim]
-        specs.append(tf.TensorSpec(shape, dtype, given.name))
+    for declared in model.graph.input:
+        tensor_type = declared.type.tensor_type
+        dtype = tf.as_dtype(onnx_proto.helper.tensor_dtype_to_np_dtype(tensor_type.elem_type))
+        shape = [size.dim_value or None for size in tensor_type.shape.dim]
+        specs.append(tf.TensorSpec(shape, dtype, declared.name))
     return [random_case(specs, *sizes) for sizes in SIZES]

@@ -1,4 +1,4 @@
-"""What an artifact says of itself: readable by `onnx` alone, or as JSON beside a SavedModel."""
+"""The metadata of an artifact: inside an ONNX file, or as JSON beside a SavedModel."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PACKAGES = ("kerasrnn", "keras", "tensorflow")
 
 
 def metadata_of(served, more: dict[str, str]) -> dict[str, str]:
-    """Task, tokenizers, search, opset, versions, and what the caller adds."""
+    """Task, tokenizers, search, opset and versions, and the caller's entries `more`."""
     search = {}
     if hasattr(served, "rules"):
         search = {"rules": dataclasses.asdict(served.rules), "max_length": served.max_length}
@@ -34,31 +34,32 @@ def metadata_of(served, more: dict[str, str]) -> dict[str, str]:
 
 
 def search_in(metadata: dict[str, str]) -> dict:
-    """`rules` and `max_length` as an artifact has them; nothing for a language model."""
+    """The `rules` and `max_length` in an artifact's metadata; none for a language model."""
     search = json.loads(metadata.get("search", "{}"))
     if "rules" in search:
         rules = search["rules"]
+        # JSON turned the tuple of banned ids into a list.
         search["rules"] = BeamRules(**{**rules, "banned": tuple(rules["banned"])})
     return search
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
-    """What an ONNX file or a SavedModel says of itself.
+    """Read the metadata of an ONNX file or a SavedModel.
 
     Raises:
-        InputError: when it says nothing, or is neither.
+        InputError: when `path` is neither, or has no metadata of ours.
     """
     path = Path(path)
-    found = {}
+    metadata = {}
     if path.is_file() and path.suffix == ".onnx":
         try:
             model = onnx.load(path, load_external_data=False)
         except DecodeError as error:
             received = f"{path} ({error})"
             raise InputError("EXPORT", "a whole ONNX file", received, "export it again") from error
-        found = {entry.key: entry.value for entry in model.metadata_props}
+        metadata = {entry.key: entry.value for entry in model.metadata_props}
     elif (path / FILE).is_file():
-        found = json.loads((path / FILE).read_text(encoding="utf-8"))
-    if "task" not in found:
+        metadata = json.loads((path / FILE).read_text(encoding="utf-8"))
+    if "task" not in metadata:
         raise InputError("EXPORT", "what `kerasrnn export` wrote", path, "export it again")
-    return found
+    return metadata

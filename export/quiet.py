@@ -1,4 +1,4 @@
-"""What libraries log of an export that is no concern of its user."""
+"""Silences log messages of an export that do not concern its user."""
 
 from __future__ import annotations
 
@@ -6,28 +6,30 @@ import contextlib
 import logging
 from collections.abc import Iterator
 
-# Of a table's initializer no collection is written, nor needed: the graph runs it.
+# TensorFlow cannot write the collection of table initializers. It is not needed: the graph runs
+# the initializers itself.
 TABLES = "Issue encountered when serializing table_initializer"
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Within this context tf2onnx logs nothing, and TensorFlow not that it skips `TABLES`.
+    """Within this context tf2onnx logs nothing, and TensorFlow does not log `TABLES`.
 
-    What tf2onnx logs as an error it raises too, with a traceback for each place that it passed; or
-    an operator is left that ONNX has not, which `onnx_file.convert` names. Its warnings are about
-    roundabout operators; `verify` sees whether the result is right.
+    Errors that tf2onnx logs still appear: it raises them too, with a traceback for each place that
+    they passed, or it leaves an operator that ONNX lacks, which `onnx_file.convert` reports. Its
+    warnings are about inefficient operators; `verify` checks whether the result is right.
     """
     tf2onnx, tensorflow = logging.getLogger("tf2onnx"), logging.getLogger("tensorflow")
     level = tf2onnx.level
     tf2onnx.setLevel(logging.CRITICAL)
-    tensorflow.addFilter(_is_of_use)
+    tensorflow.addFilter(_is_relevant)
     try:
         yield
     finally:
-        tensorflow.removeFilter(_is_of_use)
+        tensorflow.removeFilter(_is_relevant)
         tf2onnx.setLevel(level)
 
 
-def _is_of_use(record: logging.LogRecord) -> bool:
+def _is_relevant(record: logging.LogRecord) -> bool:
+    """Whether TensorFlow's message is worth showing."""
     return not record.getMessage().startswith(TABLES)

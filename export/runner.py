@@ -1,7 +1,7 @@
-"""Runs an exported artifact. Imports onnxruntime or tensorflow and numpy only, nothing of ours.
+"""Runs an exported artifact. It imports onnxruntime or tensorflow, and numpy, but not kerasrnn.
 
 As a program, `python runner.py ARTIFACT INPUTS.npz OUTPUTS.npz` answers every case in a fresh
-process, as `write_cases` and `read_cases` have them.
+process; `write_cases` and `read_cases` define the format of both files.
 """
 
 from __future__ import annotations
@@ -13,29 +13,30 @@ from pathlib import Path
 import numpy as np
 
 CONTRIB = "ai.onnx.contrib"
-GRAPH = "saved_model.pb"  # the file by which a SavedModel is known
-STREAMING = "streaming"  # what the files of a model token by token say under this name
+GRAPH = "saved_model.pb"  # the file that marks a folder as a SavedModel
+STREAMING = "streaming"  # the metadata key of the files for use token by token
 
 
 def load(path: str | Path):
-    """The artifact as a function: a dict of input arrays -> a dict of output arrays.
+    """Load an artifact as a function from a dict of input arrays to a dict of output arrays.
 
-    Its attribute `inputs` has their names; a SavedModel takes the inputs of any of its signatures.
-    Any file of a model token by token stands for all of them, driven until each row has ended.
+    Its attribute `inputs` has the names of the inputs; a SavedModel takes the inputs of any of its
+    signatures. Of the files for use token by token any one stands for all: the function runs them
+    until every row has ended.
     """
     path = Path(path)
-    return _saved_model(path) if path.is_dir() else _onnx(path)
+    return _load_saved_model(path) if path.is_dir() else _load_onnx(path)
 
 
-def _onnx(path: Path):
-    session = _session(path)
-    said = session.get_modelmeta().custom_metadata_map
-    if STREAMING in said:
-        return _stream(streamed(path, said), json.loads(said[STREAMING]))
+def _load_onnx(path: Path):
+    session = _open_session(path)
+    metadata = session.get_modelmeta().custom_metadata_map
+    if STREAMING in metadata:
+        return _stream_function(streamed(path, metadata), json.loads(metadata[STREAMING]))
     return _function(session)
 
 
-def _session(path: Path):
+def _open_session(path: Path):
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -44,6 +45,7 @@ def _session(path: Path):
     try:
         return onnxruntime.InferenceSession(path, options, providers=providers)
     except Exception as error:
+        # The extensions are loaded only where a graph needs them.
         if CONTRIB not in str(error):  # "Fatal error: ai.onnx.contrib:… is not a registered op"
             raise
     from onnxruntime_extensions import get_library_path
@@ -58,44 +60,49 @@ def _function(session):
     def run(inputs: dict) -> dict:
         return dict(zip(names, session.run(None, inputs), strict=True))
 
-    run.inputs = [given.name for given in session.get_inputs()]
+    run.inputs = [tensor.name for tensor in session.get_inputs()]
     return run
 
 
 def streamed(path: Path, metadata: dict[str, str]) -> list[Path]:
-    """The files of a model token by token, of which `path` is one."""
+    """All files of a model for use token by token; `path` is one of them."""
     return [path.with_name(name) for name in json.loads(metadata[STREAMING])["files"]]
 
 
-def _stream(files: list[Path], said: dict):
-    """Encode, then a step for each token: the likeliest, or as `choose.onnx` draws."""
-    encode, step, *choose = (_function(_session(file)) for file in files)
+def _stream_function(files: list[Path], protocol: dict):
+    """A function that encodes, and then writes one id per step.
+
+    The id is the likeliest, or the one that `choose.onnx` draws.
+    """
+    encode, step, *choose = (_function(_open_session(file)) for file in files)
 
     def run(inputs: dict) -> dict:
         feed = encode({name: inputs[name] for name in encode.inputs})
-        limit, begun = int(inputs.get("max_length", said["max_length"])), feed["tokens"].shape[1]
-        score, looked, ended = np.zeros(len(feed["tokens"]), np.float32), [], False
+        limit = int(inputs.get("max_length", protocol["max_length"]))
+        prefix, end = feed["tokens"].shape[1], protocol["end"]
+        score, attention, ended = np.zeros(len(feed["tokens"]), np.float32), [], False
         while not ended:
-            given = step({name: feed[name] for name in step.inputs})
-            if len(looked) == limit:
+            outputs = step({name: feed[name] for name in step.inputs})
+            if len(attention) == limit:  # this one step more gave the text with the last id
                 break
-            ids = given["logits"].argmax(-1)
+            logits = outputs["logits"]
+            ids = logits.argmax(-1)
             if choose:
-                feed |= {**inputs, "logits": given["logits"], "t": np.array(len(looked), np.int32)}
+                feed |= {**inputs, "logits": logits, "t": np.array(len(attention), np.int32)}
                 ids = choose[0]({name: feed[name] for name in choose[0].inputs})["ids"]
-            score += _log_probability(given["logits"], ids)
-            looked.append(given.get("attention"))
-            feed |= {name: given[output] for output, name in said["next"].items()}
+            score += _log_probability(logits, ids)
+            attention.append(outputs.get("attention"))
+            feed |= {name: outputs[output] for output, name in protocol["next"].items()}
             feed["tokens"] = np.append(feed["tokens"], ids[:, np.newaxis].astype(np.int32), axis=1)
-            ended = np.isin(ids, [said["pad"], said["end"]]).all()
-        tokens = feed["tokens"][:, begun:]
-        found = {"text": given["text"], "score": score, "tokens": tokens * (tokens != said["end"])}
-        found |= {name: feed[name] for name in ("source_tokens",) if name in feed}
-        if "attention" in given:
-            weights = np.stack([*looked, np.zeros_like(given["attention"])], axis=1)[:, :-1]
-            weights[found["tokens"] == said["pad"]] = 0.0
-            found["attention"] = weights
-        return trimmed(found)
+            ended = np.isin(ids, [protocol["pad"], end]).all()
+        tokens = feed["tokens"][:, prefix:]
+        answer = {"text": outputs["text"], "score": score, "tokens": tokens * (tokens != end)}
+        answer |= {name: feed[name] for name in ("source_tokens",) if name in feed}
+        if "attention" in outputs:
+            weights = np.stack([*attention, np.zeros_like(outputs["attention"])], axis=1)[:, :-1]
+            weights[answer["tokens"] == protocol["pad"]] = 0.0
+            answer["attention"] = weights
+        return trimmed(answer)
 
     run.inputs = encode.inputs
     run.streams = True
@@ -103,14 +110,14 @@ def _stream(files: list[Path], said: dict):
 
 
 def _log_probability(logits, ids):
-    """log p of `ids` [B] under `logits` [B, V], which may be -inf."""
+    """log p of `ids` [B] under `logits` [B, V]; logits may be -inf."""
     shifted = logits - logits.max(-1, keepdims=True)
     chosen = np.take_along_axis(shifted, ids[:, np.newaxis], axis=-1)[:, 0]
     return chosen - np.log(np.exp(shifted).sum(-1))
 
 
 def trimmed(found: dict) -> dict:
-    """`tokens` [..., T] and `attention` [B, T, ...] without the steps at which no row writes."""
+    """Cut `tokens` [..., T] and `attention` [B, T, ...] after the last step that any row wrote."""
     tokens = found["tokens"]
     written = np.flatnonzero(tokens.any(axis=tuple(range(tokens.ndim - 1))))
     T = written[-1] + 1 if written.size else 0
@@ -120,7 +127,7 @@ def trimmed(found: dict) -> dict:
     return {**found, **cut}
 
 
-def _saved_model(path: Path):
+def _load_saved_model(path: Path):
     import tensorflow as tf
 
     if (path / "assets.extra" / "needs_tensorflow_text").exists():
@@ -129,8 +136,8 @@ def _saved_model(path: Path):
     by_inputs = {frozenset(s.structured_input_signature[1]): s for s in loaded.signatures.values()}
 
     def run(inputs: dict) -> dict:
-        answer = by_inputs[frozenset(inputs)](**_tensors(inputs))
-        return {name: decoded(value.numpy()) for name, value in answer.items()}
+        outputs = by_inputs[frozenset(inputs)](**_tensors(inputs))
+        return {name: decoded(value.numpy()) for name, value in outputs.items()}
 
     run.inputs = list(loaded.signatures["serving_default"].structured_input_signature[1])
     run.keep = loaded  # the signature alone does not keep its variables alive
@@ -138,6 +145,7 @@ def _saved_model(path: Path):
 
 
 def _tensors(inputs: dict) -> dict:
+    """Arrays as tensors; arrays of objects are strings."""
     import tensorflow as tf
 
     return {
@@ -149,17 +157,17 @@ def _tensors(inputs: dict) -> dict:
 
 
 def decoded(value: np.ndarray) -> np.ndarray:
-    """Bytes as the strings that ONNX Runtime gives."""
+    """Decode bytes to strings, as ONNX Runtime returns them."""
     if value.dtype != object:
         return value
     return np.array([v.decode("utf-8") for v in value.ravel()], object).reshape(value.shape)
 
 
 def write_cases(path: str | Path, cases: list[dict]) -> None:
-    """Arrays by name, of each case, as one .npz file.
+    """Write the arrays of each case, by name, to one .npz file.
 
-    NumPy would pickle strings, and a pickle is a program: their bytes, the length of each, and
-    which of them are text stand in three arrays.
+    NumPy would pickle strings, and loading a pickle can run code. So an array of strings is stored
+    as three arrays: all bytes, the length of each string, and whether it is text.
     """
     arrays = {"cases": np.array(len(cases))}
     for i, case in enumerate(cases):
@@ -171,19 +179,20 @@ def write_cases(path: str | Path, cases: list[dict]) -> None:
 
 
 def _unpickled(strings: np.ndarray) -> dict[str, np.ndarray]:
-    given = strings.ravel().tolist()
-    raw = [s.encode("utf-8", "surrogatepass") if isinstance(s, str) else s for s in given]
-    lengths = np.array([len(s) for s in raw], np.int64).reshape(strings.shape)
-    is_text = np.array([isinstance(s, str) for s in given], bool)
+    """An array of strings or bytes as three plain arrays."""
+    values = strings.ravel().tolist()
+    encoded = [s.encode("utf-8", "surrogatepass") if isinstance(s, str) else s for s in values]
+    lengths = np.array([len(s) for s in encoded], np.int64).reshape(strings.shape)
+    is_text = np.array([isinstance(s, str) for s in values], bool)
     return {
-        "/bytes": np.frombuffer(b"".join(raw), np.uint8),
+        "/bytes": np.frombuffer(b"".join(encoded), np.uint8),
         "/lengths": lengths,
         "/text": is_text,
     }
 
 
 def read_cases(path: str | Path) -> list[dict]:
-    r"""What `write_cases` wrote; strings are arrays of objects again.
+    r"""Read what `write_cases` wrote; strings are arrays of objects again.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "cases.npz"
@@ -200,6 +209,7 @@ def read_cases(path: str | Path) -> list[dict]:
 
 
 def _strings(parts: dict[str, np.ndarray]) -> np.ndarray:
+    """The array of strings or bytes that `_unpickled` stored."""
     content, lengths = parts["bytes"].tobytes(), parts["lengths"]
     ends = np.cumsum(lengths.ravel()).tolist()
     strings = np.empty(len(ends), object)
@@ -210,6 +220,7 @@ def _strings(parts: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def main(artifact: str, inputs: str, outputs: str) -> None:
+    """Answer the cases of one file, and write the answers to another."""
     run = load(artifact)
     write_cases(outputs, [run(case) for case in read_cases(inputs)])
 

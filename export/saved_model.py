@@ -1,4 +1,4 @@
-"""A traced function -> a SavedModel that plain TensorFlow loads."""
+"""Writes traced functions as a SavedModel that plain TensorFlow loads."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from kerasrnn.export.quiet import quiet
 NEEDS_TEXT = Path("assets.extra") / "needs_tensorflow_text"
 
 
-class _Served(tf.Module):
-    """What the functions capture, so that it is saved with them."""
+class _SavedModule(tf.Module):
+    """Holds the objects that the functions capture, so that they are saved too."""
 
     def __init__(self, functions, *captured):
         super().__init__()
@@ -28,12 +28,12 @@ def write(
     captured: list,
     path: Path,
 ) -> None:
-    """Save functions as the signatures of these names.
+    """Save functions as signatures with the given names.
 
     Args:
-        signatures: by name, tensors -> a tuple of tensors, and what its inputs are.
-        outputs: names of what all of them give.
-        captured: variables and tokenizers that they use.
+        signatures: by name, (function from tensors to a tuple of tensors, specs of its inputs).
+        outputs: names of the outputs, which are the same for all signatures.
+        captured: variables and tokenizers that the functions use.
         path: the folder to write.
     """
 
@@ -43,21 +43,23 @@ def write(
 
         return tf.function(serve, input_signature=signature)
 
-    once = {given: named(*given) for given in signatures.values()}  # two names, one graph
-    made = {name: once[given] for name, given in signatures.items()}
+    # Two names of the same function share one graph.
+    unique = {signature: named(*signature) for signature in signatures.values()}
+    functions = {name: unique[signature] for name, signature in signatures.items()}
     with exporting(), tf.device("CPU"):
-        module = _Served(made, *captured)
-        _save(module, path, made)
-    if any(_uses_text(serve.get_concrete_function()) for serve in made.values()):
+        module = _SavedModule(functions, *captured)
+        _save(module, path, functions)
+    if any(_uses_text(serve.get_concrete_function()) for serve in functions.values()):
         (path / NEEDS_TEXT).parent.mkdir(exist_ok=True)
         (path / NEEDS_TEXT).touch()
 
 
 def _save(module, path: Path, signatures: dict) -> None:
+    """Save the module; a full disk is an OSError."""
     try:
         with quiet():
             tf.saved_model.save(module, str(path), signatures=signatures)
-    except tf.errors.OpError as error:  # a disk that is full, in TensorFlow's words
+    except tf.errors.OpError as error:  # TensorFlow's error for a full disk
         reason = re.sub(r"\{\{.*?\}\}|\[Op:.*?\]", "", error.message).strip()
         raise OSError(reason) from error
 

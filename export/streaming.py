@@ -1,7 +1,8 @@
-"""A model token by token: `encode.onnx` reads, `step.onnx` writes one id a call.
+"""Exports a model for use token by token: `encode.onnx` reads, `step.onnx` writes one id per call.
 
-What `encode.onnx` gives `step.onnx` takes by the same names; `next_NAME` of one step is NAME of the
-next. B batch, T tokens so far, S source time, G places on a side of a grid, V vocabulary.
+The outputs of `encode.onnx` are the inputs of `step.onnx` of the same names; the output `next_NAME`
+of one step is the input NAME of the next. B batch, T tokens so far, S source time, G places on a
+side of a grid, V vocabulary.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from kerasrnn.text.tokenizers import START
 
 ENCODE, STEP, CHOOSE = "encode.onnx", "step.onnx", "choose.onnx"
 NEXT = "next_"
-AXES = {  # names of open axes, where they are not [B, S]
+AXES = {  # names of open axes; of all other values they are [B, S]
     "image": ("B", "height", "width"),
     "tokens": ("B", "T"),
     "copied": ("B", "T"),
@@ -38,11 +39,11 @@ Named = dict[str, tf.Tensor]
 class Stream:
     """A served model as two functions of named tensors, `start` and `advance`.
 
-    A subclass defines `begin(given) -> (tokens int32 [B, T], states, memory by name)` and
+    A subclass defines `begin(inputs) -> (tokens int32 [B, T], states, memory by name)` and
     `step(ids [B], states, memory) -> (logits [B, V], states, attention [B, S] or None)`.
 
     Args:
-        served: as it is exported whole.
+        served: the model as the other formats export it.
     """
 
     files = (ENCODE, STEP)
@@ -51,143 +52,144 @@ class Stream:
         self.served, self.model, self.task = served, served.model, served.task
         self.tokenizers, self.signature = served.tokenizers, served.signature
 
-    def start(self, given) -> Named:
-        """What `encode.onnx` gives but for text: `tokens`, states, memory."""
-        tokens, states, memory = self.begin(given)
+    def start(self, inputs) -> Named:
+        """The outputs of `encode.onnx` except text: `tokens`, states, memory."""
+        tokens, states, memory = self.begin(inputs)
         flat = {f"state_{i}": state for i, state in enumerate(tf.nest.flatten(states))}
+        # `advance` needs the nesting of the states only.
         self.states = tf.nest.map_structure(lambda state: None, states)
         return {"tokens": tokens, **flat, **memory}
 
     def advance(self, fed: Named) -> Named:
-        """What `step.onnx` gives but for text, of what it is fed."""
+        """The outputs of `step.onnx` except text, from its inputs."""
         tokens, flat = fed["tokens"], [v for n, v in fed.items() if n.startswith("state_")]
         states = tf.nest.pack_sequence_as(self.states, flat)
         logits, states, attention = self.step(tokens[:, -1], states, fed)
-        given = {"logits": self._open(tf.cast(logits, tf.float32), tokens[:, -1])}
+        outputs = {"logits": self._open(tf.cast(logits, tf.float32), tokens[:, -1])}
         for i, state in enumerate(tf.nest.flatten(states)):
-            given[f"{NEXT}state_{i}"] = state
-        return given if attention is None else {**given, "attention": attention}
+            outputs[f"{NEXT}state_{i}"] = state
+        return outputs if attention is None else {**outputs, "attention": attention}
 
     def _open(self, logits, last):
-        """`logits` [B, V], -inf for what is never written, and behind an end for all but a pad."""
+        """`logits` [B, V] with -inf for banned ids. A finished row can only write a pad."""
         finished = (last == END) | (last == PAD)
         only_pad = without(tf.zeros_like(logits), range(PAD + 1, logits.shape[1]))
         return tf.where(finished[:, tf.newaxis], only_pad, without(logits, self.model.banned_ids))
 
     @functools.cached_property
     def begun(self) -> Named:
-        """Shapes and types of what `start` gives."""
+        """Specs of the outputs of `start`, by name."""
         signature = self.served.core_signature[:1]
         traced = tf.function(self.start, input_signature=signature).get_concrete_function()
         shapes = {n: [None, *v.shape[1:]] for n, v in traced.structured_outputs.items()}
-        shapes["tokens"] = [None, None]  # there will be more of them
+        shapes["tokens"] = [None, None]  # steps append to them
         types = traced.output_dtypes
         return {name: tf.TensorSpec(shape, types[name], name) for name, shape in shapes.items()}
 
     @property
     def fed(self) -> tuple[tf.TensorSpec, ...]:
-        """What `step.onnx` is fed but for text."""
+        """Specs of the inputs of `step.onnx` except text."""
         return tuple(self.begun.values())
 
     def encoder(self) -> onnx.ModelProto:
-        """`encode.onnx`."""
+        """The model of `encode.onnx`."""
 
-        def core(given):
-            return tuple(self.start(given).values())
+        def core(inputs):
+            return tuple(self.start(inputs).values())
 
-        made = onnx_file.convert(core, self.served.core_signature[:1], list(self.begun))
+        proto = onnx_file.convert(core, self.served.core_signature[:1], list(self.begun))
         before, behind, labels = self.around()
         outputs = [*(spec.name for spec in self.fed), *labels]
-        return onnx_file.joined({**before, "": made, **behind}, outputs)
+        return onnx_file.joined({**before, "": proto, **behind}, outputs)
 
     def around(self) -> tuple[dict, dict, list[str]]:
-        """Graphs before and behind the core of `encode.onnx`, and their outputs."""
+        """Graphs before and after the core of `encode.onnx`, and the outputs that they add."""
         return {}, {}, []
 
     def stepper(self) -> onnx.ModelProto:
-        """`step.onnx`."""
+        """The model of `step.onnx`."""
         names: list[str] = []
 
         def core(*values):
             fed = {spec.name: value for spec, value in zip(self.fed, values, strict=True)}
-            given = {**self.advance(fed), "all_ids": tf.identity(fed["tokens"])}
+            outputs = {**self.advance(fed), "all_ids": tf.identity(fed["tokens"])}
             if "copied" in fed:
-                given["all_copied"] = tf.identity(fed["copied"])
-            names[:] = given
-            return tuple(given.values())
+                outputs["all_copied"] = tf.identity(fed["copied"])
+            names[:] = outputs
+            return tuple(outputs.values())
 
-        tf.function(core, input_signature=self.fed).get_concrete_function()  # for the names
-        made = onnx_file.convert(core, self.fed, names)
+        tf.function(core, input_signature=self.fed).get_concrete_function()  # fills `names`
+        proto = onnx_file.convert(core, self.fed, names)
         behind = detokenizer_graph(self.tokenizers[-1], "text", "all_copied" in names)
         shown = [name for name in names if not name.startswith("all_")]
-        return onnx_file.joined({"": made, "detokenize/": behind}, ["text", *shown])
+        return onnx_file.joined({"": proto, "detokenize/": behind}, ["text", *shown])
 
     def models(self) -> dict[str, onnx.ModelProto]:
-        """By file name."""
+        """The models by file name."""
         return {ENCODE: self.encoder(), STEP: self.stepper()}
 
     def cases(self) -> list[dict]:
-        """As of the whole model."""
+        """The cases of the served model."""
         return self.served.cases()
 
     def answer(self, case: dict) -> dict:
-        """What the Keras model itself says to a case, one id after the other."""
+        """The answer of the Keras model to a case, without the steps at which no row writes."""
         return trimmed(self.served.answer(case))
 
 
-class _Writing(Stream):
-    """Of an encoder and a decoder; greedy."""
+class _EncoderDecoderStream(Stream):
+    """A model with an encoder and a decoder, written greedily."""
 
     def __init__(self, served):
         rules = BeamRules(beam=1, banned=served.model.banned_ids)
         super().__init__(type(served)(served.model, rules, served.max_length))
         self.rules, self.max_length = rules, served.max_length
 
-    def read(self, given):
-        """(what the encoder is given, tokens int32 [B, 1] to begin with, more memory)."""
+    def read(self, inputs):
+        """(input of the encoder, first tokens int32 [B, 1], more memory by name)."""
         raise NotImplementedError
 
-    def begin(self, given):
-        source, tokens, more = self.read(given)
+    def begin(self, inputs):
+        source, tokens, more = self.read(inputs)
         encoded, decoder = self.model.encoder(source, training=False), self.model.decoder
-        looked_at = decoder.memory(encoded)
+        attended = decoder.memory(encoded)
         if decoder.attends:
-            looked_at = looked_at._asdict()
-        else:  # the summary is an input of the step, or of the state alone
+            attended = attended._asdict()
+        else:  # the step reads the summary too, unless only the first state depends on it
             every_step = decoder.options["conditioning"] == "every_step"
-            looked_at = {"summary": looked_at} if every_step else {}
-        memory = {f"memory_{name}": value for name, value in looked_at.items()}
+            attended = {"summary": attended} if every_step else {}
+        memory = {f"memory_{name}": value for name, value in attended.items()}
         return tokens, decoder.start(encoded), {**memory, **more}
 
     def step(self, ids, states, memory):
-        looked_at = memory.get("memory_summary")
+        attended = memory.get("memory_summary")
         if self.model.attends:
-            looked_at = Memory(*(memory[f"memory_{name}"] for name in Memory._fields))
-        return self.model.decoder.step(ids, states, looked_at)
+            attended = Memory(*(memory[f"memory_{name}"] for name in Memory._fields))
+        return self.model.decoder.step(ids, states, attended)
 
     def answer(self, case):
-        found = super().answer(case)
-        best = {name: found[name][:, 0] for name in ("text", "score", "tokens")}
+        answer = super().answer(case)
+        best = {name: answer[name][:, 0] for name in ("text", "score", "tokens")}
         shown = ("source_tokens", "attention")[: 1 + self.model.attends]
-        return {**best, **{name: found[name] for name in shown if name in found}}
+        return {**best, **{name: answer[name] for name in shown if name in answer}}
 
 
-class _Translating(_Writing):
-    """An empty source is an end at once: nothing is written."""
+class _TranslatorStream(_EncoderDecoderStream):
+    """A translator. An empty source begins with the end id, so nothing is written."""
 
-    def read(self, given):
-        ids = with_end(given)
+    def read(self, inputs):
+        ids = with_end(inputs)
         begin = tf.where(ids[:, :1] == END, END, START)
         if not self.model.replaces_unknown:
             return ids, begin, {"source_ids": ids}
         return ids, begin, {"source_ids": ids, "copied": tf.zeros_like(begin)}
 
     def advance(self, fed):
-        given = super().advance(fed)
-        if "copied" in fed:  # the place in the source behind each of the tokens
-            place = copied_from(given["attention"][:, tf.newaxis, tf.newaxis], fed["source_ids"])
-            given[f"{NEXT}copied"] = tf.concat([fed["copied"], place[:, 0]], axis=1)
-        return given
+        outputs = super().advance(fed)
+        if "copied" in fed:  # the place in the source that each token may be copied from
+            place = copied_from(outputs["attention"][:, tf.newaxis, tf.newaxis], fed["source_ids"])
+            outputs[f"{NEXT}copied"] = tf.concat([fed["copied"], place[:, 0]], axis=1)
+        return outputs
 
     @property
     def fed(self):
@@ -201,25 +203,27 @@ class _Translating(_Writing):
         return before, {"labels/": labels_graph(source)}, ["source_tokens"]
 
 
-class _Captioning(_Writing):
-    def read(self, given):
-        return given, tf.fill([tf.shape(given)[0], 1], START), {}
+class _CaptionerStream(_EncoderDecoderStream):
+    """A captioner, with attention as a grid [B, G, G]."""
+
+    def read(self, inputs):
+        return inputs, tf.fill([tf.shape(inputs)[0], 1], START), {}
 
     def advance(self, fed):
-        given, G = super().advance(fed), self.model.encoder.grid
-        if "attention" in given:
-            given["attention"] = tf.reshape(given["attention"], [-1, G, G])
-        return given
+        outputs, G = super().advance(fed), self.model.encoder.grid
+        if "attention" in outputs:
+            outputs["attention"] = tf.reshape(outputs["attention"], [-1, G, G])
+        return outputs
 
 
-class _Generating(Stream):
-    """Of a language model, whose ids `choose.onnx` draws."""
+class _LanguageModelStream(Stream):
+    """A language model; `choose.onnx` draws its ids."""
 
     files = (ENCODE, STEP, CHOOSE)
 
-    def begin(self, given):
-        _, states = self.model.start(given)
-        tokens = tf.pad(given, [[0, 0], [1, 0]], constant_values=START)
+    def begin(self, inputs):
+        _, states = self.model.start(inputs)
+        tokens = tf.pad(inputs, [[0, 0], [1, 0]], constant_values=START)
         return right_aligned(tokens), states, {}
 
     def step(self, ids, states, memory):
@@ -236,18 +240,22 @@ class _Generating(Stream):
         def choose(logits, t, temperature, top_k, top_p, seed):
             return draw(logits, t, seed, temperature, top_k, top_p)
 
-        made = onnx_file.convert(choose, [logits, t, *options], ["ids"])
-        return {**super().models(), CHOOSE: made}
+        proto = onnx_file.convert(choose, [logits, t, *options], ["ids"])
+        return {**super().models(), CHOOSE: proto}
 
 
-STREAMS = {"Captioner": _Captioning, "LanguageModel": _Generating, "Translator": _Translating}
+STREAMS = {
+    "Captioner": _CaptionerStream,
+    "LanguageModel": _LanguageModelStream,
+    "Translator": _TranslatorStream,
+}
 
 
 def stream_of(served) -> Stream:
-    """A served model token by token.
+    """The form of a served model for use token by token.
 
     Raises:
-        InputError: when it is an ensemble.
+        InputError: when the model is an ensemble.
     """
     kind = type(served.model).__name__
     if kind not in STREAMS:
@@ -257,20 +265,20 @@ def stream_of(served) -> Stream:
 
 
 def write(stream: Stream, encode: Path, metadata: dict[str, str]) -> None:
-    """Write `encode.onnx` and the files beside it; each says how they belong together."""
+    """Write `encode.onnx` and the files beside it, with metadata that connects them."""
     models = stream.models()
-    said = {"files": stream.files, "start": START, "end": END, "pad": PAD}
-    said["max_length"] = getattr(stream, "max_length", None)
+    protocol = {"files": stream.files, "start": START, "end": END, "pad": PAD}
+    protocol["max_length"] = getattr(stream, "max_length", None)
     outputs = [output.name for output in models[STEP].graph.output]
-    said["next"] = {n: n.removeprefix(NEXT) for n in outputs if n.startswith(NEXT)}
-    said = {**metadata, STREAMING: json.dumps(said)}
+    protocol["next"] = {n: n.removeprefix(NEXT) for n in outputs if n.startswith(NEXT)}
+    metadata = {**metadata, STREAMING: json.dumps(protocol)}
     for name, model in models.items():
         _name_axes(model)
-        onnx_file.write(model, encode.with_name(name), said)
+        onnx_file.write(model, encode.with_name(name), metadata)
 
 
 def _name_axes(model: onnx.ModelProto) -> None:
-    """Say what the open axes of inputs and outputs are."""
+    """Name the open axes of inputs and outputs."""
     for value in (*model.graph.input, *model.graph.output):
         axes = AXES.get(value.name, ("B", "S"))
         for dim, axis in zip(value.type.tensor_type.shape.dim, axes, strict=False):

@@ -1,4 +1,4 @@
-"""What an exported translator takes and gives, and the cases it is tried on."""
+"""The inputs and outputs of an exported translator, and the cases that check it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from kerasrnn.text.tokenizers import RESERVED
 
 
 class Served:
-    """A translator as it is exported, its search fixed: strings in, strings out.
+    """A translator in the form that is exported, with a fixed search: strings in, strings out.
 
     Args:
         model: a `Translator`.
-        rules: of the search; by default a beam of 5 that writes no id which is no text.
-        max_length: the most tokens of a target.
+        rules: rules of the search; by default a beam of 5 that writes ids of text only.
+        max_length: largest number of tokens in a target.
     """
 
     task = "translator"
@@ -34,19 +34,20 @@ class Served:
 
     @property
     def signatures(self) -> dict:
+        """The signatures of a SavedModel by name: (function, specs of its inputs)."""
         return {"serving_default": (self.serve, self.signature)}
 
     def core(self, ids):
-        """Ids in, ids out: what ONNX takes from TensorFlow's graph."""
-        found = self.model.translate_ids(ids, self.rules, self.max_length)
-        return found.tokens, found.score, found.attention, found.copied, found.source_ids
+        """Ids in, ids out: the part that tf2onnx converts."""
+        result = self.model.translate_ids(ids, self.rules, self.max_length)
+        return result.tokens, result.score, result.attention, result.copied, result.source_ids
 
     def serve(self, source):
         """Strings in, strings out."""
         return tuple(self.model.translate_graph(source, self.rules, self.max_length))
 
     def with_text(self, core):
-        """The ONNX model of `core` with the tokenizers around it."""
+        """The ONNX model of `core` between the tokenizer and the detokenizer."""
         source, target = self.tokenizers
         parts = {
             "tokenize/": tokenizer_graph(source, "source"),
@@ -57,18 +58,26 @@ class Served:
         return joined(parts, self.outputs)
 
     def cases(self) -> list[dict[str, np.ndarray]]:
-        """Sources of the model's own pieces and awkward ones: empty, unknown, long, one, many."""
+        """Sources of the model's pieces, and awkward ones: empty, unknown, long, one and many."""
         tokenizer = self.tokenizers[0]
-        known, random = tokenizer.pieces[len(RESERVED) :], np.random.default_rng(0)
-        between = " " if tokenizer.level == "word" else ""
-        own = [between.join(random.choice(known, n)) for n in (3, 8, 12, 5)]
+        pieces, random = tokenizer.pieces[len(RESERVED) :], np.random.default_rng(0)
+        separator = " " if tokenizer.level == "word" else ""
+        sources = [separator.join(random.choice(pieces, n)) for n in (3, 8, 12, 5)]
         unknown = "\U0001f989 \u0bb9\u5b57\u3000\u2028 \u200d\0a"
-        long = between.join(random.choice(known, 120))
-        batches = [own[:1], [""], ["", ""], [*own, "", unknown, " ", own[0][:3], "\n"], [long]]
+        long = separator.join(random.choice(pieces, 120))
+        batches = [
+            sources[:1],
+            [""],
+            ["", ""],
+            [*sources, "", unknown, " ", sources[0][:3], "\n"],
+            [long],
+        ]
         return [{"source": np.array(batch, object)} for batch in batches]
 
     def answer(self, case: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """What the Keras model itself says to a case."""
+        """The answer of the Keras model to a case."""
         sources = case["source"].tolist()
-        found = self.model.translations(sources, rules=self.rules, max_length=self.max_length)
-        return {name: decoded(value) for name, value in found._asdict().items()}
+        translations = self.model.translations(
+            sources, rules=self.rules, max_length=self.max_length
+        )
+        return {name: decoded(value) for name, value in translations._asdict().items()}

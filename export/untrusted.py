@@ -1,8 +1,8 @@
-"""An exported file of somebody else: what would read, write or reach something else is refused
-before a runtime loads it.
+"""Refuses exported files that would read, write or reach anything else.
 
-An ONNX file may name other files as the place of its constants. A SavedModel is a program of
-TensorFlow's operators, some of which read and write files, call Python or open connections.
+A file is checked before a runtime loads it. An ONNX file may name other files that hold its
+constants. A SavedModel is a program of TensorFlow operators, some of which read and write files,
+call Python or open connections.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from kerasrnn.base.errors import NEVER, InputError
 from kerasrnn.export.runner import CONTRIB, GRAPH, STREAMING, streamed
 
 EXTENSIONS = (CONTRIB, "com.microsoft.extensions")
-OURS = {"SentencepieceTokenizer"}  # of the extensions; others of them read files
+OURS = {"SentencepieceTokenizer"}  # the one extension that we write; some others read files
 
-# TensorFlow calls an operator stateful when it does more than give a result. These hold a value.
+# TensorFlow calls an operator stateful when it does more than compute a result. These stateful
+# operators are harmless: they only hold a value or draw random numbers.
 HOLDING = re.compile(
     r"(Anonymous)?(Mutable)?(Dense)?HashTable(V2)?|LookupTable\w+V2|InitializeTableV2"
     r"|(VarHandle|VarIsInitialized|ReadVariable|Assign(Add|Sub)?Variable|DisableCopyOnRead)(Op)?"
@@ -26,23 +27,24 @@ HOLDING = re.compile(
     r"|TruncatedNormal|Multinomial|StatefulUniform\w*|StatefulStandardNormalV2|RngReadAndSkip"
     r"|StatelessRandomGetAlg|CheckNumerics(V2)?|Sentencepiece\w+"
 )
-# These are not called stateful, and read files, run Python or wait for others.
+# These operators are not called stateful, but they read files, run Python or wait for others.
 REACHING = re.compile(
     r"Abort|Dataset|Debug|File|ImmutableConst|Iterator|Proto|PyFunc|Queue|Reader|Recv|Remapping"
     r"|Send|Snapshot|Summary|T[Pp][Uu]"
 )
+# Every SavedModel has these in its functions for saving.
 SAVING = {"MergeV2Checkpoints", "RestoreV2", "SaveV2", "ShardedFilename"}
 
 
 def check_artifact(path: Path, argument: str = "MODEL") -> None:
-    """Look through an ONNX file or a SavedModel; nothing of it is run.
+    """Inspect an ONNX file or a SavedModel; nothing of it is run.
 
     Args:
-        path: where it stands; of a model token by token any of its files.
-        argument: what an error is about.
+        path: the file or folder. Of the files for use token by token, any one stands for all.
+        argument: the argument that an error names.
 
     Raises:
-        InputError: naming what would be read or reached, or when the file is no such thing.
+        InputError: about the thing that would be read or reached, or about a file of another kind.
     """
     if path.is_dir():
         fault = _saved_model_fault(path)
@@ -54,21 +56,23 @@ def check_artifact(path: Path, argument: str = "MODEL") -> None:
 
 
 def _onnx_fault(path: Path) -> str:
+    """The fault of an ONNX file or of those that belong to it; "" when there is none."""
     import onnx
 
     model = onnx.load(path, load_external_data=False)
     fault = _graph_fault(model, path.parent)
-    said = {entry.key: entry.value for entry in model.metadata_props}
-    if fault or STREAMING not in said:
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    if fault or STREAMING not in metadata:
         return fault
-    for beside in streamed(path, said):
-        part = onnx.load(beside, load_external_data=False)
+    for file in streamed(path, metadata):
+        part = onnx.load(file, load_external_data=False)
         if fault := _graph_fault(part, path.parent):
-            return f"with {beside.name}, {fault}"
+            return f"with {file.name}, {fault}"
     return ""
 
 
 def _graph_fault(model, folder: Path) -> str:
+    """The fault of one ONNX model, as the end of a sentence; "" when there is none."""
     for part in _messages(model):
         if part.DESCRIPTOR.name == "TensorProto" and part.data_location == part.EXTERNAL:
             places = [entry.value for entry in part.external_data if entry.key == "location"]
@@ -81,7 +85,8 @@ def _graph_fault(model, folder: Path) -> str:
 
 
 def _is_beside(place: str, folder: Path) -> bool:
-    """Whether a place is a file in the model's folder, after links are followed."""
+    """Whether a constant's place is a file in the model's folder, after links are followed."""
+    # A link in the folder may point outside it.
     file = (folder / place).resolve()
     return (
         not Path(place).is_absolute() and file.is_relative_to(folder.resolve()) and file.is_file()
@@ -89,7 +94,7 @@ def _is_beside(place: str, folder: Path) -> bool:
 
 
 def _messages(message) -> Iterator:
-    """A protobuf message and all that are in it."""
+    """A protobuf message and all messages inside it."""
     waiting = [message]
     while waiting:
         part = waiting.pop()
@@ -100,6 +105,7 @@ def _messages(message) -> Iterator:
 
 
 def _saved_model_fault(path: Path) -> str:
+    """The fault of a SavedModel, as the end of a sentence; "" when there is none."""
     from kerasrnn.compat.tensorflow import SavedModel
 
     if (path / "assets.extra" / "needs_tensorflow_text").exists():
@@ -115,7 +121,8 @@ def _saved_model_fault(path: Path) -> str:
     called |= {name for nodes in functions.values() for node in nodes for name in _calls(node)}
     called |= {gradient.gradient_func for gradient in graph.library.gradient}
     for name, nodes in [("", graph.node), *functions.items()]:
-        # Variables are saved by functions that no other calls: a loaded model does not run them.
+        # Variables are saved by functions that nothing calls: a loaded model does not run them.
+        # Only there are the operators for saving allowed.
         saving = SAVING if name and name not in called else set()
         for node in nodes:
             if node.op not in functions and node.op not in saving and not _is_harmless(node.op):
@@ -124,7 +131,7 @@ def _saved_model_fault(path: Path) -> str:
 
 
 def _calls(node) -> Iterator[str]:
-    """The functions that a node may call."""
+    """The names of functions that a node may call."""
     yield node.op
     for value in node.attr.values():
         yield value.func.name
@@ -132,6 +139,7 @@ def _calls(node) -> Iterator[str]:
 
 
 def _is_harmless(name: str) -> bool:
+    """Whether an operator only computes or holds a value; unknown operators are not harmless."""
     from kerasrnn.compat.tensorflow import is_stateful
 
     stateful = is_stateful(name)

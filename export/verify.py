@@ -1,4 +1,4 @@
-"""An artifact against the model it came from, in a fresh process."""
+"""Compares an artifact, run in a fresh process, with the model that it came from."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from kerasrnn.export import runner
 
 Case = dict[str, np.ndarray]
 TOLERANCE = 1e-4  # of scores, which are sums of float32 log-probabilities
-ROUNDED = {"fp16": 0.005, "int8": 0.1}  # of a quantized file's floats, as a share of the largest
+ROUNDED = {"fp16": 0.005, "int8": 0.1}  # tolerance of a quantized file, as a share of the largest
 
-SHOWN = 100  # numbers or strings of an input, at most
+SHOWN = 100  # largest input, in numbers or strings, that an error prints
 
 
 class VerificationError(RuntimeError):
-    """The artifact does not do what the model does; it was not written."""
+    """An artifact's answers differ from the model's, or it does not run; it was not written."""
 
 
 def run_fresh(artifact: Path, cases: list[Case], timeout: float = 600) -> list[Case]:
-    """Answer `cases` by the artifact in a new process that imports nothing of ours.
+    """Answer `cases` with the artifact in a new process that imports nothing of kerasrnn.
 
     Raises:
         VerificationError: when that process fails, or takes longer than `timeout` seconds.
@@ -37,7 +37,7 @@ def run_fresh(artifact: Path, cases: list[Case], timeout: float = 600) -> list[C
         command = [sys.executable, runner.__file__, str(artifact), str(inputs), str(outputs)]
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
         try:
-            done = subprocess.run(
+            process = subprocess.run(
                 command, capture_output=True, text=True, timeout=timeout, env=environment
             )
         except subprocess.TimeoutExpired as error:
@@ -45,36 +45,38 @@ def run_fresh(artifact: Path, cases: list[Case], timeout: float = 600) -> list[C
                 f"{artifact.name} did not answer in a fresh process: {len(cases)} inputs took more "
                 f"than {timeout:g} seconds"
             ) from error
-        if done.returncode:
-            tail = "\n".join(done.stderr.strip().splitlines()[-3:])
-            if done.returncode < 0:  # the runtime crashed, without a word
-                tail = f"{signal.Signals(-done.returncode).name} {tail}".strip()
+        if process.returncode:
+            tail = "\n".join(process.stderr.strip().splitlines()[-3:])
+            if process.returncode < 0:  # a signal ended it: stderr may be empty
+                tail = f"{signal.Signals(-process.returncode).name} {tail}".strip()
             raise VerificationError(f"{artifact.name} does not run in a fresh process: {tail}")
         return runner.read_cases(outputs)
 
 
 def differences(expected: Case, got: Case, tolerance: float = TOLERANCE) -> list[str]:
-    """What differs between two answers, in words; nothing when they are the same."""
-    found = [f"output {name} is missing" for name in expected if name not in got]
+    """The differences between two answers, in words; none when they are equal."""
+    faults = [f"output {name} is missing" for name in expected if name not in got]
     for name in expected.keys() & got.keys():
         a, b = expected[name], got[name]
         if a.shape != b.shape:
-            found.append(f"{name} has shape {list(b.shape)}, not {list(a.shape)}")
+            faults.append(f"{name} has shape {list(b.shape)}, not {list(a.shape)}")
         elif a.dtype.kind == "f":
-            with np.errstate(invalid="ignore"):  # -inf, where there is no translation, is -inf
+            with np.errstate(
+                invalid="ignore"
+            ):  # -inf - -inf is NaN; a missing translation scores -inf
                 same = (a == b) | (np.isnan(a) & np.isnan(b))
                 off = np.where(same, 0.0, np.abs(a - b) / np.maximum(1.0, np.abs(a)))
             worst = float(np.max(off, initial=0.0))
             if not worst <= tolerance:
-                found.append(f"{name} is off by {worst:.2g}")
+                faults.append(f"{name} is off by {worst:.2g}")
         elif not np.array_equal(a, b):
-            at = tuple(np.argwhere(a != b)[0].tolist())
-            found.append(f"{name}{list(at)} is {b[at]!r}, not {a[at]!r}")
-    return found
+            place = tuple(np.argwhere(a != b)[0].tolist())
+            faults.append(f"{name}{list(place)} is {b[place]!r}, not {a[place]!r}")
+    return faults
 
 
 def unlike(expected: Case, got: Case) -> list[str]:
-    """What differs in names, dtypes and ranks, in words; the values may."""
+    """The differences in names, dtypes and ranks, in words; values may differ."""
     kinds = [
         {name: f"{v.dtype} of rank {v.ndim}" for name, v in case.items()}
         for case in (expected, got)
@@ -90,27 +92,30 @@ def verify(
     """Compare the artifact's answers with the model's.
 
     Raises:
-        VerificationError: naming the first case that differs, with its inputs.
+        VerificationError: about the first case that differs, with its inputs.
     """
     for case, right, got in zip(cases, expected, run_fresh(artifact, cases), strict=True):
-        found = differences(right, got, tolerance)
-        if found:
+        faults = differences(right, got, tolerance)
+        if faults:
             shown = {name: _shown(value) for name, value in case.items()}
-            raise VerificationError(f"{artifact.name}: {'; '.join(found)}; the inputs were {shown}")
+            raise VerificationError(
+                f"{artifact.name}: {'; '.join(faults)}; the inputs were {shown}"
+            )
 
 
 def _shown(value: np.ndarray):
+    """A value for an error message; of a large one its dtype and shape."""
     return value.tolist() if value.size <= SHOWN else f"{value.dtype} {list(value.shape)}"
 
 
 class Agreement(NamedTuple):
-    """A quantized artifact beside the model.
+    """The agreement of a quantized artifact with the model.
 
     Attributes:
-        same: in how many cases it gives the same.
-        cases: of how many.
-        off: where all outputs are floats, the largest difference of all, as a share of the largest
-            value of that output in that case; None of what writes ids or text.
+        same: number of cases with the same answer.
+        cases: number of all cases.
+        off: the largest difference, as a share of the largest value of its output in its case,
+            when all outputs are floats; None when there are ids or text.
     """
 
     same: int
@@ -119,25 +124,26 @@ class Agreement(NamedTuple):
 
 
 def agreeing(artifact: Path, cases: list[Case], expected: list[Case], kind: str) -> Agreement:
-    """In how many cases a quantized artifact gives what the model does.
+    """Count the cases in which a quantized artifact gives the model's answer.
 
-    Ids and texts are the same or they are not, and then the floats beside them do not count. Where
-    all outputs are floats, each is the same within `ROUNDED` of its largest value.
+    Where there are ids or text, these must be equal, and the floats beside them do not count. Where
+    all outputs are floats, each must be within `ROUNDED` of its largest value.
 
     Args:
         kind: "int8" or "fp16".
 
     Raises:
-        VerificationError: when it does not run, or its outputs have other names, dtypes or ranks.
+        VerificationError: when the artifact does not run, or its outputs have other names, dtypes
+            or ranks.
     """
     count, shares = 0, []
     for right, got in zip(expected, run_fresh(artifact, cases), strict=True):
-        found = unlike(right, got)
-        if found:
-            raise VerificationError(f"{artifact.name}: {'; '.join(found)}")
-        written = {name: value for name, value in right.items() if value.dtype.kind != "f"}
-        if written:
-            count += not differences(written, got)
+        faults = unlike(right, got)
+        if faults:
+            raise VerificationError(f"{artifact.name}: {'; '.join(faults)}")
+        exact = {name: value for name, value in right.items() if value.dtype.kind != "f"}
+        if exact:
+            count += not differences(exact, got)
         else:
             shares.append(max(_share(value, got[name]) for name, value in right.items()))
             count += shares[-1] <= ROUNDED[kind]
@@ -145,8 +151,10 @@ def agreeing(artifact: Path, cases: list[Case], expected: list[Case], kind: str)
 
 
 def _share(right: np.ndarray, got: np.ndarray) -> float:
-    """The largest difference as a share of the largest value; infinite where shapes differ, or one
-    is finite where the other is not."""
+    """The largest difference as a share of the largest value.
+
+    Infinite where shapes differ, or where only one of the two is finite.
+    """
     finite = np.isfinite(right)
     if right.shape != got.shape or not np.isfinite(got[finite]).all():
         return np.inf

@@ -1,6 +1,6 @@
-"""A folder that any static server serves: a page, the model token by token, and its runtime.
+"""Writes a folder for any static server: a page, the model for use token by token, and its runtime.
 
-The page is plain HTML, CSS and JavaScript (`page/`); it finds task and runtime in `model.json`.
+The page is plain HTML, CSS and JavaScript (`page/`); it reads task and runtime from `model.json`.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from kerasrnn.export.streaming import ENCODE, Stream, stream_of
 
 INDEX, MODEL = "index.html", "model.json"
 PAGE = Path(__file__).with_name("page")
-VERSION = "1.30.0"  # of onnxruntime-web where none is given
+VERSION = "1.30.0"  # of onnxruntime-web, by default
 CDN = f"https://cdn.jsdelivr.net/npm/onnxruntime-web@{VERSION}/dist"
 MODULE, WASM = "ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"
 BESIDE = Path("onnxruntime-web")
 
 
 def form(served) -> Stream:
-    """A served model as the page runs it.
+    """The form of a served model that the page runs.
 
     Raises:
-        InputError: when its tokens are subwords, or it is an ensemble.
+        InputError: when the tokens are subwords, or the model is an ensemble.
     """
     if any(tokenizer.level == "subword" for tokenizer in served.tokenizers):
         expected = "a model of characters or words: onnxruntime-web has no SentencePiece"
@@ -36,10 +36,10 @@ def form(served) -> Stream:
 
 
 def check_runtime(given: str | Path | None) -> None:
-    """Refuse what is neither None, nor an address, nor an npm package of onnxruntime-web.
+    """Refuse a runtime that is not None, an address, or an npm package of onnxruntime-web.
 
     Raises:
-        InputError: saying what is missing.
+        InputError: about the part that is missing.
     """
     if given is None or _is_address(given):
         return
@@ -57,33 +57,34 @@ def check_runtime(given: str | Path | None) -> None:
             raise InputError(argument, f"a package with dist/{file}", given, step)
 
 
-def _is_address(given: str | Path) -> bool:
-    return str(given).startswith(("https://", "http://"))
+def _is_address(runtime: str | Path) -> bool:
+    """Whether the runtime is a web address, and not a folder."""
+    return str(runtime).startswith(("https://", "http://"))
 
 
 def write(folder: Path, runtime: str | Path | None) -> None:
-    """Make a page of the folder that `encode.onnx` stands in.
+    """Turn the folder of `encode.onnx` into a page.
 
     Args:
-        runtime: as in `check_runtime`; a package's two files are copied, None is `CDN`.
+        runtime: as in `check_runtime`; two files of a package are copied, and None means `CDN`.
     """
     for file in PAGE.iterdir():
         shutil.copyfile(file, folder / file.name)
-    said = read_metadata(folder / ENCODE)
-    said = {**said, STREAMING: json.loads(said[STREAMING])}
-    said["onnxruntime_web"] = _runtime(folder, CDN if runtime is None else runtime)
-    text = json.dumps(said, indent=2, ensure_ascii=False)
+    settings = read_metadata(folder / ENCODE)
+    settings = {**settings, STREAMING: json.loads(settings[STREAMING])}
+    settings["onnxruntime_web"] = _runtime(folder, CDN if runtime is None else runtime)
+    text = json.dumps(settings, indent=2, ensure_ascii=False)
     (folder / MODEL).write_text(text, encoding="utf-8")
 
 
-def _runtime(folder: Path, given: str | Path) -> dict[str, str]:
-    """Where the page finds the runtime's module and its WebAssembly."""
-    if _is_address(given):
-        base = str(given).rstrip("/")
+def _runtime(folder: Path, runtime: str | Path) -> dict[str, str]:
+    """The places of the runtime's module and WebAssembly file, for the page."""
+    if _is_address(runtime):
+        base = str(runtime).rstrip("/")
         return {"module": f"{base}/{MODULE}", "wasm": f"{base}/{WASM}"}
     (folder / BESIDE).mkdir()
-    # Not every server knows that .mjs is JavaScript, and browsers then refuse it.
+    # Some servers do not know that .mjs is JavaScript, and browsers then refuse the module.
     module = BESIDE / Path(MODULE).with_suffix(".js")
     for source, target in ((MODULE, module), (WASM, BESIDE / WASM)):
-        shutil.copyfile(Path(given) / "dist" / source, folder / target)
+        shutil.copyfile(Path(runtime) / "dist" / source, folder / target)
     return {"module": module.as_posix(), "wasm": (BESIDE / WASM).as_posix()}

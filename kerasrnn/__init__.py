@@ -1,10 +1,14 @@
-"""Recurrent sequence models for Keras 3 on TensorFlow. Names load what they need when used."""
+"""Recurrent sequence models for Keras 3 on TensorFlow.
+
+A public name imports its module when it is first used.
+"""
 
 from importlib.metadata import version
 
 from kerasrnn.base.lazy import lazy
 from kerasrnn.saved_classes import announce
 
+# public name -> the module that has it
 _PLACES = {
     "Bidirectional": "kerasrnn.layers",
     "Captioner": "kerasrnn.models.captioner",

@@ -1,8 +1,8 @@
-"""Keras finds our classes in a saved model after `import kerasrnn` alone.
+"""Lets Keras find our classes in a saved model after `import kerasrnn` alone.
 
-A `.keras` file names each class, and Keras knows a class once its module was imported. Importing
-all of them takes TensorFlow, which `import kerasrnn` must not. So Keras is told of stand-ins,
-which import a class where a model with it is loaded.
+A `.keras` file names each class, and Keras knows a class only after its module was imported.
+Importing all modules would import TensorFlow, which `import kerasrnn` must not do. So stand-ins are
+registered with Keras. A stand-in imports its class when a model with that class is loaded.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 from importlib import import_module
 
 CELLS = "kerasrnn.cells."
-# module -> the classes in it that Keras saves
+# module -> the classes in it that Keras saves, separated by spaces
 PLACES = {
     "kerasrnn.attention.scores": "Additive Bilinear Dot GatedAttention ScaledDot",
     "kerasrnn.attention.cells": "BahdanauCell HardCell LuongCell",
@@ -49,7 +49,7 @@ PLACES = {
 
 
 def announce() -> None:
-    """Tell Keras of every class, now or as soon as Keras is imported."""
+    """Register a stand-in of every class with Keras, now or as soon as Keras is imported."""
     if "keras" in sys.modules:
         _register()
     else:
@@ -57,18 +57,18 @@ def announce() -> None:
 
 
 class _AfterKeras(importlib.abc.MetaPathFinder):
-    """Registers once Keras is there; then it goes."""
+    """An import hook that registers the stand-ins right after Keras is imported."""
 
     def find_spec(self, name, path, target=None):
         if name != "keras":
             return None
-        sys.meta_path.remove(self)
+        sys.meta_path.remove(self)  # the search for the spec below must not come back here
         spec = importlib.util.find_spec(name)
         if spec is not None and spec.loader is not None:
-            run = spec.loader.exec_module
+            execute = spec.loader.exec_module
 
             def exec_module(module):
-                run(module)
+                execute(module)
                 _register()
 
             spec.loader.exec_module = exec_module
@@ -76,16 +76,17 @@ class _AfterKeras(importlib.abc.MetaPathFinder):
 
 
 def _register() -> None:
+    """Register the stand-ins with Keras; a class that is registered already stays."""
     import keras
 
-    known = keras.saving.get_custom_objects()
+    registry = keras.saving.get_custom_objects()
     for module, names in PLACES.items():
         for name in names.split():
-            known.setdefault(f"kerasrnn>{name}", _stand_in(module, name))
+            registry.setdefault(f"kerasrnn>{name}", _stand_in(module, name))
 
 
 def _stand_in(module: str, name: str) -> type:
-    """A class whose `from_config` is that of the class it stands for."""
+    """A class whose `from_config` imports the real class and calls its `from_config`."""
 
     def from_config(config):
         return getattr(import_module(module), name).from_config(config)

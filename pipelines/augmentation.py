@@ -1,10 +1,10 @@
-"""Images changed at random while a captioner trains: stages, dataset -> dataset.
+"""Changes images at random while a captioner trains, by stages: functions from dataset to dataset.
 
 B batch, S side. Elements are (place, ((image, …), …)), as `captions.batches` makes them for its
-`augment`: `image` uint8 [B, S, S, 3] alone is changed; `place`, int32 [3], is the epoch, the batch
-and the row of the global batch that the first row here is. Random numbers follow from the seed, the
-stage and the place, so a run repeats itself, goes on after an interruption as if there had been
-none, and does the same with any number of workers. Rows of zeros stay zeros.
+`augment`. Only `image`, uint8 [B, S, S, 3], is changed. `place`, int32 [3], is the epoch, the
+batch, and the row of the global batch that is the first row here. The random numbers depend only on
+the seed, the stage and the place. So a run can be repeated, an interruption changes nothing, and
+the number of workers does not matter. Rows of zeros stay zeros.
 
     augment=lambda dataset: coloured(cropped(flipped(dataset, seed), seed), seed)
 """
@@ -17,11 +17,11 @@ import tensorflow as tf
 
 from kerasrnn.base.errors import InputError
 
-FLIP, CROP, COLOUR = range(3)  # each stage draws numbers of its own
+FLIP, CROP, COLOUR = range(3)  # part of the random key: each stage draws other numbers
 
 
 def _changed(dataset: tf.data.Dataset, change: Callable, seed: int, stage: int, count: int):
-    """The dataset with `change(image, chances)` for each image; chances float32 [B, count]."""
+    """The dataset with `change(image, chances)` on each image; chances float32 [B, count]."""
     image = dataset.element_spec[1][0][0]
     if image.dtype != tf.uint8 or image.shape.rank != 4 or image.shape[-1] != 3:
         expected, received = "images uint8 [B, S, S, 3]", f"{image.dtype.name} {image.shape}"
@@ -31,7 +31,8 @@ def _changed(dataset: tf.data.Dataset, change: Callable, seed: int, stage: int, 
         (image, *inputs), target = batch
         key = tf.constant([seed, stage], tf.int64)
         key = tf.random.fold_in(tf.random.fold_in(key, place[0]), place[1])
-        # A row's numbers do not depend on how many rows come after it.
+        # Draw for all rows of the global batch up to here, and keep the last: then a row's numbers
+        # do not depend on the number of workers.
         shape = [place[2] + tf.shape(image)[0], count]
         chances = tf.random.stateless_uniform(shape, key, alg="philox")[place[2] :]
         return place, ((change(image, chances), *inputs), target)
@@ -40,12 +41,12 @@ def _changed(dataset: tf.data.Dataset, change: Callable, seed: int, stage: int, 
 
 
 def _pixels(values: tf.Tensor) -> tf.Tensor:
-    """Float values -> the nearest pixels, uint8."""
+    """Round float values to pixels, uint8."""
     return tf.cast(tf.clip_by_value(tf.round(values), 0, 255), tf.uint8)
 
 
 def flipped(dataset: tf.data.Dataset, seed: int) -> tf.data.Dataset:
-    """Half of the images, left and right exchanged; captions stay as they are.
+    """Flip half of the images left to right; captions stay as they are.
 
     >>> import numpy as np
     >>> image = np.uint8([4, 5, 6, 7, 8]).reshape(1, 1, 5, 1).repeat(4, 0).repeat(3, 3)
@@ -62,11 +63,11 @@ def flipped(dataset: tf.data.Dataset, seed: int) -> tf.data.Dataset:
 
 
 def cropped(dataset: tf.data.Dataset, seed: int, least: float = 0.8) -> tf.data.Dataset:
-    """A box of each image, brought back to the image's size; bilinear.
+    """Crop a random box of each image and resize it to the image's size, bilinear.
 
     Args:
-        least: of the box's side over the image's; the share is drawn between it and 1, and then
-            where the box lies.
+        least: smallest ratio of the box's side to the image's. The ratio is drawn between `least`
+            and 1, and then the position of the box.
 
     >>> import numpy as np
     >>> image = np.uint8([40, 50, 60, 70, 80]).reshape(1, 1, 5, 1).repeat(5, 1).repeat(3, 3)
@@ -84,7 +85,7 @@ def cropped(dataset: tf.data.Dataset, seed: int, least: float = 0.8) -> tf.data.
     def change(image, chances):
         side = least + (1 - least) * chances[:, :1]
         corner = (1 - side) * chances[:, 1:]
-        # Top, left, bottom, right; what a rounding error puts beyond the edge would be black.
+        # Top, left, bottom, right. A rounding error could put the edge outside, where it is black.
         boxes = tf.concat([corner, tf.minimum(corner + side, 1 - 1e-6)], axis=1)
         rows, size = tf.range(tf.shape(image)[0]), tf.shape(image)[1:3]
         return _pixels(tf.image.crop_and_resize(image, boxes, rows, size))
@@ -93,7 +94,7 @@ def cropped(dataset: tf.data.Dataset, seed: int, least: float = 0.8) -> tf.data.
 
 
 def coloured(dataset: tf.data.Dataset, seed: int, most: float = 0.2) -> tf.data.Dataset:
-    """Brightness, contrast and saturation of each image, each times a factor from 1 ± `most`.
+    """Multiply brightness, contrast and saturation by random factors from 1 ± `most`.
 
     >>> import numpy as np
     >>> image = np.uint8([[[[40, 50, 60], [70, 80, 90], [100, 50, 0], [7, 7, 7], [0, 0, 0]]]])

@@ -1,10 +1,9 @@
-"""Pairs of id rows -> padded batches of sentences of similar length.
+"""Padded batches of sentence pairs, with sentences of similar length together.
 
-B batch, S source time, T target time, N pairs, K batches. The plan of an epoch, which pairs make
-which batch, is NumPy over the lengths alone; only the batch in hand is read from disk.
-
-Training compiles once for every shape (B, S, T), so shapes are few: sentences whose longer side has
-the same padded length are together, and B follows from it.
+B batch, S source time, T target time, N pairs, K batches. The plan of an epoch says which pairs
+make which batch. It needs the lengths alone; ids are read one batch at a time. Training compiles
+once for every shape (B, S, T), so shapes must be few: a batch holds sentences whose longer side has
+one padded length, and that length decides B.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ from kerasrnn.pipelines.pairs import Pairs
 from kerasrnn.pipelines.service import Service, Stage
 from kerasrnn.text.tokenizers import END, PAD, START
 
-ROWS = 8  # of which the rows of a full batch by tokens are a multiple
+ROWS = 8  # a full batch that is measured in tokens has a multiple of so many rows
 
 
 def round_up(lengths, multiple: int = 4) -> np.ndarray:
-    """Lengths, int [N] -> the padded lengths, int64 [N].
+    """Round lengths, int [N], up to padded lengths, int64 [N].
 
-    Up to `8 * multiple` these are its multiples; beyond, steps grow as lengths do, a quarter of
-    the power of two below, so that long sentences too have few lengths and little padding.
+    Up to `8 * multiple` a padded length is a multiple of `multiple`. Beyond that the step grows
+    with the length, so that long sentences have few different lengths too, and little padding.
 
     >>> round_up([1, 8, 9, 65, 300]).tolist()
     [4, 8, 12, 80, 320]
@@ -43,7 +42,7 @@ def round_up(lengths, multiple: int = 4) -> np.ndarray:
 
 
 def pad(rows: Sequence[np.ndarray], count: int, length: int) -> np.ndarray:
-    """Id rows -> int32 [count, length], zeros at the right and below.
+    """Put id rows into one array, int32 [count, length], with zeros on the right and below.
 
     >>> pad([[4, 5, 6], [7, 8]], 3, 4).tolist()
     [[4, 5, 6, 0], [7, 8, 0, 0], [0, 0, 0, 0]]
@@ -55,7 +54,7 @@ def pad(rows: Sequence[np.ndarray], count: int, length: int) -> np.ndarray:
 
 
 def with_end(ids: np.ndarray) -> np.ndarray:
-    """What a model reads of a source and is to say of a target: the ids and the end id.
+    """Append the end id: the form of a source, and of the target that a model must predict.
 
     >>> with_end([4, 5, 6, 7, 8]).tolist()
     [4, 5, 6, 7, 8, 3]
@@ -64,7 +63,7 @@ def with_end(ids: np.ndarray) -> np.ndarray:
 
 
 def with_start(ids: np.ndarray) -> np.ndarray:
-    """What a model reads of a target (teacher forcing): the start id and the ids.
+    """Put the start id first: the target as a model reads it (teacher forcing).
 
     >>> with_start([4, 5, 6, 7, 8]).tolist()
     [2, 4, 5, 6, 7, 8]
@@ -75,25 +74,24 @@ def with_start(ids: np.ndarray) -> np.ndarray:
 def teacher_forcing(
     targets: Sequence[np.ndarray], count: int, length: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Targets -> what a model reads and what it is to say, both int32 [count, length].
+    """Decoder inputs and expected outputs of target rows, both int32 [count, length].
 
     >>> [ids.tolist() for ids in teacher_forcing([[4, 5, 6], [7, 8]], 2, 4)]
     [[[2, 4, 5, 6], [2, 7, 8, 0]], [[4, 5, 6, 3], [7, 8, 3, 0]]]
     """
-    return pad([*map(with_start, targets)], count, length), pad(
-        [*map(with_end, targets)], count, length
-    )
+    target_in = pad([*map(with_start, targets)], count, length)
+    return target_in, pad([*map(with_end, targets)], count, length)
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """K batches of one epoch.
+    """The K batches of one epoch.
 
     Attributes:
-        order: the pairs in the order of the epoch, int64 [N].
-        starts: where in `order` each batch begins, and where the last one ends, int64 [K + 1].
+        order: indices of the pairs, in the order of the epoch, int64 [N].
+        starts: where each batch begins in `order`, and where the last one ends, int64 [K + 1].
         lengths: S and T of each batch, int64 [K, 2].
-        source_tokens, target_tokens: real ids of the epoch, the end ids among them.
+        source_tokens, target_tokens: ids of the epoch without padding, end ids included.
     """
 
     order: np.ndarray
@@ -116,44 +114,45 @@ class Plan:
 
     @property
     def padding(self) -> float:
-        """Which share of all places on both sides is padding."""
+        """The share of padding among all places on both sides."""
         places = np.diff(self.starts) @ self.lengths.sum(axis=1)
         return 1 - (self.source_tokens + self.target_tokens) / int(places)
 
 
 def _capacity(batch_size: int, by: str):
-    """A function: the longer side's length -> the rows of a full batch."""
+    """A function from the length of the longer side to the rows of a full batch."""
     if by == "sentences":
         return lambda length: batch_size
 
     def rows(length: int) -> int:
-        most = batch_size // length
-        return most - most % ROWS if most >= ROWS else max(most, 1)
+        fitting = batch_size // length
+        return fitting - fitting % ROWS if fitting >= ROWS else max(fitting, 1)
 
     return rows
 
 
 def _bucketed(lengths: np.ndarray, capacity, seed: int, epoch: int) -> list[np.ndarray]:
-    """Batches whose longer side has one length; what fills no batch goes to the next length.
+    """Batches whose longer sides have one padded length, in random order.
 
-    How many batches there are, and their rows, does not depend on the seed or the epoch.
+    The sentences left over at one length go to the next length. The number of batches and their
+    sizes do not depend on the seed or the epoch.
     """
     random = np.random.default_rng([seed, epoch])
     shuffled, longer = random.permutation(len(lengths)), lengths.max(axis=1)
-    batches, rest = [], shuffled[:0]
+    batches, remainder = [], shuffled[:0]
     for length in np.unique(longer):
-        bucket = np.concatenate([rest, shuffled[longer[shuffled] == length]])
+        bucket = np.concatenate([remainder, shuffled[longer[shuffled] == length]])
         rows = capacity(int(length))
-        whole = len(bucket) - len(bucket) % rows
-        batches += list(bucket[:whole].reshape(-1, rows))
-        rest = bucket[whole:]
-    if len(rest):
-        batches.append(rest)
+        full = len(bucket) - len(bucket) % rows
+        batches += list(bucket[:full].reshape(-1, rows))
+        remainder = bucket[full:]
+    if len(remainder):
+        batches.append(remainder)
     return [batches[place] for place in random.permutation(len(batches))]
 
 
 def _in_order(lengths: np.ndarray, capacity) -> list[np.ndarray]:
-    """Batches of neighbours, each as large as its longest target allows."""
+    """Batches of neighbouring pairs, each as large as its longest target allows."""
     targets, start, batches = lengths[:, 1].tolist(), 0, []
     while start < len(targets):
         stop, longest = start, targets[start]
@@ -162,7 +161,7 @@ def _in_order(lengths: np.ndarray, capacity) -> list[np.ndarray]:
             stop += 1
         rows = stop - start
         if stop < len(targets) and ROWS < rows < capacity(longest):
-            stop -= rows % ROWS  # a longer target comes next
+            stop -= rows % ROWS  # the next target is longer and did not fit
         batches.append(np.arange(start, stop))
         start = stop
     return batches
@@ -177,18 +176,18 @@ def plan(
     epoch: int = 0,
     multiple: int = 4,
 ) -> Plan:
-    """Which pairs make which batch of an epoch: every pair is in exactly one.
+    """Assign every pair to exactly one batch of an epoch.
 
     Args:
-        pairs: of them only `source_lengths` and `target_lengths` are looked at.
-        batch_size: sentences, or tokens of the longer side, padding included, of a batch at
-            most. A sentence that has more tokens by itself is alone in its batch.
+        pairs: only `source_lengths` and `target_lengths` are used.
+        batch_size: the largest number of sentences in a batch, or of tokens of the longer side,
+            padding included. A sentence that has more tokens by itself gets a batch alone.
         by: "sentences" or "tokens".
-        seed: of the order, together with the epoch; without one the pairs stay in their order.
-        multiple: of the padded lengths.
+        seed: decides the order, together with `epoch`. Without one the pairs keep their order.
+        multiple: padded lengths are multiples of it.
 
     Raises:
-        InputError: when an argument cannot be used.
+        InputError: when an argument is out of range.
 
     >>> pairs = Pairs(None, "uint8", np.array([3, 9, 4, 3, 9]), np.array([5, 8, 4, 6, 9]))
     >>> epoch = plan(pairs, batch_size=2, seed=1)
@@ -204,24 +203,23 @@ def plan(
     lengths = round_up(real, multiple)
     capacity = _capacity(batch_size, by)
     if seed is None:
-        chosen = _in_order(lengths, capacity)
+        groups = _in_order(lengths, capacity)
     else:
-        chosen = _bucketed(lengths, capacity, seed, epoch)
-    order = np.concatenate(chosen)
-    starts = np.cumsum([0, *map(len, chosen)])
+        groups = _bucketed(lengths, capacity, seed, epoch)
+    order = np.concatenate(groups)
+    starts = np.cumsum([0, *map(len, groups)])
     return Plan(
         order, starts, np.maximum.reduceat(lengths[order], starts[:-1]), *real.sum(axis=0).tolist()
     )
 
 
 class Part(NamedTuple):
-    """What one worker makes of a batch.
+    """One worker's share of a batch.
 
     Attributes:
-        indices: its examples, int64.
-        rows: of its padded batch; as many for every worker.
-        lengths: S and T.
-        place: the epoch, the batch, and which row of the global batch is the worker's first.
+        indices: indices of the worker's examples, int64.
+        rows, lengths: rows of its padded batch, the same for every worker; (S, T).
+        place: epoch, batch, and the row of the global batch that is the worker's first.
     """
 
     indices: np.ndarray
@@ -231,25 +229,25 @@ class Part(NamedTuple):
 
     @classmethod
     def of(cls, epoch: Plan, number: int, batch: int, shard: tuple[int, int]) -> Part:
-        """The part of worker `shard` in one batch of epoch `number`."""
+        """The part of worker `shard` = (index, count) in one batch of epoch `number`."""
         indices, (index, count) = epoch.indices(batch), shard
         rows = -(-len(indices) // count)
-        mine = indices[index * rows : (index + 1) * rows]
-        return cls(mine, rows, tuple(epoch.lengths[batch].tolist()), (number, batch, index * rows))
+        share = indices[index * rows : (index + 1) * rows]
+        return cls(share, rows, tuple(epoch.lengths[batch].tolist()), (number, batch, index * rows))
 
     @classmethod
     def in_graph(cls, epoch: Plan, number: int, shard: tuple[int, int]) -> Callable:
-        """`of` as graph code: batch, int64 -> a part of tensors."""
+        """The same as `of`, in graph code: a function from a batch, int64, to a part of tensors."""
         index, count = shard
 
-        def of(batch: tf.Tensor) -> Part:
+        def part_of(batch: tf.Tensor) -> Part:
             start, stop = tf.unstack(tf.gather(epoch.starts, batch + tf.constant([0, 1], tf.int64)))
             rows = -(-(stop - start) // count)
-            mine = tf.constant(epoch.order)[start:stop][index * rows : (index + 1) * rows]
+            share = tf.constant(epoch.order)[start:stop][index * rows : (index + 1) * rows]
             lengths = tf.unstack(tf.gather(epoch.lengths, batch))
-            return cls(mine, rows, lengths, tf.stack([number, batch, index * rows]))
+            return cls(share, rows, lengths, tf.stack([number, batch, index * rows]))
 
-        return of
+        return part_of
 
 
 def planned(
@@ -263,14 +261,13 @@ def planned(
     service: Service | None = None,
     **options,
 ) -> tf.data.Dataset:
-    """What `make` makes of this worker's part of each batch, in the order of the plan.
+    """The batches that `make` builds from this worker's parts, in the order of the plan.
 
     Args:
-        examples: N of them, with `source_lengths` and `target_lengths`.
-        make: a `Part` -> a batch as `signature` (tensor specs) says; with a service graph code.
-        stage: what becomes of (place int32 [3], batch), where they are read: dataset -> dataset.
-        position, shard, service: as in `batches`.
-        options: of `plan`.
+        examples: N examples, with `source_lengths` and `target_lengths`.
+        make: `Part` -> a batch as in `signature` (tensor specs); graph code with a service.
+        stage: changes the dataset of (place int32 [3], batch), in the process that reads it.
+        position, shard, service, options: as in `batches`, and keyword arguments of `plan`.
 
     >>> pairs = Pairs(None, "uint8", np.array([3, 9, 4, 3, 9]), np.array([5, 8, 4, 6, 9]))
     >>> dataset = planned(pairs, lambda p: p.indices, tf.TensorSpec([None], tf.int64), batch_size=2)
@@ -282,6 +279,7 @@ def planned(
     position = position or Position()
     remaining = range(len(plan(examples, **options)))[position.batch :]
 
+    # The epoch is read when a pass begins: the same dataset serves every epoch.
     def generate():
         number = position.epoch
         epoch = plan(examples, epoch=number, **options)
@@ -303,6 +301,7 @@ def planned(
 
 
 def _in_graph(part_of: Callable, make: Callable, stage: Stage) -> Stage:
+    # From a dataset of batch numbers to one of (number, (place, batch)).
     def read(batch):
         part = part_of(batch)
         return tf.cast(part.place, tf.int32), make(part)
@@ -321,22 +320,20 @@ def batches(
     multiple: int = 4,
     service: Service | None = None,
 ) -> tf.data.Dataset:
-    """((source [B, S], target_in [B, T]), target_out [B, T]), all int32, padded with 0.
+    """Batches ((source [B, S], target_in [B, T]), target_out [B, T]), int32, padded with 0.
 
     A source ends with the end id, `target_in` begins with the start id, `target_out` ends with the
-    end id. With a seed, sentences of similar length are together, in another order every epoch;
-    without one they come in their own order.
+    end id. `plan` says which pairs are together.
 
     Args:
         pairs, batch_size, by, seed, multiple: as in `plan`.
-        position: where training stands; at the beginning when not given.
-        shard: (index, count) of this worker. All have the same plan and each takes its rows of
-            every batch; where B does not divide by the workers, rows of zeros are added, so that
-            every worker has as many.
-        service: whose workers read; this process when not given.
+        position: where training stands; by default at the beginning.
+        shard: (index, count) of this worker, which takes its rows of every batch. Where `count`
+            does not divide B, rows of zeros are added: all workers have the same number of rows.
+        service: the data service that reads; by default this process reads.
 
     Raises:
-        InputError: when an argument cannot be used.
+        InputError: when an argument is out of range.
     """
 
     def make(part: Part):

@@ -1,4 +1,4 @@
-"""Data that every Python carries, for the demo and the tests."""
+"""Provides data that every Python installation has, for the demo and the tests."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def write_topics(path: str | Path) -> Path:
-    """Write Python's own help topics, about 450,000 characters of English and code, to a file."""
+    """Write Python's help topics to a file: about 450,000 characters of English and code."""
     from pydoc_data.topics import topics
 
     path = Path(path)

@@ -1,6 +1,6 @@
-"""The four kinds of files that captions come in -> one row a caption, with its place.
+"""Reads captions from four kinds of files, one row for each caption.
 
-CSV (`image,caption`), the token file of Flickr8k, Karpathy's JSON and COCO's JSON.
+The kinds are CSV (`image,caption`), the token file of Flickr8k, Karpathy's JSON and COCO's JSON.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ KINDS = {str: "a string", list: "a list", (int, str): "a number or a string"}
 
 
 class Row(NamedTuple):
-    """One caption as it stands in a file.
+    """One caption of a file.
 
     Attributes:
-        place: where, for messages.
-        name: of the image's file.
+        place: where it stands in the file, for messages.
+        name: name of the image's file.
         caption: the text.
-        split: "train", "val", "test", or "" where the file names none.
+        split: "train", "val", "test", or "" when the file has no splits.
     """
 
     place: str
@@ -38,12 +38,12 @@ class Row(NamedTuple):
 
 
 def refusal(expected: str, received: str, next_step: str = "mend the file") -> InputError:
-    """What is raised about a file of captions."""
+    """The error about a file of captions."""
     return InputError("captions", expected, received, next_step)
 
 
 class CaptionFaults(Faults):
-    """Faulty captions, which are refused together.
+    """Faulty captions, collected to be refused together.
 
     Attributes:
         expected: what a caption must be, for each reason.
@@ -54,19 +54,19 @@ class CaptionFaults(Faults):
         self.expected: dict[str, str] = {}
 
     def note(self, reason: str, place: str, expected: str) -> None:
-        """Note a fault, and what was expected instead."""
+        """Add a fault, and the text that says what was expected instead."""
         self.add(reason, place)
         self.expected[reason] = expected
 
     def refuse_all(self) -> None:
-        """Refuse the captions noted, where there are any (InputError)."""
+        """Raise InputError about all the faults, if there are any."""
         columns = any("columns" in reason for reason in self.reasons)
         step = "put captions with commas in quotes" if columns else "mend the file"
         self.refuse(self.expected, step)
 
 
 def _texts(path: Path, faults: CaptionFaults) -> Iterator[str]:
-    """The file's lines, an empty one for each that is faulty."""
+    """The lines of the file as text. A faulty line is noted and becomes an empty one."""
     for number, line in enumerate(lines(path, "captions"), 1):
         text, fault = text_of(line)
         if fault not in ("", EMPTY):
@@ -75,7 +75,7 @@ def _texts(path: Path, faults: CaptionFaults) -> Iterator[str]:
 
 
 def _columns(path: Path, header: list[str]) -> list[int]:
-    """Where the images and the captions stand in each row."""
+    """The positions of the columns `image` and `caption`."""
     names = [name.strip() for name in header]
     if any(names.count(name) != 1 for name in ("image", "caption")):
         expected = "the columns image and caption in the first line"
@@ -85,12 +85,13 @@ def _columns(path: Path, header: list[str]) -> list[int]:
 
 
 def _csv_rows(path: Path, faults: CaptionFaults) -> Iterator[Row]:
-    """The rows of a CSV file; columns of other names are not looked at."""
+    """The rows of a CSV file; columns with other names are ignored."""
     reader = csv.reader((f"{text}\n" for text in _texts(path, faults)), strict=True)
     try:
         if not (header := next(filter(None, reader), [])):
             return
         image, caption = _columns(path, header)
+        # A quoted caption may span lines: a row begins after the line where the last one ended.
         line = reader.line_num + 1
         for row in reader:
             place, line = f"{path}:{line}", reader.line_num + 1
@@ -104,18 +105,18 @@ def _csv_rows(path: Path, faults: CaptionFaults) -> Iterator[Row]:
 
 
 def _token_rows(path: Path, faults: CaptionFaults) -> Iterator[Row]:
-    """The rows of a token file: the image's name, #, a number, a tab, the caption."""
+    """The rows of a token file: image name, #, number, tab, caption."""
     for number, text in enumerate(_texts(path, faults), 1):
-        found = TOKEN.fullmatch(text)
-        if found:
-            yield Row(f"{path}:{number}", *found.groups(), "")
+        match = TOKEN.fullmatch(text)
+        if match:
+            yield Row(f"{path}:{number}", *match.groups(), "")
         elif text.strip():
             expected = "NAME#NUMBER, a tab and a caption in every line"
             faults.note(repr(text[:40]), f"{path}:{number}", expected)
 
 
 def _json(path: Path):
-    """What the file says."""
+    """The file's content as Python objects."""
     content = b"".join(blocks(path, "captions"))
     try:
         return json.loads(content.decode("utf-8-sig"))
@@ -125,12 +126,12 @@ def _json(path: Path):
     except json.JSONDecodeError as error:
         received = f"{path}:{error.lineno} ({error.msg}, column {error.colno})"
         raise refusal("JSON", received) from error
-    except (ValueError, RecursionError) as error:  # too long a number, too many brackets
+    except (ValueError, RecursionError) as error:  # a huge number; deep nesting
         raise refusal("JSON", f"{path} ({error})") from error
 
 
 def _value(holder, key: str, kind, place: str):
-    """`holder[key]`, which is to be of the type `kind`; `place` is where `holder` stands."""
+    """Read `holder[key]`, which must have the type `kind`; `place` is the place of `holder`."""
     value = holder.get(key) if isinstance(holder, dict) else None
     if not isinstance(value, kind):
         shown = "none" if value is None else json.dumps(value)[:40]
@@ -139,7 +140,7 @@ def _value(holder, key: str, kind, place: str):
 
 
 def _split(image: dict, place: str) -> str:
-    """The split of an image of Karpathy's."""
+    """The split of one image in Karpathy's JSON."""
     name = _value(image, "split", str, place)
     if name not in SPLITS:
         raise refusal(f'"split", one of {", ".join(SPLITS)}', f'"{name[:40]}" in {place}')
@@ -147,7 +148,7 @@ def _split(image: dict, place: str) -> str:
 
 
 def _karpathy_rows(path: Path, data: dict) -> Iterator[Row]:
-    """The rows of Karpathy's JSON; when one image names a split, all must."""
+    """The rows of Karpathy's JSON. Either all images have a split, or none has."""
     images = _value(data, "images", list, str(path))
     is_split = any("split" in image for image in images if isinstance(image, dict))
     for number, image in enumerate(images):
@@ -182,14 +183,14 @@ def _coco_rows(path: Path, data: dict) -> Iterator[Row]:
 
 
 def _json_rows(path: Path, faults: CaptionFaults) -> Iterator[Row]:
-    """The rows of a JSON file: COCO's has annotations."""
+    """The rows of a JSON file; only COCO's has the key `annotations`."""
     data = _json(path)
     is_coco = isinstance(data, dict) and "annotations" in data
     return (_coco_rows if is_coco else _karpathy_rows)(path, data)
 
 
 def _reader(path: Path) -> Callable[[Path, CaptionFaults], Iterator[Row]]:
-    """How to read the file, by its name and its first line with something in it."""
+    """The function that reads this kind of file, by its name and first non-empty line."""
     first = next((line for line in lines(path, "captions") if line.strip()), b"")
     if path.name.removesuffix(".gz").endswith(".json") or first.lstrip().startswith(b"{"):
         return _json_rows
@@ -197,14 +198,16 @@ def _reader(path: Path) -> Callable[[Path, CaptionFaults], Iterator[Row]]:
 
 
 def caption_rows(path: str | Path, faults: CaptionFaults) -> Iterator[Row]:
-    r"""The captions of a file, plain or gzip, in its order; of COCO's, in the order of its images.
+    r"""Read the captions of a file, plain or gzip.
+
+    They come in the order of the file, or for COCO in the order of its images.
 
     Args:
         path: the file.
-        faults: where lines are noted that are left out because they are faulty.
+        faults: collects the faulty lines, which are left out of the rows.
 
     Raises:
-        InputError: when the file is not as it must be, with the line or the JSON's place.
+        InputError: when the file is malformed, with the line or the place in the JSON.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "five.txt"

@@ -1,4 +1,4 @@
-"""Captions of images -> ids, and batches of images with their captions, for a captioner.
+"""Caption ids and batches of images with captions, for training a captioner.
 
 B batch, T target time, N captions; an image has several. Images come from a `Store`, as pixels of
 one size or as features.
@@ -27,12 +27,12 @@ from kerasrnn.text.tokenizers import UNKNOWN, Tokenizer
 
 
 class Captioned(NamedTuple):
-    """An image and all that is said of it.
+    """An image and all its captions.
 
     Attributes:
         image: its file.
-        captions: one or more, no white space around them, one space where there was any inside.
-        split: "train", "val", "test", or "" where the file names none.
+        captions: one or more, stripped, with single spaces between words.
+        split: "train", "val", "test", or "" when the file has no splits.
     """
 
     image: Path
@@ -41,7 +41,7 @@ class Captioned(NamedTuple):
 
 
 def _image(images: Path, row: Row) -> Path:
-    """Where the row's image lies, which is inside the folder."""
+    """The path of the row's image, which must be inside the folder."""
     name = Path(row.name)
     if name.anchor or ".." in name.parts or not name.name or "\0" in row.name:
         expected = "names of files inside the folder of images"
@@ -50,13 +50,14 @@ def _image(images: Path, row: Row) -> Path:
 
 
 def _caption(row: Row, faults: CaptionFaults) -> str:
-    """The row's caption, tidied; "" where there is none, which is noted."""
+    """The row's caption with single spaces. An empty one gives "" and is noted as a fault."""
     caption = " ".join(row.caption.split())
     if not caption:
         faults.note("empty", row.place, "text in every caption")
     try:
+        # JSON can hold half a surrogate pair ("\ud800"), which no UTF-8 file can.
         f"{row.name}{caption}".encode()
-    except UnicodeEncodeError as error:  # JSON can say "\ud800"
+    except UnicodeEncodeError as error:
         raise refusal("Unicode", f"{row.place} (half a surrogate pair)") from error
     return caption
 
@@ -64,22 +65,22 @@ def _caption(row: Row, faults: CaptionFaults) -> str:
 def read_captions(
     file: str | Path, images: str | Path, *, lowercase: bool = True
 ) -> list[Captioned]:
-    """All captions of each image, in the order in which the images first appear in `file`.
+    """Read all captions of each image, in the order in which the images first appear in `file`.
 
-    The file is, told apart by its content: CSV with the columns `image` and `caption` (others are
-    not looked at); lines like `NAME.jpg#0`, a tab and a caption, as in Flickr8k; Karpathy's
-    `dataset_*.json`, whose "restval" is "train" here; or COCO's `captions_*.json`. It is UTF-8,
-    plain or gzip. Images without a caption are left out.
+    The content of the file decides its kind: CSV with the columns `image` and `caption` (other
+    columns are ignored); lines of `NAME.jpg#0`, a tab and a caption, as in Flickr8k; Karpathy's
+    `dataset_*.json`, whose split "restval" becomes "train"; or COCO's `captions_*.json`. The file
+    is UTF-8, plain or gzip. Images without captions are left out.
 
     Args:
         file: the captions.
-        images: the folder that the names in `file` are in; it is not looked at.
-        lowercase: whether captions are in lower case.
+        images: the folder that the names in `file` are relative to; it is not read here.
+        lowercase: whether to turn captions into lower case.
 
     Raises:
-        InputError: when the file cannot be read, is broken or misses something, or has a name that
-            leaves the folder: with the line or the JSON's place; when captions are empty or lines
-            are not UTF-8 or of another form: the first ten are named.
+        InputError: when the file cannot be read, is broken or incomplete, or has a name outside
+            the folder; the message gives the line or the place in the JSON. Also when captions are
+            empty, or lines are malformed or not UTF-8; the message lists the first ten.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "five.csv"
@@ -100,48 +101,52 @@ def read_captions(
     faults.refuse_all()
     if not captions:
         raise refusal("a file with captions in it", f"{file}, which has none", "give another")
-    return [Captioned(image, tuple(all_), splits[image]) for image, all_ in captions.items()]
+    return [Captioned(image, tuple(texts), splits[image]) for image, texts in captions.items()]
 
 
 def split(captioned: Sequence[Captioned], share: float) -> tuple[list[Captioned], list[Captioned]]:
-    """(for training, for validation): images with all their captions, each on one side alone.
+    """Split captioned images into (training, validation); all captions of an image stay together.
 
-    Where the file names splits and "val" is one of them, these are "train" and "val". Else `share`
-    of the images, from all over the file, validates. "test" is left out in either case.
+    Where the file has a split "val", the splits "train" and "val" are used. Otherwise `share` of
+    the images, spread over the whole file, is held out. Images of "test" are left out in both
+    cases.
 
     Raises:
-        InputError: when one side would be empty.
+        InputError: when either side would be empty.
 
     >>> images = [Captioned(Path(f"{n}.jpg"), ("a", "b")) for n in range(5)]
-    >>> [[one.image.stem for one in side] for side in split(images, 0.4)]
+    >>> [[entry.image.stem for entry in side] for side in split(images, 0.4)]
     [['0', '1', '3'], ['2', '4']]
     """
-    known = [one for one in captioned if one.split != "test"]
-    if any(one.split == "val" for one in known):
-        sides = [[one for one in known if one.split == name] for name in ("train", "val")]
+    usable = [entry for entry in captioned if entry.split != "test"]
+    if any(entry.split == "val" for entry in usable):
+        sides = [[entry for entry in usable if entry.split == name] for name in ("train", "val")]
         if not sides[0]:
             received = 'none of the split "train"'
             raise refusal("images to train on", received, "give the whole file")
         return sides[0], sides[1]
-    total = len(known)
-    held = round(share * total) if 0 < share < 1 else 0
-    if not 0 < held < total:
+    total = len(usable)
+    held_out = round(share * total) if 0 < share < 1 else 0
+    if not 0 < held_out < total:
         received = f"{total:,} images, of which a share of {share:g} is held out"
         raise refusal("images to train on and some to validate", received, "give more images")
-    due = [is_held_out(number, held, total) for number in range(total)]
-    train, valid = ([o for o, d in zip(known, due, strict=True) if d == s] for s in (False, True))
+    is_valid = [is_held_out(number, held_out, total) for number in range(total)]
+    train, valid = (
+        [entry for entry, v in zip(usable, is_valid, strict=True) if v == side]
+        for side in (False, True)
+    )
     return train, valid
 
 
 @dataclass
 class CaptionReport(Tally):
-    """What became of the captions, for people; places are the images' paths.
+    """Counts of captions kept and dropped, for people; places are the images' paths.
 
     Attributes:
         kept, dropped, places: as in `Tally`.
-        images: of the captions kept.
-        tokens: ids of the captions kept, without start and end.
-        unknown: how many of these are unknown.
+        images: number of images that have a kept caption.
+        tokens: number of ids in kept captions, without start and end.
+        unknown: how many of these ids are the unknown id.
 
     >>> report = CaptionReport(kept=5, images=1, tokens=60, unknown=2)
     >>> report.drop("over 20 tokens", "images/a.jpg")
@@ -160,11 +165,11 @@ class CaptionReport(Tally):
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """N captions, each with its image, which so comes once for each of its captions.
+    """N captions, each with its image; an image is repeated for each of its captions.
 
     Attributes:
-        images: the files, N.
-        ids: of the captions, N of int32 [length], without start and end.
+        images: N paths.
+        ids: N id rows, int32 [length] each, without start and end.
 
     >>> examples = Examples([Path("a.jpg")] * 2, [np.array([4, 5, 6]), np.array([7, 8])])
     >>> len(examples), examples.target_lengths.tolist()
@@ -184,17 +189,17 @@ class Examples:
 
     @property
     def source_lengths(self) -> np.ndarray:
-        """The same, int32 [N]: an image has no length, so captions alone make the batches."""
+        """The captions' lengths again: an image has no length that could decide a batch."""
         return self.target_lengths
 
 
 def encode_captions(
     captioned: Sequence[Captioned], tokenizer: Tokenizer, longest: int | None = None
 ) -> tuple[Examples, CaptionReport]:
-    """The captions as ids, in order; one longer than `longest` tokens is dropped and counted.
+    """Turn captions into ids, in order; captions over `longest` tokens are dropped and counted.
 
     Raises:
-        InputError: when no caption is left, or `longest` is below 1.
+        InputError: when every caption is dropped, or `longest` is below 1.
 
     >>> from kerasrnn.text.tokenizers import CharTokenizer
     >>> a, b = ("ab", "abba", "ba"), ("c", "b")
@@ -206,10 +211,10 @@ def encode_captions(
     4 captions of 2 images, 6 tokens (1 unknown); 1 dropped: 1 over 3 tokens (a.jpg)
     """
     limits, report = Limits(maximum=longest), CaptionReport()
-    both = [(one.image, caption) for one in captioned for caption in one.captions]
+    pairs = [(entry.image, caption) for entry in captioned for caption in entry.captions]
     images, kept = [], []
-    for start in range(0, len(both), LINES):
-        paths, captions = zip(*both[start : start + LINES], strict=True)
+    for start in range(0, len(pairs), LINES):
+        paths, captions = zip(*pairs[start : start + LINES], strict=True)
         ids = tokenizer.tokenize(list(captions))
         lengths = ids.row_lengths().numpy()
         rows = np.split(ids.flat_values.numpy().astype(np.int32), np.cumsum(lengths)[:-1])
@@ -240,27 +245,27 @@ def batches(
     augment: Stage | None = None,
     service: Service | None = None,
 ) -> tf.data.Dataset:
-    """((image [B, ...], target_in int32 [B, T]), target_out int32 [B, T]).
+    """Batches ((image [B, ...], target_in int32 [B, T]), target_out int32 [B, T]).
 
-    Images are as `store` has them. `target_in` begins with the start id, `target_out` ends with the
-    end id, both are padded with 0. With a seed, captions of similar length are together, in another
-    order every epoch; without one they come in their own order.
+    Images are the arrays of `store`. `target_in` begins with the start id, `target_out` ends with
+    the end id, and both are padded with 0. With a seed, captions of similar length are together,
+    and every epoch has another order. Without a seed they keep their order.
 
     Args:
-        examples: whose images `store` was filled with.
-        batch_size: captions of a batch.
-        seed, position, multiple, shard: as for pairs, in `batching.batches`.
-        augment: stages of `augmentation`, one after the other.
-        service: whose workers read and augment; this process when not given.
+        examples: captions; `store` must have been filled with their images.
+        batch_size: number of captions in a batch.
+        seed, position, multiple, shard: as in `batching.batches`.
+        augment: changes the images, for example by stages of `augmentation`.
+        service: the data service that reads and augments; by default this process does.
 
     Raises:
-        InputError: when an argument cannot be used.
+        InputError: when an argument is out of range.
     """
     first = store.read(examples.images[:1])[0]
 
     def make(part: Part):
         images = np.zeros([part.rows, *first.shape], first.dtype)
-        if len(part.indices):
+        if len(part.indices):  # a worker may have no rows of a small batch
             images[: len(part.indices)] = store.read([examples.images[i] for i in part.indices])
         targets = [examples.ids[i] for i in part.indices]
         target_in, target_out = teacher_forcing(targets, part.rows, part.lengths[1])
@@ -269,31 +274,34 @@ def batches(
     ids = tf.TensorSpec([None, None], tf.int32)
     signature = ((tf.TensorSpec([None, *first.shape], first.dtype), ids), ids)
     options = {"batch_size": batch_size, "seed": seed, "multiple": multiple}
-    where = {"position": position, "shard": shard, "service": service}
+    reading = {"position": position, "shard": shard, "service": service}
     if augment is not None:
-        where["stage"] = augment
+        reading["stage"] = augment
     make = _in_graph(examples, store, first) if service else make
-    return planned(examples, make, signature, **where, **options).prefetch(2)
+    return planned(examples, make, signature, **reading, **options).prefetch(2)
 
 
 def _in_graph(examples: Examples, store: Store, first: np.ndarray) -> Callable:
-    """What `batches` makes of a part, as graph code; `first` is an image of the store."""
+    """The `make` of `batches` in graph code; `first` is the array of any image of the store."""
     files = [str(store.file(path).absolute()) for path in examples.images]
     starts = np.cumsum([0, *examples.target_lengths])[:-1]
 
     spec = tf.TensorSpec(first.shape, first.dtype)
 
-    def image(file):
+    def read_image(file):
+        # The array is the end of the .npy file: its size is known, the header's size is not.
         content = tf.strings.substr(tf.io.read_file(file), -first.nbytes, first.nbytes)
         return tf.reshape(tf.io.decode_raw(content, first.dtype), first.shape)
 
     def make(part: Part):
-        at, counts = (tf.gather(c, part.indices) for c in (starts, examples.target_lengths))
+        caption_starts, counts = (
+            tf.gather(c, part.indices) for c in (starts, examples.target_lengths)
+        )
         ids = functools.partial(pieces, tf.constant(np.concatenate(examples.ids)))
         target_in, target_out = teacher_forcing_in_graph(
-            ids, at, counts, part.rows, part.lengths[1]
+            ids, caption_starts, counts, part.rows, part.lengths[1]
         )
-        images = tf.map_fn(image, tf.gather(files, part.indices), fn_output_signature=spec)
+        images = tf.map_fn(read_image, tf.gather(files, part.indices), fn_output_signature=spec)
         return (at_top(images, part.rows), target_in), target_out
 
     return make

@@ -1,4 +1,4 @@
-"""A generator of batches as a `tf.data.Dataset`, and where training stands in it."""
+"""Turns a generator of batches into a `tf.data.Dataset`, and keeps the position of the training."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import tensorflow as tf
 
 @dataclass
 class Position:
-    """Where training stands.
+    """The position of the training.
 
     Attributes:
-        epoch: read where a pass begins: another number, another shuffle.
-        batch: read when the dataset is made: the batch that every pass begins with, to go on
+        epoch: read when a pass begins; each number gives another shuffle.
+        batch: read when the dataset is made: the first batch of every pass. It lets training go on
             after an interruption.
     """
 
@@ -24,7 +24,7 @@ class Position:
 
 
 def is_held_out(number: int, held: int, total: int) -> bool:
-    """Whether example `number` of `total` is one of the `held`, which are spread evenly.
+    """Whether example `number` of `total` is one of the `held` examples, spread evenly.
 
     >>> [number for number in range(5) if is_held_out(number, 2, 5)]
     [2, 4]
@@ -33,35 +33,39 @@ def is_held_out(number: int, held: int, total: int) -> bool:
 
 
 def generated(generator: Callable, batches: int, signature) -> tf.data.Dataset:
-    """What `generator()` yields, `batches` times, each as `signature` (tensor specs) says.
+    """A dataset of what `generator()` yields: `batches` elements of the form `signature`.
 
     >>> five = generated(lambda: iter(range(4, 9)), 5, tf.TensorSpec([], tf.int32))
     >>> len(five), [int(number) for number in five]
     (5, [4, 5, 6, 7, 8])
     """
 
-    def remembering():
+    def recording():
         try:
             yield from generator()
         except Exception as error:
+            # TensorFlow keeps only the text of an error: `own_errors` needs the object.
             _raised[:] = [error]
             raise
 
-    dataset = tf.data.Dataset.from_generator(remembering, output_signature=signature)
+    dataset = tf.data.Dataset.from_generator(recording, output_signature=signature)
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(batches)).prefetch(4)
     options = tf.data.Options()
-    # Reading is cheap, and `fit` would wait for the autotune thread at the end of an epoch.
+    # Autotuning gains nothing for cheap reading, and `fit` would wait for its thread at the end of
+    # an epoch.
     options.autotune.enabled = False
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     return dataset.with_options(options)
 
 
-_raised: list[Exception] = []  # the last error of a generator, which runs in TensorFlow's threads
+_raised: list[Exception] = []  # the last error of a generator; it runs in a thread of TensorFlow
 
 
 @contextlib.contextmanager
 def own_errors() -> Iterator[None]:
-    """What a `generated` generator raises, as it was and not as TensorFlow tells it.
+    """Within this context, an error of a `generated` generator is raised as it was.
+
+    TensorFlow would raise one of its own errors instead.
 
     >>> def broken():
     ...     yield 4
@@ -74,7 +78,7 @@ def own_errors() -> Iterator[None]:
     _raised.clear()
     try:
         yield
-    except (tf.errors.OpError, RuntimeError) as error:  # the latter of lost workers
+    except (tf.errors.OpError, RuntimeError) as error:  # RuntimeError: of lost workers
         if _raised:
             raise _raised.pop() from error
         raise

@@ -1,6 +1,6 @@
-"""Built-in pairs: dates as people write them in eight languages -> ISO 8601.
+"""Built-in sentence pairs: dates as people write them in eight languages, and the same in ISO 8601.
 
-Babel carries the formats and the names (Unicode's CLDR); nothing is downloaded.
+Babel provides formats and names (Unicode's CLDR); nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import numpy as np
 
 from kerasrnn.base.errors import InputError
 
-# A hundred years, so that two digits say which one is meant.
+# A hundred years: two digits are enough to identify a year.
 FIRST, LAST = datetime.date(1950, 1, 1), datetime.date(2049, 12, 31)
 LOCALES = ("de", "en_GB", "en_US", "es", "fr", "it", "nl", "pt", "sv")
-NAMED = ("medium", "long", "full", "yMMMEd")  # with the month's name
+NAMED = ("medium", "long", "full", "yMMMEd")  # formats with the month's name
 NUMERIC = ("short", "yMd")
 MONTH_FIRST = ("en_US",)  # its 03/04/2026 would contradict the others'
 
 
 class DateFiles(NamedTuple):
-    """Where `write_dates` wrote."""
+    """The files of `write_dates`."""
 
     train_source: Path
     train_target: Path
@@ -33,7 +33,7 @@ class DateFiles(NamedTuple):
 
 
 def spellings() -> list[Callable[[datetime.date], str]]:
-    """The ways to write a date; no text they write stands for two dates of the hundred years.
+    """Functions that spell a date; no two dates of the hundred years share a text.
 
     >>> fifth = datetime.date(2026, 5, 5)
     >>> sorted({spell(fifth) for spell in spellings()})[:5]
@@ -45,21 +45,21 @@ def spellings() -> list[Callable[[datetime.date], str]]:
     def spelling(locale, pattern) -> Callable[[datetime.date], str]:
         return lambda date: unicodedata.normalize("NFC", format_date(date, pattern, locale))
 
-    found = {}
+    functions = {}
     for locale in map(Locale.parse, LOCALES):
         names = NAMED if str(locale) in MONTH_FIRST else NAMED + NUMERIC
         patterns = {**locale.date_formats, **locale.datetime_skeletons}
         for pattern in dict.fromkeys(patterns[name].pattern for name in names):
-            found[str(locale), pattern] = spelling(locale, pattern)
-    return list(found.values())
+            functions[str(locale), pattern] = spelling(locale, pattern)
+    return list(functions.values())
 
 
 def _write(paths: tuple[Path, Path], days: np.ndarray, random: np.random.Generator) -> None:
-    """Each day in a spelling of its own choice, and in ISO 8601."""
-    ways = spellings()
+    """Write each day in a random spelling to one file, and in ISO 8601 to the other."""
+    choices = spellings()
     dates = [FIRST + datetime.timedelta(days=day) for day in days.tolist()]
-    chosen = random.integers(len(ways), size=len(dates)).tolist()
-    sources = [ways[way](date) for way, date in zip(chosen, dates, strict=True)]
+    chosen = random.integers(len(choices), size=len(dates)).tolist()
+    sources = [choices[choice](date) for choice, date in zip(chosen, dates, strict=True)]
     for path, lines in zip(paths, (sources, map(str, dates)), strict=True):
         path.write_bytes("".join(f"{line}\n" for line in lines).encode())
 
@@ -67,17 +67,18 @@ def _write(paths: tuple[Path, Path], days: np.ndarray, random: np.random.Generat
 def write_dates(
     folder: str | Path, seed: int = 0, train: int = 20_000, valid: int = 1_000
 ) -> DateFiles:
-    """Write aligned files of dates from 1950 to 2049; those for validation are not in training.
+    """Write aligned files of dates from 1950 to 2049; no validation date is in training.
 
-    The same seed chooses the same dates and spellings; another Babel may word a few otherwise.
+    The same seed gives the same dates and spellings; another version of Babel may word a few
+    differently.
 
     Args:
-        folder: where; made if it is not there.
-        seed: of the dates and of how each is written.
-        train, valid: lines for training and for validation.
+        folder: where to write; created if missing.
+        seed: decides the dates and their spellings.
+        train, valid: number of lines for training and validation.
 
     Raises:
-        InputError: when a number of lines cannot be.
+        InputError: when a number of lines is out of range.
 
     >>> import tempfile
     >>> files = write_dates(tempfile.mkdtemp(), train=5, valid=2)

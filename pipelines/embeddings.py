@@ -1,4 +1,4 @@
-"""Word vectors from GloVe or word2vec files -> a matrix for a tokenizer's vocabulary."""
+"""Reads word vectors from GloVe or word2vec files into a matrix for a tokenizer's vocabulary."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from kerasrnn.text.tokenizers import RESERVED
 
 @dataclass(frozen=True)
 class Vectors:
-    """A matrix [V, D] float32, and which of its rows [V] came from the file."""
+    """A matrix float32 [V, D], and which of its rows came from the file, bool [V]."""
 
     matrix: np.ndarray
     found: np.ndarray
 
     def __str__(self) -> str:
-        known, width = len(self.found) - len(RESERVED), self.matrix.shape[1]
-        return f"{int(self.found.sum()):,} of {known:,} words found, {width} numbers each"
+        count, width = len(self.found) - len(RESERVED), self.matrix.shape[1]
+        return f"{int(self.found.sum()):,} of {count:,} words found, {width} numbers each"
 
 
 def _format(path: Path) -> dict:
-    """How the file is written: word2vec has a header "count size", GloVe none; binary or text."""
-    from smart_open import open as unpack  # gensim's own, for .gz and the like
+    """Options to read the file: whether it is binary, and has word2vec's header "count size"."""
+    from smart_open import open as unpack  # gensim uses it too, for .gz and similar files
 
     with unpack(path, "rb") as file:
         header, block = file.readline(LONGEST), file.read(4096)
@@ -35,26 +35,28 @@ def _format(path: Path) -> dict:
         raise ValueError("it is empty")
     fields = header.split()
     has_header = len(fields) == 2 and all(f.isdigit() for f in fields)
+    # A false header would make gensim reserve any amount of memory.
     if has_header and int(fields[0]) * int(fields[1]) > TIMES * path.stat().st_size:
         raise ValueError("it is shorter than it says")
-    # In a text file numbers follow the first word.
+    # In a text file, numbers follow the first word.
     text = re.match(rb"\S+[ \t]+[-+]?[0-9.]+([eE][-+]?[0-9]+)?\s", block)
     return {"binary": has_header and not text, "no_header": not has_header}
 
 
 def load_vectors(path: str | Path, pieces: list[str], seed: int = 0) -> Vectors:
-    """Read GloVe text, word2vec text or word2vec binary, told apart by their beginning.
+    """Read GloVe text, word2vec text or word2vec binary; the file's beginning decides which.
 
-    A piece without a vector (and its lower case without one) gets normal noise of the found
-    vectors' spread; the pad id gets zeros.
+    A piece without a vector, in lower case too, gets normal noise with mean and spread of the
+    vectors that were found. The pad id gets zeros.
 
     Args:
         path: the file.
         pieces: the tokenizer's pieces, reserved ids first.
-        seed: of the noise.
+        seed: seed of the noise.
 
     Raises:
-        InputError: when the file is missing, is in neither format, or knows none of the pieces.
+        InputError: when gensim or the file is missing, when the file has another format, or when
+            it has a vector for none of the pieces.
     """
     try:
         from gensim.models import KeyedVectors
@@ -72,16 +74,16 @@ def load_vectors(path: str | Path, pieces: list[str], seed: int = 0) -> Vectors:
             "embeddings", "a GloVe or word2vec file", f"{path} ({error})", "check the file"
         ) from error
     names = {i: p if p in table else p.lower() for i, p in enumerate(pieces) if i >= len(RESERVED)}
-    found = np.array([i in names and names[i] in table for i in range(len(pieces))])
-    if not found.any():
+    has_vector = np.array([i in names and names[i] in table for i in range(len(pieces))])
+    if not has_vector.any():
         raise InputError(
             "embeddings", "vectors of the model's words", f"none in {path}", "use --level word"
         )
-    rows = table.vectors[[table.key_to_index[names[i]] for i in np.flatnonzero(found)]]
+    rows = table.vectors[[table.key_to_index[names[i]] for i in np.flatnonzero(has_vector)]]
     noise = np.random.default_rng(seed).normal(
         rows.mean(), rows.std(), (len(pieces), rows.shape[1])
     )
     matrix = noise.astype(np.float32)
-    matrix[found] = rows
-    matrix[0] = 0
-    return Vectors(matrix, found)
+    matrix[has_vector] = rows
+    matrix[0] = 0  # the pad id
+    return Vectors(matrix, has_vector)

@@ -1,6 +1,6 @@
-"""Reading ids by graph operators alone, which any TensorFlow process can run.
+"""Reads ids with graph operators only, which any TensorFlow process can run.
 
-B batch, T time. The plan of an epoch is part of the graph, some 30 bytes for each example.
+B batch, T time. The plan of an epoch is part of the graph, about 30 bytes for each example.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from kerasrnn.text.tokenizers import END, START
 
 
 def ids_at(path: Path, dtype: str, total: int) -> Callable:
-    """Graph code that reads ids of a file: starts and counts int64 [B], length -> int32
-    [B, length], 0 behind each count. The file is mapped into memory, so only what is asked for is
-    read; reading a file of fewer than `total` ids fails.
+    """Graph code that reads ids of a file, int32 [B, length], from starts and counts int64 [B].
+
+    Behind each count there are zeros. The file is mapped into memory, so only the requested parts
+    are read. A file of fewer than `total` ids fails when it is read.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "ids"
@@ -37,7 +38,7 @@ def ids_at(path: Path, dtype: str, total: int) -> Callable:
 
 
 def pieces(ids: tf.Tensor, starts, counts, length) -> tf.Tensor:
-    """`counts` [B] ids from `starts` [B] on, as int32 [B, length], padded with 0.
+    """The `counts` [B] ids from `starts` [B] on, as int32 [B, length], padded with 0.
 
     >>> pieces(tf.constant([4, 5, 6, 7, 8]), [1, 3], [3, 2], 4).numpy().tolist()
     [[5, 6, 7, 0], [7, 8, 0, 0]]
@@ -45,14 +46,16 @@ def pieces(ids: tf.Tensor, starts, counts, length) -> tf.Tensor:
     places = tf.range(tf.cast(length, tf.int64))
     real = places < tf.cast(counts, tf.int64)[:, None]
     places += tf.cast(starts, tf.int64)[:, None]
+    # Places behind a row may be outside the file: gather id 0 there, and hide it.
     return tf.where(real, tf.cast(tf.gather(ids, tf.where(real, places, 0)), tf.int32), 0)
 
 
 def teacher_forcing_in_graph(
     read: Callable, starts, counts, rows, length
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """`batching.teacher_forcing` of what `read` reads: starts, counts [B] -> both int32
-    [rows, length].
+    """The same as `batching.teacher_forcing`, in graph code.
+
+    `read` is a function as in `ids_at`; starts, counts [B] -> two arrays int32 [rows, length].
 
     >>> def read(starts, counts, length):
     ...     return pieces(tf.constant([4, 5, 6, 7, 8]), starts, counts, length)
@@ -60,13 +63,13 @@ def teacher_forcing_in_graph(
     [[[2, 4, 5, 6], [2, 7, 8, 0], [0, 0, 0, 0]], [[4, 5, 6, 3], [7, 8, 3, 0], [0, 0, 0, 0]]]
     """
     ids = read(starts, counts, length)
-    here = tf.range(tf.cast(length, tf.int64)) == tf.cast(counts, tf.int64)[:, None]
-    opened = tf.concat([tf.fill([tf.shape(ids)[0], 1], START), ids[:, :-1]], 1)
-    return at_top(opened, rows), at_top(tf.where(here, END, ids), rows)
+    is_end = tf.range(tf.cast(length, tf.int64)) == tf.cast(counts, tf.int64)[:, None]
+    with_start = tf.concat([tf.fill([tf.shape(ids)[0], 1], START), ids[:, :-1]], 1)
+    return at_top(with_start, rows), at_top(tf.where(is_end, END, ids), rows)
 
 
 def at_top(values: tf.Tensor, rows) -> tf.Tensor:
-    """Values [B, ...] with rows of zeros below, [rows, ...].
+    """Put rows of zeros below values [B, ...]: [rows, ...].
 
     >>> at_top(tf.constant([[4, 5], [6, 7]]), 3).numpy().tolist()
     [[4, 5], [6, 7], [0, 0]]
@@ -77,7 +80,7 @@ def at_top(values: tf.Tensor, rows) -> tf.Tensor:
 
 
 def pairs_in_graph(pairs: Pairs) -> Callable:
-    """What `batching.batches` makes of a part, as graph code: a part of tensors -> a batch."""
+    """The `make` of `batching.batches` in graph code: a part of tensors -> a batch."""
     read = ids_at(pairs.path, pairs.dtype, int(pairs.starts[-1]))
     columns = (pairs.starts[:-1], pairs.source_lengths.astype(np.int64), pairs.target_lengths)
 
@@ -85,9 +88,9 @@ def pairs_in_graph(pairs: Pairs) -> Callable:
         starts, sources, targets = (tf.gather(column, part.indices) for column in columns)
         source_length, target_length = part.lengths
         _, source = teacher_forcing_in_graph(read, starts, sources, part.rows, source_length)
-        behind = starts + sources
+        target_starts = starts + sources
         target_in, target_out = teacher_forcing_in_graph(
-            read, behind, targets, part.rows, target_length
+            read, target_starts, targets, part.rows, target_length
         )
         return (source, target_in), target_out
 

@@ -1,6 +1,6 @@
-"""Image files -> pixels, what cannot be used named; arrays made of images, kept on disk.
+"""Reads image files as pixels, names the fault of unusable ones, and stores arrays made of images.
 
-h, w: height and width of an image; B batch. An image is JPEG or PNG; all become colour, 8 bits a
+h, w: height and width of an image; B batch. An image is JPEG or PNG; all become RGB with 8 bits a
 channel.
 """
 
@@ -21,7 +21,7 @@ from kerasrnn.base.files import Stamp, check_unchanged, creating, remove_abandon
 from kerasrnn.pipelines.reports import Tally
 
 MOST_PIXELS = 89_478_485  # Pillow's own limit
-MOST_BYTES = 1 << 29  # of a file: more than so many pixels take without any compression
+MOST_BYTES = 1 << 29  # of a file: more than MOST_PIXELS take without compression
 MISSING, UNREADABLE, EMPTY = "missing", "cannot be read", "zero bytes"
 NO_IMAGE, FOREIGN, BROKEN = "not an image", "not JPEG or PNG", "broken or truncated"
 LARGE = "too large"
@@ -30,11 +30,11 @@ BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 
 
 class ImageError(InputError):
-    """What is wrong with one image.
+    """The fault of one image.
 
     Attributes:
         path: the file.
-        reason: "missing", "zero bytes", "too large" …: one of the words at the top of this file.
+        reason: "missing", "zero bytes", "too large" …: a constant of this module.
 
     >>> print(ImageError(Path("a.jpg"), EMPTY))
     image: expected a JPEG or PNG, got a.jpg (zero bytes); mend it or leave it out
@@ -46,11 +46,11 @@ class ImageError(InputError):
 
 
 def _content(path: Path) -> bytes:
-    """The file's bytes, of which there are some."""
+    """The bytes of a file that exists and is not empty."""
     try:
         if not path.exists():
             raise ImageError(path, MISSING)
-        if not path.is_file():  # a pipe would be waited for
+        if not path.is_file():  # reading a pipe would block
             raise ImageError(path, UNREADABLE)
         if path.stat().st_size > MOST_BYTES:
             raise ImageError(path, LARGE)
@@ -63,16 +63,17 @@ def _content(path: Path) -> bytes:
 
 
 def _fault(image: Image.Image) -> str:
-    """Why an image cannot be used, as far as its header tells; "" where it can."""
+    """Why an image cannot be used, from its header alone; "" when it can."""
     if image.width * image.height > MOST_PIXELS:
         return LARGE
     return "" if image.format in FORMATS else FOREIGN
 
 
 def _loaded(path: Path, content: bytes) -> Image.Image:
-    """The image that these bytes are; nothing is decoded before its header is found good."""
+    """Decode an image after its header has been checked."""
     try:
         with warnings.catch_warnings():
+            # Pillow warns from `MOST_PIXELS` on, and raises from twice as many.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(content))
         if not (fault := _fault(image)):
@@ -82,16 +83,16 @@ def _loaded(path: Path, content: bytes) -> Image.Image:
         raise ImageError(path, LARGE) from error
     except MemoryError:
         raise
-    except Exception as error:  # whatever Pillow's parsers stumble over
+    except Exception as error:  # Pillow's parsers raise errors of many kinds
         fault = BROKEN if content.startswith(BEGINNINGS) else NO_IMAGE
         raise ImageError(path, fault) from error
     raise ImageError(path, fault)
 
 
 def _pixels(path: Path, content: bytes) -> np.ndarray:
-    """The pixels of an image file's bytes, uint8 [h, w, 3]."""
+    """The pixels in an image file's content, uint8 [h, w, 3]."""
     image = _loaded(path, content)
-    if image.mode.startswith("I"):  # 16 bits of grey, which `convert` would cut at 255
+    if image.mode.startswith("I"):  # 16-bit grey, which `convert` would clip at 255
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
@@ -100,15 +101,15 @@ def _pixels(path: Path, content: bytes) -> np.ndarray:
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """The pixels of a JPEG or PNG file, uint8 [h, w, 3].
+    """Read the pixels of a JPEG or PNG file, uint8 [h, w, 3].
 
-    Grey and CMYK become RGB, 16 bits a channel their upper 8, a palette its colours. Of an
-    animation the first picture is read. What is transparent shows white behind it. EXIF's
-    orientation is not followed, as TensorFlow's decoder does not follow it.
+    Grey, CMYK and palette images become RGB; of 16 bits a channel the upper 8 are kept. Of an
+    animation the first picture is read. Transparent parts show white. The EXIF orientation is
+    ignored, as in TensorFlow's decoder.
 
     Raises:
-        ImageError: when it is missing, empty, broken, not JPEG or PNG, or has more than
-            `MOST_PIXELS` (seen before anything is decoded).
+        ImageError: when the file is missing, empty, broken, not JPEG or PNG, or has more than
+            `MOST_PIXELS`, which is checked before decoding.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "five.png"
@@ -122,7 +123,7 @@ def read_image(path: str | Path) -> np.ndarray:
 
 @dataclass
 class ImageReport(Tally):
-    """What became of the images, for people; places are paths.
+    """Counts of images kept and dropped, for people; places are paths.
 
     >>> report = ImageReport(kept=5)
     >>> report.drop(BROKEN, "images/a.jpg")
@@ -135,41 +136,41 @@ class ImageReport(Tally):
 
 
 def usable(captioned: Iterable, *, strict: bool = False) -> tuple[list, ImageReport]:
-    """Those of `captioned` whose image can be read, in order; each image is read once.
+    """The elements of `captioned` whose image can be read, in order, and a report.
 
     Args:
-        captioned: what has an `image`, a path.
-        strict: refuse at the first faulty image.
+        captioned: objects with an attribute `image`, a path.
+        strict: whether to raise at the first faulty image instead of dropping it.
 
     Raises:
         InputError: when no image can be used; with `strict`, `ImageError` about the first fault.
     """
     kept, report = [], ImageReport()
-    for one in captioned:
+    for entry in captioned:
         try:
-            read_image(one.image)
+            read_image(entry.image)
         except ImageError as error:
             if strict:
                 raise
-            report.drop(error.reason, str(one.image))
+            report.drop(error.reason, str(entry.image))
         else:
             report.kept += 1
-            kept.append(one)
+            kept.append(entry)
     if not kept:
         raise InputError("images", "images that can be used", report, "give others")
     return kept, report
 
 
 class Store:
-    """Arrays made of images, one file an image: `folder/NAME/<SHA-256 of its bytes>.npy`.
+    """Arrays made of images, one file for each: `folder/NAME/<SHA-256 of the image's bytes>.npy`.
 
-    Pixels brought to one size, or the features of a frozen network. The images' names do not
-    matter: the same bytes are made once, changed bytes are made again.
+    They are pixels of one size, or features of a frozen network. The images' names do not matter:
+    equal files share one array, and a changed file gets a new one.
 
     Args:
-        folder: where.
-        name: of what `make` does: another name, other files.
-        make: uint8 [h, w, 3] -> an array, of one shape for all images; one image at a time.
+        folder: where the arrays are stored.
+        name: name of what `make` does; arrays of different names are separate.
+        make: a function from uint8 [h, w, 3] to an array; its shape is the same for all images.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
@@ -185,9 +186,9 @@ class Store:
         self._files: dict[Path, tuple[Path, Stamp]] = {}
 
     def fill(self, paths: Iterable[str | Path]) -> None:
-        """Make what is missing; each file appears whole or not at all.
+        """Make the arrays that are missing; each file appears complete or not at all.
 
-        Several processes may fill one folder; each array that is there stays as it is.
+        Several processes may fill one folder; existing arrays stay as they are.
 
         Raises:
             ImageError: about the first image that cannot be used.
@@ -204,20 +205,22 @@ class Store:
             self._files[path] = file, stamp(file)
 
     def read(self, paths: Sequence[str | Path]) -> np.ndarray:
-        """The arrays of images that `fill` has seen, [B, ...].
+        """Read the arrays of images that `fill` has seen, [B, ...].
 
         Raises:
-            InputError: when it has not seen one, or an array's file is gone, broken or changed.
+            InputError: when `fill` has not seen an image, or an array's file is missing, broken or
+                changed.
         """
         return np.stack([self._array(Path(path)) for path in paths])
 
     def file(self, path: Path) -> Path:
-        """Where the array of an image that `fill` has seen lies."""
+        """The path of an image's array; `fill` must have seen the image."""
         if path not in self._files:
             raise InputError("image", "one that the store was filled with", path, "fill it first")
         return self._files[path][0]
 
     def _array(self, path: Path) -> np.ndarray:
+        """Read the array of one image."""
         file = self.file(path)
         next_step = f"remove {self.folder} and fill again"
         check_unchanged(file, self._files[path][1], "image", next_step)

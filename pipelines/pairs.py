@@ -1,7 +1,7 @@
-"""Aligned text files, or one TSV file -> pairs of id rows on disk, for a translator.
+"""Sentence pairs from two aligned text files or one TSV file, as id rows on disk for a translator.
 
-N pairs. Nothing here holds more than a few thousand lines: the ids lie in a file of the smallest
-integer type that holds them, and only the lengths, int32 [N] on each side, are kept.
+N pairs. Only a few thousand lines are in memory at once. The ids lie in a file of the smallest
+integer type that holds them; memory keeps the lengths alone, int32 [N] for each side.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ FAULTS = {**LINE_FAULTS, COLUMNS: "two columns, a tab between them, in every lin
 
 @dataclass
 class PairReport(Tally):
-    """What became of the pairs, for people.
+    """Counts of pairs kept and dropped, for people.
 
     Attributes:
         kept, dropped, places: as in `Tally`.
-        source_tokens, target_tokens: ids of the pairs kept, without start and end.
-        source_unknown, target_unknown: how many of these are unknown.
+        source_tokens, target_tokens: number of ids in kept pairs, without start and end.
+        source_unknown, target_unknown: how many of these ids are the unknown id.
 
     >>> report = PairReport(kept=5)
     >>> report.drop("empty", "a.de:17")
@@ -59,14 +59,14 @@ class PairReport(Tally):
 
 @dataclass(frozen=True)
 class Limits:
-    """Which pairs are kept, by their lengths in tokens, start and end not counted.
+    """Limits on the lengths of the pairs to keep, in tokens without start and end.
 
     Args:
-        minimum, maximum: of the length on either side.
-        ratio: of the longer side's length to the shorter one's, at most.
+        minimum, maximum: limits of the length of each side.
+        ratio: largest allowed ratio of the longer side's length to the shorter side's.
 
     Raises:
-        InputError: when no pair could keep the limits.
+        InputError: when no pair can be within the limits.
 
     >>> limits, source = Limits(minimum=2, maximum=9, ratio=2), np.array([4, 4, 4, 1, 9])
     >>> limits.reasons(source, np.array([4, 8, 9, 2, 10])).tolist()
@@ -87,7 +87,7 @@ class Limits:
             raise InputError("length ratio", "1 or more", self.ratio, "raise it")
 
     def reasons(self, source: np.ndarray, target: np.ndarray) -> np.ndarray:
-        """Why each pair is dropped, from the lengths int [N] of both sides: str [N], "" if kept."""
+        """The reason to drop each pair, str [N], "" for a kept one, from both lengths, int [N]."""
         shorter, longer = np.minimum(source, target), np.maximum(source, target)
         reasons = {f"under {self.minimum} tokens": shorter < self.minimum}
         if self.maximum is not None:
@@ -97,30 +97,31 @@ class Limits:
         return np.select(list(reasons.values()), list(reasons), "")
 
 
-def _lines_of_both(source: Path, target: Path) -> Iterator[list[bytes]]:
-    """The two lines of each pair; InputError at the end when the files differ in length."""
-    rest = [lines(source, "source"), lines(target, "target")]
-    for number, pair in enumerate(itertools.zip_longest(*rest)):
+def _aligned_lines(source: Path, target: Path) -> Iterator[list[bytes]]:
+    """The two lines of each pair. Files of different length raise InputError at the end."""
+    files = [lines(source, "source"), lines(target, "target")]
+    for number, pair in enumerate(itertools.zip_longest(*files)):
         if None in pair:
-            left = [(x is not None) + sum(1 for _ in r) for x, r in zip(pair, rest, strict=True)]
-            here, there = (number + n for n in left)
+            # One file has ended: count the lines still to come in each.
+            left = [(x is not None) + sum(1 for _ in f) for x, f in zip(pair, files, strict=True)]
+            source_count, target_count = (number + n for n in left)
             raise InputError(
                 "target",
-                f"as many lines as the source ({here:,} in {source})",
-                f"{there:,} in {target}",
+                f"as many lines as the source ({source_count:,} in {source})",
+                f"{target_count:,} in {target}",
                 "align the files line by line",
             )
         yield list(pair)
 
 
 def _columns(path: Path) -> Iterator[list[bytes]]:
-    """The columns of each line; a line that is too long, and so not whole, stays in one piece."""
+    """The columns of each line. A line over `LONGEST` may be cut, so it stays in one piece."""
     for line in lines(path, "source"):
         yield line.split(b"\t") if len(line) <= LONGEST else [line]
 
 
 def _texts(cells: list[bytes]) -> tuple[list[str], str, int]:
-    """(both texts, what is wrong: a key of `FAULTS` or "", on which side: 0 or 1)."""
+    """(both texts, the fault as a key of `FAULTS` or "", the side of the fault: 0 or 1)."""
     if len(cells) != 2 and b"".join(cells).strip():
         return [], (LONG if len(cells[0]) > LONGEST else COLUMNS), 0
     texts, faults = zip(*map(text_of, cells), strict=True)
@@ -129,12 +130,12 @@ def _texts(cells: list[bytes]) -> tuple[list[str], str, int]:
 
 
 def _rows(source, target, faults: str, report: PairReport) -> Iterator[tuple[str, str, str]]:
-    """("file:line", source, target) of each pair without a fault, in order."""
+    """("file:line", source, target) of each pair that has no fault, in order."""
     if faults not in ("refuse", "drop"):
         raise InputError("faults", '"refuse" or "drop"', repr(faults), "choose one")
     names = ("source", "source" if target is None else "target")
     paths = (source, source if target is None else target)
-    cells_of_lines = _columns(source) if target is None else _lines_of_both(*paths)
+    cells_of_lines = _columns(source) if target is None else _aligned_lines(*paths)
     number, refused = 0, Faults("source")
     for number, cells in enumerate(cells_of_lines, 1):
         texts, fault, side = _texts(cells)
@@ -143,8 +144,9 @@ def _rows(source, target, faults: str, report: PairReport) -> Iterator[tuple[str
             report.drop(fault, place)
         elif fault:
             refused.add(fault, place, names[side])
-        elif not refused.count:
+        elif not refused.count:  # after a fault, lines are read only to find the others
             yield place, *texts
+    # Faulty in every line: the file is one side of two, and the target was forgotten.
     one_column = refused.reasons.get(COLUMNS) == number
     refused.refuse(FAULTS, SIDE + DROP if one_column else DROP)
     if not number:
@@ -152,8 +154,8 @@ def _rows(source, target, faults: str, report: PairReport) -> Iterator[tuple[str
         raise InputError("source", "a file with text in it", received, "give another")
 
 
-def _some(rows, keep: Callable[[int], bool] | None):
-    """The rows whose number `keep` takes; all, when not given."""
+def _selected(rows, keep: Callable[[int], bool] | None):
+    """The rows whose number `keep` accepts; without `keep` all of them."""
     return rows if keep is None else (row for n, row in enumerate(rows) if keep(n))
 
 
@@ -165,24 +167,24 @@ def read_pairs(
     keep: Callable[[int], bool] | None = None,
     report: PairReport | None = None,
 ) -> Iterator[tuple[str, str]]:
-    r"""The pairs of two files aligned line by line, or of one TSV file, plain or gzip, in order.
+    r"""Read the pairs of two files aligned line by line, or of one TSV file, plain or gzip.
 
-    Lines end with \n or \r\n alone. A byte-order mark at the beginning of a file is removed.
-    A pair is faulty when a side of it is empty, not UTF-8 or over 64 KiB, or when its line in a
-    TSV file is over 64 KiB or has not exactly two columns.
+    Only \n and \r\n end a line. A byte-order mark at the beginning of a file is removed. A pair is
+    faulty when one of its sides is empty, not UTF-8 or over 64 KiB. A line of a TSV file is also
+    faulty when it is over 64 KiB or does not have exactly two columns.
 
     Args:
-        source, target: the files; without a target, `source` has both, a tab between them.
-        faults: "refuse" raises at the first faulty pair, when the others are known too; "drop"
-            counts them in `report`.
-        keep: which pairs are meant, by their number among those without a fault, from 0; all,
-            when not given.
-        report: where pairs kept and dropped are counted.
+        source, target: the files. Without `target`, `source` has both sides, separated by a tab.
+        faults: "refuse" yields nothing after the first faulty pair, and raises at the end of the
+            file; "drop" skips faulty pairs and counts them in `report`.
+        keep: a function that selects pairs by their number, from 0, among those without a fault.
+            By default all pairs are read.
+        report: counts the pairs kept and dropped.
 
     Raises:
-        InputError: about all faulty pairs, the first ten with file and line; when the files have
-            not the same number of lines, whatever `faults` says, because nobody knows which line
-            is missing; when a file is empty or cannot be read.
+        InputError: about all faulty pairs, the first ten with file and line. Also, with either
+            value of `faults`, when the files have different numbers of lines, because it is not
+            known which line is missing; and when a file is empty or cannot be read.
 
     >>> import tempfile
     >>> path, report = Path(tempfile.mkdtemp()) / "5.tsv", PairReport()
@@ -193,19 +195,19 @@ def read_pairs(
     {'not two columns': 1, 'empty': 1}
     """
     report = PairReport() if report is None else report
-    for _, *pair in _some(_rows(source, target, faults, report), keep):
+    for _, *pair in _selected(_rows(source, target, faults, report), keep):
         report.kept += 1
         yield tuple(pair)
 
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """N pairs of id rows in a file, one pair after the other; only what is asked for is read.
+    """N pairs of id rows in a file, one pair after another; `read` loads single pairs.
 
     Attributes:
-        path, dtype: the file, and the type of its ids.
-        source_lengths, target_lengths: int32 [N], start and end not counted.
-        stamp: the file is refused once it has changed.
+        path, dtype: the file and the type of its ids.
+        source_lengths, target_lengths: int32 [N], without start and end.
+        stamp: state of the file when it was written; a changed file is refused.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "ids"
@@ -227,15 +229,15 @@ class Pairs:
 
     @functools.cached_property
     def starts(self) -> np.ndarray:
-        """Where each pair's ids begin, and where the last one's end: int64 [N + 1]."""
-        both = self.source_lengths.astype(np.int64) + self.target_lengths
-        return np.concatenate([[0], np.cumsum(both)])
+        """Where the ids of each pair begin, and where the last ones end: int64 [N + 1]."""
+        lengths = self.source_lengths.astype(np.int64) + self.target_lengths
+        return np.concatenate([[0], np.cumsum(lengths)])
 
     def read(self, indices: Sequence[int]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """The sources and the targets of these pairs, each int32 [length].
+        """Read the sources and targets of the pairs at `indices`, each int32 [length].
 
         Raises:
-            InputError: when the file is gone, shorter than it was or changed.
+            InputError: when the file is missing, shorter than before or changed.
         """
         check_unchanged(self.path, self.stamp, "pairs")
         width = np.dtype(self.dtype).itemsize
@@ -245,24 +247,26 @@ class Pairs:
                 for index in indices:
                     start, stop = (int(place) * width for place in self.starts[index : index + 2])
                     file.seek(start)
-                    if len(found := file.read(stop - start)) != stop - start:
+                    if len(content := file.read(stop - start)) != stop - start:
                         raise EOFError("it is too short")
-                    rows.append(np.frombuffer(found, self.dtype).astype(np.int32))
+                    rows.append(np.frombuffer(content, self.dtype).astype(np.int32))
         except (OSError, EOFError) as error:
             received = f"{self.path} ({getattr(error, 'strerror', None) or error})"
             raise InputError("pairs", "the ids of every pair", received, "encode again") from error
         cuts = [self.source_lengths[index] for index in indices]
-        both = [np.split(row, [cut]) for row, cut in zip(rows, cuts, strict=True)]
-        return [source for source, _ in both], [target for _, target in both]
+        sides = [np.split(row, [cut]) for row, cut in zip(rows, cuts, strict=True)]
+        return [source for source, _ in sides], [target for _, target in sides]
 
     def moved(self, path: str | Path) -> Pairs:
-        """Move the file to `path`."""
+        """Move the file to `path` and return the pairs there."""
         os.replace(self.path, path)
         return replace(self, path=Path(path))
 
 
-def _encoded(rows, tokenizers, limits: Limits, report: PairReport) -> tuple[tf.Tensor, np.ndarray]:
-    """Ids of the pairs of `rows` within the limits: flat int32, and lengths int32 [2, kept]."""
+def _encode_rows(
+    rows, tokenizers, limits: Limits, report: PairReport
+) -> tuple[tf.Tensor, np.ndarray]:
+    """Ids of the rows within the limits: flat int32, and their lengths int32 [2, kept]."""
     places, *texts = zip(*rows, strict=True)
     ids = [tokenizer.tokenize(list(t)) for tokenizer, t in zip(tokenizers, texts, strict=True)]
     lengths = np.stack([side.row_lengths().numpy() for side in ids]).astype(np.int32)
@@ -270,14 +274,14 @@ def _encoded(rows, tokenizers, limits: Limits, report: PairReport) -> tuple[tf.T
     for place, reason in zip(places, reasons.tolist(), strict=True):
         if reason:
             report.drop(reason, place)
-    keep = reasons == ""
-    source, target = (tf.ragged.boolean_mask(side, keep) for side in ids)
-    report.kept += int(keep.sum())
+    is_kept = reasons == ""
+    source, target = (tf.ragged.boolean_mask(side, is_kept) for side in ids)
+    report.kept += int(is_kept.sum())
     report.source_tokens += len(source.flat_values)
     report.target_tokens += len(target.flat_values)
     report.source_unknown += int(np.sum(source.flat_values == UNKNOWN))
     report.target_unknown += int(np.sum(target.flat_values == UNKNOWN))
-    return tf.concat([source, target], axis=1).flat_values, lengths[:, keep]
+    return tf.concat([source, target], axis=1).flat_values, lengths[:, is_kept]
 
 
 def encode_pairs(
@@ -293,31 +297,32 @@ def encode_pairs(
 ) -> tuple[Pairs, PairReport]:
     """Write the ids of all pairs within `limits` to the file `out`, in the order of the lines.
 
-    The file appears whole or not at all. For a joint vocabulary give the same tokenizer twice.
+    The file appears complete or not at all. For a joint vocabulary pass the same tokenizer twice.
 
     Args:
         source, target, faults: as in `read_pairs`.
-        limits: which pairs are kept; all, when not given.
-        keep: as in `read_pairs`; with it the report is of these pairs alone, not of faulty lines.
+        limits: length limits of the pairs to keep; by default any length is kept.
+        keep: as in `read_pairs`. With it the report counts the selected pairs, not faulty lines.
 
     Raises:
-        InputError: as `read_pairs` does, and when no pair is left.
+        InputError: as in `read_pairs`, and when no pair is left.
     """
     out, report, limits = Path(out), PairReport(), limits or Limits()
     tokenizers = (source_tokenizer, target_tokenizer)
     dtype = np.min_scalar_type(max(tokenizer.size for tokenizer in tokenizers) - 1)
-    lost = report if keep is None else PairReport()
+    # With `keep` several calls read the same lines: each would count the same faults again.
+    fault_report = report if keep is None else PairReport()
     rows, lengths = (
-        _some(_rows(source, target, faults, lost), keep),
+        _selected(_rows(source, target, faults, fault_report), keep),
         [np.zeros([2, 0], np.int32)],
     )
     with replacing(out) as partial:
         with partial.open("wb") as file:
-            while some := list(itertools.islice(rows, LINES)):
-                ids, of_these = _encoded(some, tokenizers, limits, report)
+            while chunk := list(itertools.islice(rows, LINES)):
+                ids, chunk_lengths = _encode_rows(chunk, tokenizers, limits, report)
                 file.write(ids.numpy().astype(dtype).tobytes())
-                lengths.append(of_these)
+                lengths.append(chunk_lengths)
         if not report.kept:
-            step = f"{SIDE if COLUMNS in lost.dropped else ''}change what is dropped"
+            step = f"{SIDE if COLUMNS in fault_report.dropped else ''}change what is dropped"
             raise InputError("source", "pairs that can be used", report, step)
     return Pairs(out, dtype.name, *np.concatenate(lengths, axis=1), stamp(out)), report

@@ -1,4 +1,4 @@
-"""Files, plain or gzip, as blocks of bytes and as lines; nothing is held but the piece in hand."""
+"""Reads files, plain or gzip, as blocks of bytes or as lines, one piece at a time."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pathlib import Path
 from kerasrnn.base.errors import InputError
 
 CHUNK = 1 << 20  # bytes read at once
-LONGEST = 1 << 16  # bytes of a line that is sure to be whole
-TIMES, SPARE = 100, 1 << 28  # text unpacks to so many times its size, and so many bytes, at most
+LONGEST = 1 << 16  # bytes of the longest line that is surely complete
+TIMES, SPARE = 100, 1 << 28  # gzip of text unpacks to at most TIMES its size plus SPARE bytes
 EMPTY, BROKEN, LONG = "empty", "not UTF-8", f"over {LONGEST >> 10} KiB"
-LINE_FAULTS = {  # what a line must be, for each thing that can be wrong with it
+LINE_FAULTS = {  # for each fault, what a line must be instead
     EMPTY: "text in every line",
     BROKEN: "UTF-8",
     LONG: f"lines of at most {LONGEST >> 10} KiB",
@@ -23,11 +23,11 @@ LINE_FAULTS = {  # what a line must be, for each thing that can be wrong with it
 
 
 def blocks(path: str | Path, argument: str = "text", size: int = CHUNK) -> Iterator[bytes]:
-    """The file's bytes, at most `size` at once, unpacked when they begin as gzip does.
+    """Read a file in blocks of at most `size` bytes. A file that begins like gzip is unpacked.
 
     Raises:
-        InputError: about `argument`, when the file is missing, unreadable, a pipe or broken gzip,
-            or gzip that unpacks to more than text does.
+        InputError: about `argument`, when the file is missing, unreadable, a pipe, broken gzip, or
+            gzip that unpacks to more than text would.
     """
     path, unpacked = Path(path), 0
     try:
@@ -40,7 +40,7 @@ def blocks(path: str | Path, argument: str = "text", size: int = CHUNK) -> Itera
             limit = TIMES * path.stat().st_size + SPARE
             while block := file.read(size):
                 unpacked += len(block)
-                if unpacked > limit:  # a plain file never is
+                if unpacked > limit:  # never true of a plain file
                     expected = f"gzip of text, which is at most {TIMES} times as long"
                     step = "unpack it first if you trust it"
                     raise InputError(argument, expected, f"{path}, which is longer", step)
@@ -54,17 +54,17 @@ def blocks(path: str | Path, argument: str = "text", size: int = CHUNK) -> Itera
 
 
 def refuse_utf16(block: bytes, path: str | Path, argument: str) -> None:
-    """Refuse a file whose first bytes are those of UTF-16 (InputError)."""
+    """Refuse a file that begins like UTF-16 (InputError)."""
     if block.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         next_step = "convert it: iconv -f UTF-16 -t UTF-8"
         raise InputError(argument, "UTF-8", f"{path}, which begins as UTF-16", next_step)
 
 
 def lines(path: str | Path, argument: str = "text") -> Iterator[bytes]:
-    r"""The file's lines without their ends, which are \n or \r\n and nothing else.
+    r"""Read the lines of a file without their ends; only \n and \r\n end a line.
 
-    A UTF-8 byte-order mark at the beginning is removed. Of a line longer than `LONGEST` only a
-    part may come back, which is still longer than `LONGEST`.
+    A UTF-8 byte-order mark at the beginning is removed. A line longer than `LONGEST` may be cut,
+    but what remains is still longer than `LONGEST`.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "five"
@@ -73,23 +73,24 @@ def lines(path: str | Path, argument: str = "text") -> Iterator[bytes]:
     [b'1 2', b'', b'3', b'4\r5']
 
     Raises:
-        InputError: as `blocks` does, and when the file begins as UTF-16 does.
+        InputError: as in `blocks`, and when the file begins like UTF-16.
     """
-    rest, mark = b"", codecs.BOM_UTF8
+    pending, bom = b"", codecs.BOM_UTF8
     for block in blocks(path, argument):
-        if mark and not rest:
+        if bom and not pending:
             refuse_utf16(block, path, argument)
-        *whole, rest = (rest + block).split(b"\n")
-        for line in whole:
-            yield line.removeprefix(mark).removesuffix(b"\r")
-            mark = b""
-        rest = rest[: LONGEST + len(codecs.BOM_UTF8) + 1]
-    if rest:
-        yield rest.removeprefix(mark)
+        *complete, pending = (pending + block).split(b"\n")
+        for line in complete:
+            yield line.removeprefix(bom).removesuffix(b"\r")
+            bom = b""
+        # A line without an end must not fill the memory. The byte-order mark and \r come off later.
+        pending = pending[: LONGEST + len(codecs.BOM_UTF8) + 1]
+    if pending:
+        yield pending.removeprefix(bom)
 
 
 def text_of(line: bytes) -> tuple[str, str]:
-    r"""(text, what is wrong with it: a key of `LINE_FAULTS` or "").
+    r"""(text, its fault as a key of `LINE_FAULTS`, or "").
 
     >>> [text_of(line) for line in (b"1 2", b" ", b"\xff", b"4" * 70_000, "é".encode())]
     [('1 2', ''), (' ', 'empty'), ('', 'not UTF-8'), ('', 'over 64 KiB'), ('é', '')]
@@ -104,10 +105,10 @@ def text_of(line: bytes) -> tuple[str, str]:
 
 
 def fingerprint(paths: Iterable[str | Path], argument: str = "text") -> str:
-    """SHA-256 of the files' bytes, in order: the same text has the same fingerprint."""
+    """SHA-256 of the bytes of all files, in order; gzip and plain text give the same."""
     digest = hashlib.sha256()
     for number, path in enumerate(paths):
-        digest.update(b"\0" if number else b"")  # where a file ends is part of the text
+        digest.update(b"\0" if number else b"")  # the borders of files count too
         for block in blocks(path, argument):
             digest.update(block)
     return digest.hexdigest()

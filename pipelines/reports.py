@@ -1,4 +1,4 @@
-"""What became of a reader's examples: how many are kept, which were dropped or refused, and why."""
+"""Counts a reader's examples: how many are kept, which are dropped or refused, and why."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from dataclasses import dataclass, field
 
 from kerasrnn.base.errors import InputError
 
-PLACES = 5  # named of each reason, at most
-LISTED = 10  # faulty lines named where they are refused, at most
+PLACES = 5  # largest number of places that are listed for each reason
+LISTED = 10  # largest number of faulty lines that an error lists
 
 
 @dataclass
 class Tally:
-    """What a report of pairs, images or captions begins with.
+    """The counts that reports of pairs, images and captions share.
 
     Attributes:
         kept: examples that can be used.
-        dropped: how many were dropped, by reason.
-        places: where the first of them stand ("file:line", or a path), at most five a reason.
+        dropped: number of dropped examples, by reason.
+        places: the first places of each reason, at most five: "file:line" or a path.
 
     >>> tally = Tally(kept=3)
     >>> for line in (17, 19):
@@ -31,14 +31,14 @@ class Tally:
     places: dict[str, list[str]] = field(default_factory=dict)
 
     def drop(self, reason: str, place: str) -> None:
-        """Count one example that was dropped."""
+        """Count one dropped example."""
         self.dropped[reason] = self.dropped.get(reason, 0) + 1
         places = self.places.setdefault(reason, [])
         if len(places) < PLACES:
             places.append(place)
 
     def losses(self) -> str:
-        """What was dropped, as the end of a line; "" where nothing was."""
+        """The dropped examples, as the end of a line; "" when there are none."""
         if not self.dropped:
             return ""
         reasons = (f"{n:,} {r} ({', '.join(self.places[r])})" for r, n in self.dropped.items())
@@ -47,13 +47,13 @@ class Tally:
 
 @dataclass
 class Faults:
-    """Faulty lines, which are refused together once all are known.
+    """Faulty lines, which are refused together after all lines are read.
 
     Attributes:
-        argument: the file they stand in.
-        count: how many there are.
+        argument: the argument whose file has the first faulty line.
+        count: number of faulty lines.
         listed: the first ten, each with place and reason.
-        reasons: how many of each, in the order in which they were met.
+        reasons: number of lines by reason, in the order in which the reasons first came.
 
     >>> faults = Faults("source")
     >>> for line in range(1, 13):
@@ -68,7 +68,7 @@ class Faults:
     reasons: dict[str, int] = field(default_factory=dict)
 
     def add(self, reason: str, place: str, argument: str | None = None) -> None:
-        """Note a faulty line; `argument` where it is another file's than the first fault's."""
+        """Add a faulty line; `argument` names its file when there are several files."""
         if not self.count:
             self.argument = argument or self.argument
         self.count += 1
@@ -77,14 +77,14 @@ class Faults:
             self.listed.append(f"{place} ({reason})")
 
     def refuse(self, expected: dict[str, str], next_step: str) -> None:
-        """Refuse the lines, where there are any.
+        """Refuse the lines, if there are any.
 
         Args:
-            expected: what a line must be, for each reason.
-            next_step: what to do.
+            expected: for each reason, what a line must be instead.
+            next_step: advice to the user.
 
         Raises:
-            InputError: about all of them.
+            InputError: about all the lines.
         """
         if self.count:
             wanted = " and ".join(dict.fromkeys(expected[reason] for reason in self.reasons))
@@ -92,6 +92,6 @@ class Faults:
 
     def __str__(self) -> str:
         more = self.count - len(self.listed)
-        rest = f" and {more:,} more" if more else ""
+        ending = f" and {more:,} more" if more else ""
         count = f"{self.count:,} faulty lines: " if self.count > 1 else ""
-        return f"{count}{', '.join(self.listed)}{rest}"
+        return f"{count}{', '.join(self.listed)}{ending}"

@@ -1,4 +1,4 @@
-"""Built-in pictures with captions: a few shapes on a texture, and what can truly be said of them.
+"""Built-in pictures with captions: a few shapes on a texture, and true sentences about them.
 
 Each scene is drawn from its seed and number alone; nothing is stored or downloaded.
 """
@@ -22,11 +22,11 @@ from PIL import Image, ImageDraw
 from kerasrnn.base.errors import InputError
 
 SIZE = 64  # pixels of a side
-CAPTIONS = 4  # of each scene
-FINE = 4  # shapes are drawn so many times larger, then reduced: smooth edges
-TRIES = 32  # places drawn at a time, until all shapes are apart
+CAPTIONS = 4  # captions of a scene
+FINE = 4  # shapes are drawn so many times larger and then reduced, for smooth edges
+TRIES = 32  # arrangements drawn at a time, until one has all shapes apart
 GAP = 2  # pixels between shapes, and to the picture's edge
-CLEAR, ENOUGH = 10, 4  # pixels between centres: before a relation is said; for it to hold
+CLEAR, ENOUGH = 10, 4  # pixels between centres: to state a relation; for it to be true
 
 SIZES = {"small": (11, 13), "large": (22, 26)}  # pixels across, both included
 COLOURS = {
@@ -45,7 +45,7 @@ RELATIONS = {  # axis (0: x, 1: y) and sign of the offset
     "to the right of": (0, 1),
 }
 LEADS = ("", "there is ", "here is ", "a picture of ", "the picture shows ")
-TEXTURES = (  # numbers in [-1, 1] from places in radians, turned by an angle
+TEXTURES = (  # shades in [-1, 1] at positions in radians, along and across a random direction
     lambda random, along, across: random.uniform(-1, 1, along.shape),
     lambda random, along, across: np.sin(along),
     lambda random, along, across: np.clip(4 * np.sin(along) * np.sin(across), -1, 1),
@@ -73,6 +73,7 @@ class Shape:
 
     @property
     def centre(self) -> tuple[float, float]:
+        """(x, y) in pixels."""
         left, top, right, bottom = self.box
         return (left + right) / 2, (top + bottom) / 2
 
@@ -89,7 +90,7 @@ class Scene(NamedTuple):
 
 
 class Mention(NamedTuple):
-    """A shape that a caption speaks of; `word` is where its kind stands in `caption.split()`."""
+    """A shape named in a caption; `word` is the index of its kind in `caption.split()`."""
 
     size: str
     colour: str
@@ -98,7 +99,7 @@ class Mention(NamedTuple):
 
 
 class SceneFiles(NamedTuple):
-    """Where `write_scenes` wrote: the folder of pictures, and two tables of captions."""
+    """The files of `write_scenes`: the folder of pictures, and two tables of captions."""
 
     images: Path
     train: Path
@@ -106,15 +107,18 @@ class SceneFiles(NamedTuple):
 
 
 def _parse(caption: str) -> tuple[list[Mention], list[str]]:
-    """The mentions and the joints between them; nothing where the caption is not of the grammar."""
+    """The mentions and the joints between them; two empty lists when the grammar does not match."""
     parts = JOINT.split(LEAD.sub("", caption))
     if not all(map(MENTION.fullmatch, parts[::2])):
         return [], []
-    found = MENTION.finditer(caption)
-    return [Mention(*one.groups(), caption.count(" ", 0, one.end())) for one in found], parts[1::2]
+    matches = MENTION.finditer(caption)
+    return [
+        Mention(*match.groups(), caption.count(" ", 0, match.end())) for match in matches
+    ], parts[1::2]
 
 
 def _holds(joint: str, first: Shape, second: Shape) -> bool:
+    """Whether the joint is true of the two shapes."""
     if joint == "and":
         return True
     axis, sign = RELATIONS[joint]
@@ -122,7 +126,7 @@ def _holds(joint: str, first: Shape, second: Shape) -> bool:
 
 
 def mentions(caption: str) -> list[Mention]:
-    """The shapes that a caption speaks of, in its order; none where it cannot be parsed.
+    """The shapes named in a caption, in its order; none when it does not match the grammar.
 
     >>> mentions("there is a large red circle above a small blue square")[1]
     Mention(size='small', colour='blue', kind='square', word=10)
@@ -131,9 +135,10 @@ def mentions(caption: str) -> list[Mention]:
 
 
 def referred(caption: str, shapes: Iterable[Shape]) -> list[Shape] | None:
-    """The shape that each mention means, all different and every relation true; None if none are.
+    """Find the shape behind each mention of a caption.
 
-    A relation is between the two mentions around it.
+    The shapes are all different, and every relation between neighbouring mentions is true. None
+    when no choice of shapes does this, or the caption does not match the grammar.
 
     >>> shapes = Shape("circle", "red", "large", (8, 4, 32, 28)), Shape(
     ...     "square", "blue", "small", (20, 40, 32, 52)
@@ -143,13 +148,13 @@ def referred(caption: str, shapes: Iterable[Shape]) -> list[Shape] | None:
     >>> referred("a small blue square above a large red circle", shapes) is None
     True
     """
-    said, joints = _parse(caption)
-    if not said:
+    mentioned, joints = _parse(caption)
+    if not mentioned:
         return None
-    for chosen in itertools.permutations(shapes, len(said)):
+    for chosen in itertools.permutations(shapes, len(mentioned)):
         alike = all(
             (shape.size, shape.colour, shape.kind) == mention[:3]
-            for shape, mention in zip(chosen, said, strict=True)
+            for shape, mention in zip(chosen, mentioned, strict=True)
         )
         if alike and all(map(_holds, joints, chosen, chosen[1:])):
             return list(chosen)
@@ -157,7 +162,7 @@ def referred(caption: str, shapes: Iterable[Shape]) -> list[Shape] | None:
 
 
 def is_true(caption: str, shapes: Iterable[Shape]) -> bool:
-    """Whether a caption is of the grammar and all that it says is so; it may leave shapes out.
+    """Whether a caption matches the grammar and is true; it need not mention every shape.
 
     >>> is_true("a large red circle", [Shape("circle", "red", "large", (8, 4, 32, 28))])
     True
@@ -166,7 +171,7 @@ def is_true(caption: str, shapes: Iterable[Shape]) -> bool:
 
 
 def covered(shape: Shape, grid: int) -> np.ndarray:
-    """The cells of a grid over the picture that the shape's box overlaps: bool [grid, grid].
+    """The cells of a grid over the picture that overlap the shape's box: bool [grid, grid].
 
     >>> covered(Shape("circle", "red", "large", (20, 40, 44, 64)), 4).astype(int)
     array([[0, 0, 0, 0],
@@ -181,20 +186,21 @@ def covered(shape: Shape, grid: int) -> np.ndarray:
 
 
 def _boxes(across: np.ndarray, random: np.random.Generator) -> list[tuple[int, int, int, int]]:
-    """Places for squares of these sides, [n], that are apart and inside: the first found."""
+    """Boxes of squares with sides `across` [n], inside the picture and apart from each other."""
     n = len(across)
     while True:
         start = random.integers(GAP, SIZE - GAP - across, (TRIES, 2, n), endpoint=True)
         end = start + across
         gap = start[..., :, None] - end[..., None, :]  # [TRIES, axis, n, n]
+        # Two squares are apart when the gap is wide enough on one axis, in one direction.
         apart = (np.maximum(gap, gap.swapaxes(2, 3)).max(axis=1) >= GAP) | np.eye(n, dtype=bool)
-        found = np.flatnonzero(apart.all(axis=(1, 2)))
-        if len(found):
-            return list(map(tuple, np.concatenate([start, end], axis=1)[found[0]].T.tolist()))
+        valid = np.flatnonzero(apart.all(axis=(1, 2)))
+        if len(valid):
+            return list(map(tuple, np.concatenate([start, end], axis=1)[valid[0]].T.tolist()))
 
 
 def _shapes(random: np.random.Generator) -> tuple[Shape, ...]:
-    """One to three, no two of the same size, colour and kind."""
+    """One to three shapes, all different in size, colour or kind."""
     looks = list(itertools.product(KINDS, COLOURS, SIZES))
     chosen = random.choice(len(looks), random.integers(1, 4), replace=False)
     smallest, largest = zip(*(SIZES[looks[look][2]] for look in chosen), strict=True)
@@ -216,7 +222,7 @@ def _background(random: np.random.Generator) -> np.ndarray:
 
 @functools.cache
 def _mask(kind: str, across: int) -> Image.Image:
-    """How much of each pixel of its box a shape covers, 0 to 255."""
+    """The share of each pixel of its box that a shape covers, 0 to 255."""
     end = FINE * across - 1
     mask = Image.new("L", (end + 1, end + 1))
     pencil = ImageDraw.Draw(mask)
@@ -230,15 +236,15 @@ def _mask(kind: str, across: int) -> Image.Image:
 
 
 def _draw(image: Image.Image, shape: Shape, random: np.random.Generator) -> None:
-    """Paste the shape into its box, in a colour near that of its name."""
+    """Paste the shape into its box, in a colour near the one it is named after."""
     left, top, right, _ = shape.box
     near = random.integers(-12, 12, 3, endpoint=True) + COLOURS[shape.colour]
     image.paste(tuple(near.tolist()), (left, top), _mask(shape.kind, right - left))
 
 
 def _relation(first: Shape, second: Shape) -> str | None:
-    """What is plainly so of two shapes: along the axis on which they are farther apart."""
-    offsets = [one - two for one, two in zip(first.centre, second.centre, strict=True)]
+    """A relation that clearly holds, on the axis where the shapes are farther apart, or None."""
+    offsets = [a - b for a, b in zip(first.centre, second.centre, strict=True)]
     for name, (axis, sign) in RELATIONS.items():
         if sign * offsets[axis] >= CLEAR and abs(offsets[axis]) > abs(offsets[1 - axis]):
             return name
@@ -246,13 +252,15 @@ def _relation(first: Shape, second: Shape) -> str | None:
 
 
 def _prominence(shape: Shape) -> tuple:
-    """What is named first is smallest: the large before the small, the upper before the lower."""
+    """A sort key: large before small, then upper before lower, then left before right."""
     return shape.size != "large", shape.centre[1], shape.centre[0]
 
 
 def _sentences(shapes: tuple[Shape, ...]) -> list[str]:
-    """Every caption that may be given: the two shapes that are most prominent, or the only one,
-    with their relation or without."""
+    """All possible captions of a scene.
+
+    They are about its two most prominent shapes, or its only one, with or without the relation.
+    """
     named = sorted(shapes, key=_prominence)[:2]
     joints = ["and"]
     if len(named) == 2 and (relation := _relation(*named)):
@@ -262,7 +270,7 @@ def _sentences(shapes: tuple[Shape, ...]) -> list[str]:
 
 
 def scene(seed: int, number: int) -> Scene:
-    """The scene of a seed and a number; no other scene has to be drawn before it.
+    """Draw the scene of a seed and a number; it does not depend on other scenes.
 
     >>> image, shapes, captions = scene(seed=0, number=7)
     >>> image.shape, [is_true(caption, shapes) for caption in captions]
@@ -278,13 +286,13 @@ def scene(seed: int, number: int) -> Scene:
 
 
 def _write(table: Path, images: Path, seed: int, numbers: range) -> None:
-    """A picture for each number; a row for each of its captions, `image` being the file's name."""
+    """Write a picture for each number, and one row of the table for each of its captions."""
     with table.open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(("image", "caption"))
         for number in numbers:
             drawn, name = scene(seed, number), f"{number:05d}.png"
-            encoded = io.BytesIO()  # one write to the disk: Pillow's own are many and slow
+            encoded = io.BytesIO()  # one write to the disk: Pillow makes many small, slow ones
             Image.fromarray(drawn.image).save(encoded, "PNG", compress_level=1)
             (images / name).write_bytes(encoded.getbuffer())
             rows.writerows((name, caption) for caption in drawn.captions)
@@ -293,15 +301,15 @@ def _write(table: Path, images: Path, seed: int, numbers: range) -> None:
 def write_scenes(
     folder: str | Path, seed: int = 0, train: int = 4000, valid: int = 400
 ) -> SceneFiles:
-    """Write scenes as pictures and tables of captions; those for validation are not in training.
+    """Write scenes as pictures and tables of captions; no validation scene is in training.
 
     Args:
-        folder: where; made if it is not there.
-        seed: of the scenes, 0 or more.
-        train, valid: scenes for training and for validation, four captions each.
+        folder: where to write; created if missing.
+        seed: seed of the scenes, 0 or more.
+        train, valid: number of scenes for training and validation, four captions each.
 
     Raises:
-        InputError: when the seed or a number of scenes cannot be.
+        InputError: when the seed or a number of scenes is too small.
 
     >>> import tempfile
     >>> files = write_scenes(tempfile.mkdtemp(), train=2, valid=1)

@@ -1,11 +1,11 @@
-"""Batches read by the workers of tf.data's service, on this machine or others.
+"""Reads batches with the workers of tf.data's service, on this machine or on others.
 
-What a Python generator yields no other process can read: its worker says "Could not find callback
-with key=pyfunc_0", by dataset id too. So NumPy here only plans which bytes make which batch, and
-graph operators read them: any worker of TensorFlow's can that sees the files at the same path.
+Another process cannot run a Python generator: its worker says "Could not find callback with
+key=pyfunc_0", with a dataset id too. So NumPy only plans which bytes make which batch, and graph
+operators read them. Any TensorFlow worker that sees the files at the same path can do this.
 
-Workers come and go, so each batch has its number, is given to one of them (`DYNAMIC`), and is put
-back in its place here: what a model is trained on does not depend on the service.
+Workers come and go. So each batch has a number, goes to one worker (`DYNAMIC`), and is put back in
+its place here: the training data does not depend on the service.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ from kerasrnn.base.errors import InputError
 from kerasrnn.pipelines.dataset import generated
 
 Stage = Callable[[tf.data.Dataset], tf.data.Dataset]
-AHEAD = 8  # batches that came and are not asked for yet
-CONNECT = 10.0  # seconds
-WAIT = 60.0
+AHEAD = 8  # largest number of batches that wait to be used
+CONNECT = 10.0  # seconds to connect
+WAIT = 60.0  # seconds for a batch to come
 
 
 class ServiceLost(ConnectionError):
-    """The data service gives nothing any more; training cannot go on without it."""
+    """The data service sends no more batches; training cannot continue without it."""
 
-    def __init__(self, address: str, what: str):
+    def __init__(self, address: str, reason: str):
         hint = "see to its workers and start again with the same command"
-        super().__init__(f"lost the data service at {address}: {what}; {hint}")
+        super().__init__(f"lost the data service at {address}: {reason}; {hint}")
 
 
 @dataclass(frozen=True)
 class Service:
-    """Where the dispatcher of a tf.data service listens.
+    """The address of the dispatcher of a tf.data service.
 
     Attributes:
         address: "host:port".
-        wait: seconds for a batch to come.
+        wait: longest time in seconds for a batch to come.
     """
 
     address: str
@@ -53,7 +53,7 @@ class Service:
         """The service at "host:port" or "grpc://host:port".
 
         Raises:
-            InputError: when the address is neither, or nobody listens there.
+            InputError: when the address is malformed, or nothing listens there.
 
         >>> Service.at("far away")
         Traceback (most recent call last):
@@ -72,10 +72,10 @@ class Service:
         return service
 
     def connect(self) -> None:
-        """Connects to the dispatcher, and ends the connection.
+        """Connect to the dispatcher and close the connection.
 
         Raises:
-            OSError: when nobody listens.
+            OSError: when nothing listens there.
         """
         host, _, port = self.address.rpartition(":")
         socket.create_connection((host.strip("[]"), int(port)), CONNECT).close()
@@ -89,46 +89,48 @@ class Service:
         return True
 
     def read(self, epoch: Callable[[], Stage], numbers: range, signature) -> tf.data.Dataset:
-        """The batches of these numbers, in their order, read by the service's workers.
+        """The batches with these numbers, in order, read by the service's workers.
 
         Args:
-            epoch: called when a pass begins; gives what makes of a dataset of numbers, int64, one
-                of (number, batch), by graph operators alone.
-            signature: of a batch, tensor specs.
+            epoch: called when a pass begins. It returns a function from a dataset of numbers
+                (int64) to one of (number, batch), in graph operators only.
+            signature: tensor specs of a batch.
         """
 
         def generate():
-            yield from _in_order(_Remote(self, epoch(), numbers), self, numbers)
+            yield from _in_order(_BatchReader(self, epoch(), numbers), self, numbers)
 
         return generated(generate, len(numbers), signature)
 
 
-class _Remote:
-    """A thread that hears the service; TensorFlow itself waits for it without a limit."""
+class _BatchReader:
+    """A thread that reads from the service, because TensorFlow waits for it without a limit."""
 
     def __init__(self, service: Service, read: Stage, numbers: range):
-        self.came, self.left = queue.Queue(AHEAD), threading.Event()
+        self.batches, self.stopped = queue.Queue(AHEAD), threading.Event()
         args = (service, read, numbers)
-        threading.Thread(target=self._hear, args=args, daemon=True).start()
+        threading.Thread(target=self._run, args=args, daemon=True).start()
 
-    def _hear(self, service: Service, read: Stage, numbers: range) -> None:
-        # TensorFlow asks a dispatcher that is away again and again, ever more seldom, and a process
-        # cannot end meanwhile: it is asked only where somebody listens.
+    def _run(self, service: Service, read: Stage, numbers: range) -> None:
+        """Put every (number, batch) into the queue, then None, or the error that ended it."""
+        # TensorFlow retries a missing dispatcher at growing intervals, and the process cannot end
+        # meanwhile. So it may connect only when a dispatcher listens.
         while not service.listens():
-            if self.left.wait(0.5):
+            if self.stopped.wait(0.5):
                 return
         try:
             for number, batch in _distributed(service, read, numbers):
-                if not self._give((int(number), batch)):
+                if not self._put((int(number), batch)):
                     return
-            self._give(None)
-        except Exception as error:  # told in the other thread
-            self._give(error)
+            self._put(None)
+        except Exception as error:  # raised in the thread that waits for batches
+            self._put(error)
 
-    def _give(self, item) -> bool:
-        while not self.left.is_set():
+    def _put(self, item) -> bool:
+        """Put an item into the queue; False when the reader was stopped first."""
+        while not self.stopped.is_set():
             try:
-                self.came.put(item, timeout=1.0)
+                self.batches.put(item, timeout=1.0)
                 return True
             except queue.Full:
                 pass
@@ -136,7 +138,7 @@ class _Remote:
 
 
 def _distributed(service: Service, read: Stage, numbers: range) -> tf.data.Dataset:
-    """(number, batch), in whatever order the workers have them."""
+    """(number, batch), in the order in which the workers finish them."""
     with tf.device("CPU:0"):
         dataset = read(tf.data.Dataset.range(numbers.start, numbers.stop))
         mode = tf.data.experimental.service.ShardingPolicy.DYNAMIC
@@ -147,35 +149,35 @@ def _distributed(service: Service, read: Stage, numbers: range) -> tf.data.Datas
 def read_by(
     service: Service | None, generate: Callable, epoch: Callable, numbers: range, signature
 ) -> tf.data.Dataset:
-    """What the service reads, as in `Service.read`; without one what `generate` yields."""
+    """The batches of `Service.read`; without a service, those of `generate`."""
     if service is None:
         return generated(generate, len(numbers), signature)
     return service.read(epoch, numbers, signature)
 
 
-def _in_order(remote: _Remote, service: Service, numbers: range) -> Iterator:
-    """The batches by their numbers; each has its limit."""
+def _in_order(reader: _BatchReader, service: Service, numbers: range) -> Iterator:
+    """The batches in the order of their numbers; each may take `service.wait` seconds."""
     early = {}
     try:
         for number in numbers:
-            until = time.monotonic() + service.wait
+            deadline = time.monotonic() + service.wait
             while number not in early:
                 try:
-                    item = remote.came.get(timeout=max(until - time.monotonic(), 0.01))
+                    item = reader.batches.get(timeout=max(deadline - time.monotonic(), 0.01))
                 except queue.Empty:
-                    what = f"batch {number + 1} did not come within {service.wait:g} seconds"
-                    raise ServiceLost(service.address, what) from None
+                    reason = f"batch {number + 1} did not come within {service.wait:g} seconds"
+                    raise ServiceLost(service.address, reason) from None
                 if item is None:
-                    what = f"a worker that had batch {number + 1} is gone"
-                    raise ServiceLost(service.address, what)
+                    reason = f"a worker that had batch {number + 1} is gone"
+                    raise ServiceLost(service.address, reason)
                 if isinstance(item, Exception):
-                    raise ServiceLost(service.address, _line(item)) from item
+                    raise ServiceLost(service.address, _message_end(item)) from item
                 early[item[0]] = item[1]
             yield early.pop(number)
     finally:
-        remote.left.set()
+        reader.stopped.set()
 
 
-def _line(error: Exception) -> str:
-    """The last part of TensorFlow's message: what a worker said."""
+def _message_end(error: Exception) -> str:
+    """The end of TensorFlow's message, which has the words of the worker."""
     return " ".join(str(getattr(error, "message", error)).split())[-300:]

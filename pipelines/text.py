@@ -1,7 +1,7 @@
-"""Text files -> one long stream of ids on disk -> windows for a language model.
+"""Turns text files into one long stream of ids on disk, and into windows for a language model.
 
-B batch, T window length, N ids in the stream. Nothing here holds more than a chunk of text
-and a batch of windows: the ids lie in a file of the smallest integer type that holds them.
+B batch, T window length, N ids in the stream. Only a chunk of text and a batch of windows are in
+memory at once: the ids lie in a file of the smallest integer type that holds them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from kerasrnn.base.files import Stamp, check_unchanged, replacing, stamp
 from kerasrnn.pipelines.dataset import Position
 from kerasrnn.pipelines.graph_reading import ids_at
 from kerasrnn.pipelines.reading import CHUNK, LINE_FAULTS, blocks, refuse_utf16
-from kerasrnn.pipelines.reading import fingerprint as fingerprint  # one of this file's names
+from kerasrnn.pipelines.reading import fingerprint as fingerprint  # part of this module's interface
 from kerasrnn.pipelines.reports import Faults, Tally
 from kerasrnn.pipelines.service import Service, read_by
 from kerasrnn.pipelines.utf8 import Decoder
@@ -31,11 +31,11 @@ CONVERT = 'convert it: iconv -f LATIN1 -t UTF-8, or drop them with faults="drop"
 
 @dataclass
 class Report:
-    """What a reader saw, for people.
+    """Counts of a reader, for people.
 
     Attributes:
         characters, tokens, unknown: totals over all files.
-        lines: those that are not UTF-8 and were dropped.
+        lines: the lines that were dropped because they are not UTF-8.
     """
 
     characters: int = 0
@@ -49,8 +49,9 @@ class Report:
 
 
 def _cut(text: str) -> int:
-    """Where a chunk may end: after its last line break, else before its last space."""
+    """Where a chunk may end: after its last line break, or else before its last space."""
     cut = text.rfind("\n") + 1 or max(text.rfind(" "), 0)
+    # A very long word is cut anywhere, so that memory stays bounded.
     return cut or (len(text) if len(text) >= CHUNK else 0)
 
 
@@ -61,42 +62,42 @@ def read_text(
     faults: str = "refuse",
     argument: str = "text",
 ) -> Iterator[str]:
-    """The text of one file, plain or gzip, in pieces of about 1 MiB that tear no word.
+    """Read one file, plain or gzip, in pieces of about 1 MiB that split no word.
 
-    A byte-order mark is removed. Of a line over 1 MiB each such part counts as a line.
+    A byte-order mark is removed. A line over 1 MiB counts as one line for each such part.
 
     Args:
         path: the file.
-        report: where characters are counted, and lines that are dropped.
-        faults: what becomes of lines that are not UTF-8: "refuse" raises when all of them are
-            known, "drop" counts them in `report`.
-        argument: what an error calls the file.
+        report: counts characters and dropped lines.
+        faults: what to do with lines that are not UTF-8: "refuse" raises after the whole file is
+            read; "drop" skips them and counts them in `report`.
+        argument: the name of the file in an error.
 
     Raises:
         InputError: when the file is missing, unreadable, empty or broken gzip, or has lines that
-            are not UTF-8, of which the first ten are named.
+            are not UTF-8; the message lists the first ten.
     """
     if faults not in ("refuse", "drop"):
         raise InputError("faults", '"refuse" or "drop"', repr(faults), "choose one")
     report, refused = report or Report(), Faults(argument)
     decode = Decoder(path, report.lines.drop if faults == "drop" else refused.add, CHUNK)
-    rest = ""
+    pending = ""
     for number, block in enumerate(blocks(path, argument, size=CHUNK)):
         if not number:
             refuse_utf16(block, path, argument)
-        rest += (text := decode(block))
+        pending += (text := decode(block))
         report.characters += len(text)
-        if (cut := _cut(rest)) and not refused.count:
-            yield rest[:cut]
-        rest = rest[cut:]
-    rest += (text := decode(b"", final=True))
+        if (cut := _cut(pending)) and not refused.count:
+            yield pending[:cut]
+        pending = pending[cut:]
+    pending += (text := decode(b"", final=True))
     report.characters += len(text)
     refused.refuse(LINE_FAULTS, CONVERT)
-    if rest:
-        yield rest
+    if pending:
+        yield pending
     if decode.first:
-        what = "which has no line that is UTF-8" if report.lines.dropped else "which is empty"
-        raise InputError(argument, "a file with text in it", f"{path}, {what}", "give another")
+        reason = "which has no line that is UTF-8" if report.lines.dropped else "which is empty"
+        raise InputError(argument, "a file with text in it", f"{path}, {reason}", "give another")
 
 
 def read_texts(
@@ -108,9 +109,9 @@ def read_texts(
 
 @dataclass(frozen=True)
 class IdStream:
-    """N ids in a file, or a part of them; only what is asked for is read.
+    """N ids in a file, or a part of them; `read` loads only a range.
 
-    With a `stamp` the file is refused once it has changed.
+    With a `stamp`, a file that has changed is refused.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "ids"
@@ -131,7 +132,7 @@ class IdStream:
         return self.stop - self.start
 
     def read(self, start: int, count: int) -> np.ndarray:
-        """`count` ids from `start` on, as int32 [count]."""
+        """Read `count` ids from `start` on, int32 [count]."""
         assert 0 <= start and start + count <= len(self), (start, count, len(self))
         check_unchanged(self.path, self.stamp, "ids")
         offset = (self.start + start) * np.dtype(self.dtype).itemsize
@@ -142,7 +143,7 @@ class IdStream:
         return ids.astype(np.int32)
 
     def moved(self, path: Path) -> IdStream:
-        """Move the file to `path`."""
+        """Move the file to `path` and return the stream there."""
         os.replace(self.path, path)
         return replace(self, path=path)
 
@@ -155,9 +156,9 @@ class IdStream:
 def encode(
     paths: Iterable[str | Path], tokenizer: Tokenizer, out: str | Path, **options
 ) -> tuple[IdStream, Report]:
-    """Write the ids of `paths` to the file `out`, an end id between two files.
+    """Write the ids of `paths` to the file `out`, with an end id between two files.
 
-    The file appears whole or not at all. `faults` and `argument` are those of `read_text`.
+    The file appears complete or not at all. `faults` and `argument` are those of `read_text`.
     """
     out, report = Path(out), Report()
     dtype = np.min_scalar_type(tokenizer.size - 1)
@@ -175,6 +176,7 @@ def encode(
 
 
 def _check(ids: IdStream, batch_size: int, length: int, shard: tuple[int, int]) -> None:
+    """Refuse sizes that do not fit the stream or the workers (InputError)."""
     for name, value in (("batch_size", batch_size), ("length", length)):
         if value < 1:
             raise InputError(name, "1 or more", value, "raise it")
@@ -198,29 +200,33 @@ def _rows(batch_size: int, shard: tuple[int, int]) -> range:
 
 
 def _signature(rows: range, length: int | None) -> tuple:
-    """(inputs, targets), each int32 [B, T]."""
+    """Specs of (inputs, targets), each int32 [B, T]."""
     return (tf.TensorSpec([len(rows), length], tf.int32),) * 2
 
 
 def _window(ids: IdStream, start: int, length: int, begins: bool) -> tuple[np.ndarray, np.ndarray]:
-    """One row's inputs and targets: the targets, and the same moved right by one."""
+    """One row's (inputs, targets): inputs are the targets moved right by one."""
     if begins:
         targets = ids.read(start, length)
         return np.concatenate([[START], targets[:-1]]), targets
-    both = ids.read(start - 1, length + 1)
-    return both[:-1], both[1:]
+    window = ids.read(start - 1, length + 1)
+    return window[:-1], window[1:]
 
 
 def _windows(ids: IdStream) -> Callable:
-    """`_window` of several rows as graph code: starts int64 [B], length, begins -> both [B, T]."""
+    """The same as `_window` for several rows, in graph code.
+
+    It is a function (starts int64 [B], length, begins) -> (inputs, targets), int32 [B, T].
+    """
     read = ids_at(ids.path, ids.dtype, ids.stop)
 
     def windows(starts, length, begins):
         starts = ids.start + tf.cast(starts, tf.int64)
         whole = tf.fill(tf.shape(starts), length)
-        before = read(tf.maximum(starts - 1, 0), tf.ones_like(starts), 1)
+        # The id before each window; the very first window has none, and `begins` hides it.
+        previous = read(tf.maximum(starts - 1, 0), tf.ones_like(starts), 1)
         targets = read(starts, whole, length)
-        inputs = tf.concat([tf.where(begins, START, before), targets[:, :-1]], 1)
+        inputs = tf.concat([tf.where(begins, START, previous), targets[:, :-1]], 1)
         return inputs, targets
 
     return windows
@@ -238,22 +244,22 @@ def contiguous(
 ) -> tf.data.Dataset:
     """Windows for truncated back-propagation through time (Williams & Peng 1990).
 
-    The stream is cut into B rows; row b of batch k+1 continues row b of batch k, so the state a
-    model carries over is right. Each row begins with the start id. With the ids 4 to 9, B = 2
-    and T = 2 the batches of (inputs -> targets) are [2 4 -> 4 5, 2 7 -> 7 8] and, with `whole`,
-    [5 -> 6, 8 -> 9].
+    The stream is cut into B rows. Row b of batch k+1 continues row b of batch k, so a model can
+    carry its state over. Each row begins with the start id. With the ids 4 to 9, B = 2 and T = 2,
+    the batches of (inputs -> targets) are [2 4 -> 4 5, 2 7 -> 7 8] and, with `whole`, [5 -> 6, 8 ->
+    9].
 
     Args:
         ids: the stream.
         batch_size: B, the rows of the global batch.
         length: T.
-        position: where training stands; at the beginning when not given.
-        whole: also give the last, shorter window of the rows.
-        shard: (index, count) of this worker, which reads its rows alone.
-        service: whose workers read; this process when not given.
+        position: where training stands; by default at the beginning.
+        whole: also yield the last, shorter window of the rows.
+        shard: (index, count) of this worker, which reads only its rows.
+        service: the data service that reads; by default this process reads.
 
     Raises:
-        InputError: when the stream is shorter than one batch, or B does not divide by the workers.
+        InputError: when the stream is shorter than one batch, or `count` does not divide B.
     """
     _check(ids, batch_size, length, shard)
     row_length = len(ids) // batch_size
@@ -291,14 +297,14 @@ def shuffled(
     shard: tuple[int, int] = (0, 1),
     service: Service | None = None,
 ) -> tf.data.Dataset:
-    """Windows in random order, each beginning with the start id: no state is carried.
+    """Windows in random order, each beginning with the start id: no state is carried over.
 
-    Every epoch cuts the stream at another offset and visits the windows in another order; the
-    same seed and position give the same windows. With the ids 4 to 8 and T = 2 a pass may be
-    [2 7 -> 7 8], [2 5 -> 5 6].
+    Every epoch cuts the stream at another offset and has another order of windows. The same seed
+    and position give the same windows. With the ids 4 to 8 and T = 2 a pass may be [2 7 -> 7 8], [2
+    5 -> 5 6].
 
     Args:
-        seed: of the order and the offset, together with the epoch of `position`.
+        seed: decides order and offset, together with the epoch of `position`.
         position, ids, batch_size, length, shard, service: as in `contiguous`.
     """
     _check(ids, batch_size, length, shard)
@@ -308,8 +314,8 @@ def shuffled(
     windows = max((len(ids) - length + 1) // length, batch_size)
     batches = range(windows // batch_size)[position.batch :]
 
-    def drawn() -> np.ndarray:
-        """Where the windows of an epoch begin, in its order, [batches, rows]."""
+    def drawn_starts() -> np.ndarray:
+        """The starts of an epoch's windows, in its order: [batches, rows]."""
         random = np.random.default_rng([seed, position.epoch])
         spare = len(ids) - windows * length
         offset = int(random.integers(min(length, spare + 1)))
@@ -317,12 +323,12 @@ def shuffled(
         return offset + order.reshape(-1, batch_size)[:, rows.start : rows.stop] * length
 
     def generate():
-        for starts in drawn()[batches.start :].tolist():
+        for starts in drawn_starts()[batches.start :].tolist():
             pairs = [_window(ids, start, length, True) for start in starts]
             yield tuple(np.stack(part) for part in zip(*pairs, strict=True))
 
     def epoch():
-        starts, read = drawn(), _windows(ids)
+        starts, read = drawn_starts(), _windows(ids)
         return lambda numbers: numbers.map(lambda n: (n, read(tf.gather(starts, n), length, True)))
 
     return read_by(service, generate, epoch, batches, _signature(rows, length))

@@ -1,4 +1,4 @@
-"""Bytes -> text, line by line: what is not UTF-8 is told of and left out."""
+"""Decodes bytes line by line; lines that are not UTF-8 are reported and left out."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from kerasrnn.pipelines.reading import BROKEN
 
 
 class Decoder:
-    """A file's bytes, block by block -> text without the lines that are not UTF-8.
+    """Turns a file's bytes, block by block, into text without the lines that are not UTF-8.
 
     Args:
-        path: of the file, for messages.
-        fault: told of each such line: what is wrong, and "file:line".
-        chunk: bytes after which a line without an end is cut.
+        path: path of the file, for messages.
+        fault: called for each such line with the reason and "file:line".
+        chunk: number of bytes after which a line without an end is cut.
 
     >>> faults = []
     >>> decode = Decoder("five", lambda *fault: faults.append(fault), 100)
@@ -24,12 +24,14 @@ class Decoder:
 
     def __init__(self, path: str | Path, fault: Callable[[str, str], None], chunk: int):
         self.path, self.fault, self.chunk = path, fault, chunk
-        self.rest, self.line, self.first = b"", 1, True
+        self.pending, self.line, self.first = b"", 1, True
 
     def __call__(self, block: bytes, final: bool = False) -> str:
-        raw = self.rest + block
+        """The text of the next block; an incomplete last line waits for the next call."""
+        raw = self.pending + block
         cut = len(raw) if final else self._whole(raw)
-        raw, self.rest = raw[:cut], raw[cut:]
+        raw, self.pending = raw[:cut], raw[cut:]
+        # Nearly always the whole block is UTF-8; only a bad block is read line by line.
         try:
             text = raw.decode()
         except UnicodeDecodeError:
@@ -50,9 +52,10 @@ class Decoder:
         return "".join(good)
 
     def _whole(self, raw: bytes) -> int:
-        """Where bytes may be cut: after the last line break; a long line before a character."""
+        """Where bytes may be cut: after a line break, or in a long line between characters."""
         cut = raw.rfind(b"\n") + 1
         if cut or len(raw) < self.chunk:
             return cut
-        last = next((n for n in range(1, min(5, len(raw) + 1)) if raw[-n] & 0xC0 != 0x80), 0)
-        return len(raw) - last
+        # Bytes 10xxxxxx continue a character of at most four bytes: cut before its first byte.
+        tail = next((n for n in range(1, min(5, len(raw) + 1)) if raw[-n] & 0xC0 != 0x80), 0)
+        return len(raw) - tail

@@ -1,1 +1,1 @@
-"""ONNX graphs: made, joined and mended."""
+"""ONNX graphs: built, joined and simplified."""

@@ -1,4 +1,4 @@
-"""Cells as ONNX's own operators LSTM, GRU and RNN.
+"""Describes cells as ONNX's own operators LSTM, GRU and RNN.
 
 D input, H units, G gates.
 """
@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from kerasrnn import cells
 
-ACTIVATIONS = {  # of Keras: ONNX's name, alpha, beta; None where there is none
+ACTIVATIONS = {  # Keras's name: (ONNX's name, alpha, beta); None without such a parameter
     "linear": ("Affine", 1.0, 0.0),
     "tanh": ("Tanh", None, None),
     "sigmoid": ("Sigmoid", None, None),
@@ -31,15 +31,15 @@ SYMMETRIC = ("sigmoid", "hard_sigmoid")  # 1 - σ(a) = σ(-a)
 
 @dataclass(frozen=True)
 class Operator:
-    """One of ONNX's recurrent operators with its weights, gates in ONNX's order.
+    """One of ONNX's recurrent operators with its weights; gates are in ONNX's order.
 
     Attributes:
         kind: "LSTM", "GRU" or "RNN".
         kernel, recurrent_kernel: [G H, D] and [G H, H].
-        bias: [2 G H], of the input's product and of the state's.
-        peepholes: [3 H] of i, o, f, or None.
-        activations: names of Keras's, as many as the operator has.
-        attributes: others.
+        bias: [2 G H]: the bias of the input's product, then of the state's.
+        peepholes: [3 H] for i, o, f, or None.
+        activations: Keras's names of the operator's activations.
+        attributes: further ONNX attributes.
     """
 
     kind: str
@@ -52,54 +52,59 @@ class Operator:
 
     @property
     def form(self) -> tuple:
-        """What operators must have in common to be the two directions of one node."""
+        """The properties that both directions of one ONNX node must share."""
         sizes = self.kernel.shape, self.recurrent_kernel.shape
         return self.kind, *sizes, self.peepholes is None, *self.attributes.items()
 
 
 def operator_of(cell) -> Operator | None:
-    """What ONNX has for a cell; None where it has nothing.
+    """The ONNX operator of a cell, or None when ONNX has none.
 
     >>> cell = cells.MUT1(3)
     >>> operator_of(cell) is None
     True
     """
     make = OPERATORS.get(type(cell))
-    found = None if make is None or cell.compute_dtype != "float32" else make(cell)
-    known = found is not None and all(name in ACTIVATIONS for name in found.activations)
-    return found if known else None
+    operator = None if make is None or cell.compute_dtype != "float32" else make(cell)
+    is_expressible = operator is not None and all(
+        name in ACTIVATIONS for name in operator.activations
+    )
+    return operator if is_expressible else None
 
 
 def _blocks(weight, count: int) -> list[np.ndarray]:
-    """A weight [D, G H] or bias [G H] of Keras in its blocks, rows first: [H, D] or [H] each."""
+    """The blocks of a Keras weight [D, G H] or bias [G H], transposed: [H, D] or [H] each."""
     return np.split(_value(weight).T, count)
 
 
 def _value(weight) -> np.ndarray:
-    # A graph is being traced, in which inputs may stand for weights.
+    """The value of a weight as an array."""
+    # A graph is being traced, and inputs may replace weights in it: leave both.
     with tf.init_scope(), keras.StatelessScope():
         return keras.ops.convert_to_numpy(weight)
 
 
 def _name(activation) -> str:
-    """Keras's name of an activation of Keras's; "" of any other function."""
+    """Keras's name of an activation; "" for a function that is not Keras's."""
     name = getattr(activation, "__name__", "")
     return name if getattr(keras.activations, name, None) is activation else ""
 
 
-def _both(bias: list[np.ndarray]) -> np.ndarray:
-    """The bias of the input's product, and none of the state's."""
+def _with_zero_state_bias(bias: list[np.ndarray]) -> np.ndarray:
+    """The bias of the input's product, followed by zeros for the state's."""
     bias = np.concatenate(bias)
     return np.concatenate([bias, np.zeros_like(bias)])
 
 
 def _simple_rnn(cell) -> Operator:
+    """The RNN operator of a simple recurrence."""
     bias = [np.zeros(cell.units, "float32") if cell.bias is None else _value(cell.bias)]
     kernels = (_value(weight).T for weight in (cell.kernel, cell.recurrent_kernel))
-    return Operator("RNN", *kernels, _both(bias), (_name(cell.activation),))
+    return Operator("RNN", *kernels, _with_zero_state_bias(bias), (_name(cell.activation),))
 
 
 def _gru(cell) -> Operator | None:
+    """The GRU operator, or None where the update gate cannot be negated."""
     gate, H = _name(cell.recurrent_activation), cell.units
     if cell.update_replaces and gate not in SYMMETRIC:
         return None
@@ -111,6 +116,7 @@ def _gru(cell) -> Operator | None:
         bias = bias if cell.reset_after else np.stack([bias, np.zeros_like(bias)])
     groups = [*kernels, *(np.split(b, 3) for b in bias)]
     if cell.update_replaces:
+        # ONNX's z keeps the old state. A cell whose z replaces it needs 1 - z: negate z's weights.
         groups = [[-z, r, g] for z, r, g in groups]
     W, R, b, b_u = (np.concatenate(group) for group in groups)
     reset = {"linear_before_reset": int(cell.reset_after)}
@@ -119,8 +125,12 @@ def _gru(cell) -> Operator | None:
 
 
 def _lstm(cell) -> Operator | None:
-    """Any of the LSTMs: gates that a cell lacks have no weights and are always open."""
+    """The LSTM operator of any LSTM variant, or None.
+
+    Gates that a cell lacks have zero weights and are always open.
+    """
     gates, H = getattr(cell, "gates", "ifgo"), cell.units
+    # ONNX computes f = 1 - i itself (`input_forget`), so a coupled cell gives it no f.
     coupled = isinstance(cell, cells.CoupledLSTM | cells.CoupledPeepholeLSTM)
     gates = "igo" if coupled else gates
     σ = _name(cell.recurrent_activation)
@@ -128,9 +138,9 @@ def _lstm(cell) -> Operator | None:
         return None
     missing = 0.0 if coupled else ALWAYS
 
-    def gathered(weight, rest):
+    def gathered(weight, default):
         blocks = dict(zip(gates, _blocks(weight, len(gates)), strict=True))
-        return [blocks.get(gate, np.full_like(blocks["g"], rest)) for gate in "iofg"]
+        return [blocks.get(gate, np.full_like(blocks["g"], default)) for gate in "iofg"]
 
     W, R = (np.concatenate(gathered(w, 0.0)) for w in (cell.kernel, cell.recurrent_kernel))
     bias = np.zeros(len(gates) * H, "float32") if cell.bias is None else cell.bias
@@ -143,7 +153,7 @@ def _lstm(cell) -> Operator | None:
         "LSTM",
         W,
         R,
-        _both(gathered(bias, missing)),
+        _with_zero_state_bias(gathered(bias, missing)),
         (σ, *names),
         _peepholes(cell),
         {"input_forget": 1} if coupled else {},
@@ -151,6 +161,7 @@ def _lstm(cell) -> Operator | None:
 
 
 def _peepholes(cell) -> np.ndarray | None:
+    """The peephole weights [3 H] of i, o, f; zeros for gates without one."""
     peephole = getattr(cell, "peephole", None)
     if peephole is None:
         return None
@@ -180,11 +191,11 @@ OPERATORS: dict[type, Callable[..., Operator | None]] = {
 
 
 def attributes_of(operators: Sequence[Operator]) -> dict:
-    """ONNX's attributes of operators that are one node's directions."""
-    found = [ACTIVATIONS[name] for operator in operators for name in operator.activations]
-    attributes = {"activations": [name for name, _, _ in found]}
+    """ONNX attributes of the node whose directions are these operators."""
+    activations = [ACTIVATIONS[name] for operator in operators for name in operator.activations]
+    attributes = {"activations": [name for name, _, _ in activations]}
     for key, place in (("activation_alpha", 1), ("activation_beta", 2)):
-        values = [one[place] for one in found if one[place] is not None]
+        values = [activation[place] for activation in activations if activation[place] is not None]
         if values:
             attributes[key] = values
     H = operators[0].recurrent_kernel.shape[1]

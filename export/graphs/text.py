@@ -1,7 +1,7 @@
-"""Tokenizers as ONNX graphs of stock ONNX Runtime operators.
+"""Builds tokenizers as ONNX graphs of stock ONNX Runtime operators.
 
-B batch, C tokens of the longest string, N ids, V vocabulary. SentencePiece alone needs the
-operators of onnxruntime-extensions.
+B batch, C tokens of the longest string, N ids, V vocabulary. Only SentencePiece needs operators of
+onnxruntime-extensions.
 """
 
 from __future__ import annotations
@@ -21,39 +21,42 @@ from kerasrnn.text.tokenizers import (
     Tokenizer,
 )
 
-OPSET = 20  # the first with StringConcat
+OPSET = 20  # the first that has StringConcat
 ML_OPSET = 4
-PADDING = "<pad>"  # never a character, nor a word of WORD_PATTERN
+PADDING = "<pad>"  # cannot be a character or a match of WORD_PATTERN
 DOMAINS = {"": OPSET, "ai.onnx.ml": ML_OPSET, "com.microsoft": 1}
 EXTENSIONS = "ai.onnx.contrib"
 
 
 class _Graph:
-    """Nodes and constants of a graph under construction."""
+    """The nodes and constants of a graph under construction."""
 
     def __init__(self):
         self.nodes, self.constants = [], []
 
     def add(self, op: str, inputs: list[str], output: str, domain: str = "", **attributes) -> str:
+        """Add a node with one output and return the output's name."""
         self.nodes.append(helper.make_node(op, inputs, [output], domain=domain, **attributes))
         return output
 
     def constant(self, name: str, value) -> str:
+        """Add a constant and return its name."""
         array = np.asarray(value)
         kind = object if array.dtype.kind == "U" else array.dtype
         self.constants.append(onnx.numpy_helper.from_array(array.astype(kind), name))
         return name
 
     def model(self, inputs: list, outputs: list, domains: dict[str, int]) -> onnx.ModelProto:
+        """The ONNX model of the graph."""
         graph = helper.make_graph(self.nodes, "text", inputs, outputs, self.constants)
         opsets = [helper.make_opsetid(domain, version) for domain, version in domains.items()]
         return helper.make_model(graph, opset_imports=opsets, ir_version=9)
 
 
 def tokenizer_graph(tokenizer: Tokenizer, name: str) -> onnx.ModelProto:
-    """Strings `name` [B] -> `ids` int32 [B, C], padded with 0.
+    """The graph of a tokenizer: strings `name` [B] -> `ids` int32 [B, C], padded with 0.
 
-    But for subwords also `parts` string [B, C], the text behind each id.
+    Except for subwords it also gives `parts` string [B, C], the text behind each id.
     """
     graph = _Graph()
     domains = dict(DOMAINS)
@@ -65,8 +68,8 @@ def tokenizer_graph(tokenizer: Tokenizer, name: str) -> onnx.ModelProto:
         shape = {"mark": 0, "mincharnum": 1, "pad_value": PADDING, **by}
         words = tokenizer.level == "word"
         graph.add("Tokenizer", [name], "found" if words else "parts", "com.microsoft", **shape)
-        if words:  # `WordTokenizer.split` shows a NUL as unknown
-            nul = graph.constant("nul", np.array("\0", object))  # NumPy's own strings drop it
+        if words:  # as `WordTokenizer.split` does, show NUL as unknown
+            nul = graph.constant("nul", np.array("\0", object))  # NumPy's string type drops it
             graph.add("Equal", ["found", nul], "is_nul")
             shown = graph.constant("shown", RESERVED[UNKNOWN])
             graph.add("Where", ["is_nul", shown, "found"], "parts")
@@ -88,8 +91,11 @@ def tokenizer_graph(tokenizer: Tokenizer, name: str) -> onnx.ModelProto:
 
 
 def labels_graph(tokenizer: Tokenizer) -> onnx.ModelProto:
-    """`source_ids` int32 [B, S], the end id behind each row, and but for subwords the `parts` [B,
-    S - 1] of `tokenizer_graph` -> `source_tokens` string [B, S]; `ENDED` at the end, "" behind."""
+    """The graph that gives `source_tokens` string [B, S], the text of each source id.
+
+    It reads `source_ids` int32 [B, S], with the end id behind each row, and except for subwords the
+    `parts` [B, S - 1] of `tokenizer_graph`. The text is `ENDED` at the end and "" behind it.
+    """
     graph = _Graph()
     info = helper.make_tensor_value_info
     inputs = [info("source_ids", TensorProto.INT32, ["B", "S"])]
@@ -112,7 +118,7 @@ def labels_graph(tokenizer: Tokenizer) -> onnx.ModelProto:
 
 
 def _pieces(graph: _Graph, ids: str, pieces: list[str], output: str) -> str:
-    """ids int64 -> the text of each."""
+    """The text of each id, int64."""
     return graph.add(
         "LabelEncoder",
         [ids],
@@ -125,7 +131,10 @@ def _pieces(graph: _Graph, ids: str, pieces: list[str], output: str) -> str:
 
 
 def _sentencepiece(graph: _Graph, tokenizer: Tokenizer, name: str) -> str:
-    """onnxruntime-extensions gives one flat row of ids and where each string's begin."""
+    """Ids int64 [B, C] of subwords.
+
+    onnxruntime-extensions gives one flat row of ids, and where the ids of each string begin.
+    """
     switches = ("add_bos", "add_eos", "reverse")
     inputs = [_without_nul(graph, name), graph.constant("nbest", np.array([0], np.int64))]
     inputs.append(graph.constant("alpha", np.array([0], np.float32)))
@@ -154,7 +163,7 @@ def _sentencepiece(graph: _Graph, tokenizer: Tokenizer, name: str) -> str:
     graph.add("Less", ["id_columns", "lengths_column"], "inside")
     graph.add("Add", ["id_columns", "starts_column"], "places")
     graph.add("Where", ["inside", "places", "zero"], "safe_places")
-    # One pad behind the ids, so that there is always something to gather.
+    # Without any id there would be nothing to gather from: append one pad.
     graph.add("Cast", ["flat"], "flat64", to=TensorProto.INT64)
     graph.add("Concat", ["flat64", "zero_axis"], "flat_padded", axis=0)
     graph.add("Gather", ["flat_padded", "safe_places"], "gathered")
@@ -162,7 +171,7 @@ def _sentencepiece(graph: _Graph, tokenizer: Tokenizer, name: str) -> str:
 
 
 def _without_nul(graph: _Graph, name: str) -> str:
-    """Strings [B] with "�" for each NUL, at which onnxruntime-extensions ends a string."""
+    """Strings [B] with "�" for each NUL: onnxruntime-extensions ends a string at NUL."""
     graph.nodes.append(
         helper.make_node("StringSplit", [name], ["between", "counts"], delimiter="\0")
     )
@@ -183,10 +192,10 @@ def _without_nul(graph: _Graph, name: str) -> str:
 
 
 def detokenizer_graph(tokenizer: Tokenizer, name: str, replaces: bool = False) -> onnx.ModelProto:
-    """`all_ids` int32 [B, N] -> strings `name` [B]: look the pieces up, join them in a loop.
+    """The graph of a detokenizer: `all_ids` int32 [B, N] -> strings `name` [B].
 
-    Where `replaces`, unknown ids become the words of `source_tokens` string [B, S] at the places
-    `all_copied` int32 [B, N].
+    It looks the pieces up and joins them in a loop. With `replaces`, unknown ids become the words
+    of `source_tokens` string [B, S] at the places `all_copied` int32 [B, N].
     """
     graph, info = _Graph(), helper.make_tensor_value_info
     inputs = [info("all_ids", TensorProto.INT32, ["B", "N"])]
@@ -200,10 +209,10 @@ def detokenizer_graph(tokenizer: Tokenizer, name: str, replaces: bool = False) -
 
 
 def target_graph(tokenizer: Tokenizer, replaces: bool) -> onnx.ModelProto:
-    """`tokens` int32 [B, N, T] -> `text` string [B, N], `target_tokens` string [B, T], of the best.
+    """The graph that gives `text` string [B, N], and `target_tokens` string [B, T] of the best.
 
-    Where `replaces`, unknown tokens become the words of `source_tokens` string [B, S] at the
-    places `copied` int32 [B, N, T].
+    It reads `tokens` int32 [B, N, T]. With `replaces`, unknown tokens become the words of
+    `source_tokens` string [B, S] at the places `copied` int32 [B, N, T].
     """
     graph, info = _Graph(), helper.make_tensor_value_info
     inputs = [info("tokens", TensorProto.INT32, ["B", "N", "T"])]
@@ -225,17 +234,17 @@ def target_graph(tokenizer: Tokenizer, replaces: bool) -> onnx.ModelProto:
 
 
 def _replaced(graph: _Graph, spaced: str, ids: str, copied: str) -> tuple[str, str]:
-    """The texts `spaced` of `ids`, unknown ones replaced; and the words that do so."""
+    """The texts `spaced` of `ids` with unknown ones replaced, and the words that replace them."""
     words = _copied_words(graph, copied)
     graph.add("Equal", [ids, graph.constant("unknown", np.int32(UNKNOWN))], "is_unknown")
     graph.add("StringConcat", [graph.constant("space", " "), words], "words_apart")
-    # `joined` is that of `_spaced`: there are unknown words where tokens are words.
+    # `_spaced` adds `joined`. Only word tokenizers, which use `_spaced`, replace unknown words.
     graph.add("Where", ["joined", words, "words_apart"], "spaced_words")
     return graph.add("Where", ["is_unknown", "spaced_words", spaced], "spaced_replaced"), words
 
 
 def _copied_words(graph: _Graph, copied: str) -> str:
-    """`source_tokens` [B, S] at `copied` [B, ...]."""
+    """The words of `source_tokens` [B, S] at the places `copied` [B, ...]."""
     graph.add("Cast", [copied], "copied64", to=TensorProto.INT64)
     graph.add("Shape", [copied], "copied_shape")
     graph.constant("flat_shape", np.array([0, -1], np.int64))
@@ -245,7 +254,7 @@ def _copied_words(graph: _Graph, copied: str) -> str:
 
 
 def _spaced_pieces(graph: _Graph, tokenizer: Tokenizer, name: str) -> str:
-    """The text of each id of `name` int32, spaces between words in it."""
+    """The text of each id of `name` int32, with the spaces between words."""
     ids = graph.add("Cast", [name], f"{name}_wide", to=TensorProto.INT64)
     pieces = list(tokenizer.pieces)
     if tokenizer.level == "word":
@@ -254,8 +263,10 @@ def _spaced_pieces(graph: _Graph, tokenizer: Tokenizer, name: str) -> str:
 
 
 def _join(graph: _Graph, pieces: str, name: str, shape: list[str]) -> None:
-    """Strings [*shape, N] -> strings `name` [*shape]: neighbours join until one is left, so that
-    the steps are log N."""
+    """Join strings [*shape, N] to strings `name` [*shape].
+
+    Each step joins neighbours, until one string is left: log N steps.
+    """
     graph.constant("one_column", np.array([1], np.int64))
     graph.constant("last", np.array([-1], np.int64))
     graph.add("Shape", [pieces], "rows_shape", end=-1)
@@ -271,7 +282,7 @@ def _join(graph: _Graph, pieces: str, name: str, shape: list[str]) -> None:
 
 
 def _spaced(graph: _Graph, tokenizer: Tokenizer, ids: str) -> str:
-    """Move the ids that take a space before them into a second half of the table."""
+    """Move the ids that need a space before them to the second half of the table."""
     graph.constant("joins_left", tokenizer.joins_left)
     graph.constant("joins_right", tokenizer.joins_right)
     graph.constant("size", np.array(tokenizer.size, np.int64))
@@ -292,7 +303,7 @@ def _spaced(graph: _Graph, tokenizer: Tokenizer, ids: str) -> str:
 
 
 def _join_body(shape: list[str]) -> onnx.GraphProto:
-    """parts [*shape, M], M at least 1 -> half as many, the first two one string and so on."""
+    """The loop's body: parts [*shape, M], M at least 1 -> half as many, joined in pairs."""
     node = helper.make_node
     nodes = [
         node("Slice", ["parts_in", "first", "stop", "last_axis", "every_other"], ["parts_left"]),

@@ -1,6 +1,6 @@
-"""How gradients flow through time: seen, and kept level.
+"""Measures how gradients flow through time, and a regularizer that keeps their length level.
 
-B batch, T time, S all values of a cell's state side by side. h(t) below is the whole state.
+B batch, T time, S the size of a cell's whole state, which is h(t) below.
 """
 
 import dataclasses
@@ -18,7 +18,10 @@ from kerasrnn.layers import Recurrent
 
 
 class Probed(Cell):
-    """A cell whose states are h(t) + δ(t): ∂L/∂δ(t) is ∂L/∂h(t), over every path."""
+    """A cell with states h(t) + δ(t), where δ = 0: ∂L/∂δ(t) is ∂L/∂h(t) over all paths.
+
+    Its output is (output, new state) of the cell inside.
+    """
 
     def __init__(self, cell, probes):
         super().__init__(dtype=cell.dtype_policy)
@@ -31,19 +34,26 @@ class Probed(Cell):
 
     def step(self, z, state, linear, *constants):
         z, probes = z
-        output, new = self.cell.step(z, state, linear, *constants)
-        flat = tree.flatten(new)
-        moved = [s + δ for s, δ in zip(flat, probes, strict=True)]
+        output, new_state = self.cell.step(z, state, linear, *constants)
+        flat = tree.flatten(new_state)
+        probed = [s + δ for s, δ in zip(flat, probes, strict=True)]
+        # An output that is a state goes on as the probed state, so that its path counts too.
         outputs = [
-            next((m for m, s in zip(moved, flat, strict=True) if s is o), o)
+            next((p for p, s in zip(probed, flat, strict=True) if s is o), o)
             for o in tree.flatten(output)
         ]
-        new = tree.pack_sequence_as(state, moved)
-        return (tree.pack_sequence_as(output, outputs), new), new
+        new_state = tree.pack_sequence_as(state, probed)
+        return (tree.pack_sequence_as(output, outputs), new_state), new_state
 
 
 class Watch:
-    """An observer of one layer: its problem, its states [T, B, S], and probes to differentiate."""
+    """An observer of the first run of a layer, see `kerasrnn.engine.recurrence.observing`.
+
+    Attributes:
+        problem: the layer's `Problem`; None before it ran.
+        states: its states after each step, a list of [T, B, size].
+        probes: the zeros δ added to the states, watched by `tape`, of the same shapes.
+    """
 
     def __init__(self, layer, tape):
         self.layer, self.tape, self.problem = layer, tape, None
@@ -65,13 +75,13 @@ class Watch:
         return output, finals
 
     def before(self):
-        """The states that every step began with, each [T, B, size]."""
-        first = [s[None] for s in tree.flatten(self.problem.states)]
-        pairs = zip(first, self.states, strict=True)
-        return [tf.concat([f, s[:-1]], axis=0) for f, s in pairs]
+        """The states before each step, a list of [T, B, size]."""
+        initial = [s[None] for s in tree.flatten(self.problem.states)]
+        pairs = zip(initial, self.states, strict=True)
+        return [tf.concat([s_0, s[:-1]], axis=0) for s_0, s in pairs]
 
     def folded_step(self):
-        """`states [T B, size] -> new states`: all steps at once, time folded into the batch."""
+        """A function of states [T B, size] to new states: all T steps at once, as one batch."""
         problem, cell = self.problem, self.problem.cell
         z, _ = project(problem)
         T = ops.shape(self.states[0])[0]
@@ -98,14 +108,15 @@ class Watch:
 
 @dataclasses.dataclass(frozen=True)
 class GradientFlow:
-    """How much of a loss reaches each time step of a layer.
+    """How much of the gradient of a loss reaches each time step of a layer.
 
     Attributes:
-        layer: its name.
+        layer: the name of the layer.
         gradient_norm: ‖∂L/∂h(t)‖ over the batch, for t = 0 … T - 1.
         jacobian_norm: ‖∂h(t)/∂h(t-1)‖₂, mean over the examples, for t = 0 … T - 1.
         reach: ‖∂h(T)/∂h(T-k)‖₂, mean over the examples, for k = 1 … T.
-        nonfinite: where NaN or ∞ began, for example "inputs at step 3"; empty where nowhere.
+        nonfinite: where NaN or ∞ began, for example ("inputs at step 3",); empty where all is
+            finite.
     """
 
     layer: str
@@ -115,7 +126,7 @@ class GradientFlow:
     nonfinite: tuple
 
     def plot(self, path):
-        """Draw the three curves over time into an image file."""
+        """Draw the three curves into the image file `path`, on a logarithmic scale."""
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(10, 3.5), layout="constrained")
@@ -126,33 +137,35 @@ class GradientFlow:
         }
         for i, (title, values) in enumerate(curves.items(), 1):
             axes = figure.add_subplot(1, 3, i, title=title)
+            # A logarithmic axis has no place for 0.
             axes.semilogy(np.where(values > 0, values, np.nan))
         figure.suptitle(self.layer)
         figure.savefig(path)
 
 
 def gradient_flow(model, batch, layer=None, examples=4):
-    """See how a loss's gradient vanishes or explodes through time.
+    """Measure how the gradient of a loss vanishes or explodes through time.
 
     Args:
         model: a compiled Keras model with at least one `Recurrent`.
         batch: (inputs, targets), as `fit` takes them.
-        layer: the `Recurrent` to look at; by default the model's first.
-        examples: for how many rows of the batch the Jacobians are worked out.
+        layer: the `Recurrent` to measure; by default the model's first.
+        examples: the number of rows of the batch for which the Jacobians are computed.
 
     Returns:
-        A `GradientFlow`, of what the model does when not training (no dropout).
+        A `GradientFlow`, measured with `training=False`, so without dropout.
 
     Raises:
         ValueError: if the model is not compiled, or has no such layer.
     """
-    layer = _found(model, layer)
+    layer = _recurrent_layer(model, layer)
     x, y = batch
     with tf.GradientTape() as tape:
         watch = _watched(model, x, y, layer, tape)
     gradients = tape.gradient(watch.loss, watch.probes)
     norms = np.sqrt(sum(np.square(_numpy(g)).sum(axis=(1, 2)) for g in gradients))
     J = _jacobians(watch, examples)
+    # ∂h(T)/∂h(T-k) is the product of the last k Jacobians, the latest on the left.
     reach, product = [], np.broadcast_to(np.eye(J.shape[-1]), J.shape[1:])
     for J_t in J[::-1]:
         product = product @ J_t
@@ -166,23 +179,24 @@ def gradient_flow(model, batch, layer=None, examples=4):
     )
 
 
-def _found(model, layer):
+def _recurrent_layer(model, layer):
+    """The `Recurrent` asked for, or the model's first (ValueError as in `gradient_flow`)."""
     if not model.compiled:
         raise ValueError(
             f"model: expected a compiled model, received {model.name!r} without a loss; call "
             "model.compile(optimizer, loss) first."
         )
-    layers = [one for one in layers_of(model) if isinstance(one, Recurrent)]
+    layers = [candidate for candidate in layers_of(model) if isinstance(candidate, Recurrent)]
     if not layers or (layer is not None and layer not in layers):
         raise ValueError(
-            f"layer: expected one of the model's Recurrent layers {[one.name for one in layers]}, "
+            f"layer: expected one of the model's Recurrent layers {[r.name for r in layers]}, "
             f"received {layer!r}; kerasrnn.adopt(model) makes stock layers into Recurrent ones."
         )
     return layers[0] if layer is None else layer
 
 
 def _watched(model, x, y, layer, tape, training=False):
-    """The model run under `tape` with a Watch on the layer; `watch.loss` is its loss."""
+    """Run the model under `tape`: a `Watch` of the layer, with the model's loss as `watch.loss`."""
     watch = Watch(layer, tape)
     with observing(watch):
         outputs = model(x, training=training)
@@ -191,6 +205,7 @@ def _watched(model, x, y, layer, tape, training=False):
 
 
 def _numpy(tensor):
+    """The tensor as a NumPy array, float64."""
     return np.asarray(tf.cast(tensor, tf.float64))
 
 
@@ -198,6 +213,7 @@ def _jacobians(watch, examples):
     """∂h(t)/∂h(t-1) [T, examples, S, S]; the identity where a step is masked."""
     rows = slice(0, examples)
     problem = watch.problem
+    # The mask is applied to the Jacobians at the end.
     small = dataclasses.replace(
         problem,
         x=problem.x[rows],
@@ -205,15 +221,15 @@ def _jacobians(watch, examples):
         constants=tree.map_structure(lambda c: None if c is None else c[rows], problem.constants),
         mask=None,
     )
-    part = Watch(watch.layer, None)
-    part.problem, part.states = small, [s[:, rows] for s in watch.states]
-    step, sizes = part.folded_step(), [s.shape[-1] for s in part.states]
-    before = tf.concat([tf.reshape(s, (-1, s.shape[-1])) for s in part.before()], axis=-1)
+    subset = Watch(watch.layer, None)
+    subset.problem, subset.states = small, [s[:, rows] for s in watch.states]
+    step, sizes = subset.folded_step(), [s.shape[-1] for s in subset.states]
+    before = tf.concat([tf.reshape(s, (-1, s.shape[-1])) for s in subset.before()], axis=-1)
     with tf.GradientTape() as tape:
         tape.watch(before)
         new = tf.concat(step(tf.split(before, sizes, axis=-1)), axis=-1)
     J = _numpy(tape.batch_jacobian(new, before))
-    J = J.reshape(part.states[0].shape[0], -1, sum(sizes), sum(sizes))
+    J = J.reshape(subset.states[0].shape[0], -1, sum(sizes), sum(sizes))
     if problem.mask is None:
         return J
     mask = np.asarray(time_major(problem.mask))[:, rows, None, None]
@@ -221,28 +237,28 @@ def _jacobians(watch, examples):
 
 
 def _spectral_norm(J):
-    """Mean over the examples of the largest singular value, NaN where it is not finite."""
+    """Mean over the examples of the largest singular value of J [..., S, S]; NaN if not finite."""
     if not np.isfinite(J).all():
         return np.nan
     return np.linalg.norm(J, ord=2, axis=(-2, -1)).mean()
 
 
 def _nonfinite(watch, gradients):
-    """Where NaN or ∞ began: forward for inputs and states, backward for gradients."""
-    found = []
+    """Where NaN or ∞ began, in words: in time for inputs and states, backwards for gradients."""
+    places = []
     kinds = {"inputs": [time_major(watch.problem.x)], "states": watch.states}
     for kind, tensors in kinds.items():
-        bad = _bad_steps(tensors)
-        if len(bad):
-            found.append(f"{kind} at step {bad[0]}")
-    bad = _bad_steps(gradients)
-    if len(bad):
-        found.append(f"gradients at step {bad[-1]}, and back from there")
-    return tuple(found)
+        steps = _nonfinite_steps(tensors)
+        if len(steps):
+            places.append(f"{kind} at step {steps[0]}")
+    steps = _nonfinite_steps(gradients)
+    if len(steps):
+        places.append(f"gradients at step {steps[-1]}, and back from there")
+    return tuple(places)
 
 
-def _bad_steps(tensors):
-    """The steps t at which any of the tensors [T, B, …] is not finite."""
+def _nonfinite_steps(tensors):
+    """The indices of the steps at which one of the tensors [T, B, …] is not finite."""
     flat = [_numpy(t).reshape(t.shape[0], -1) for t in tensors]
     return np.flatnonzero(~np.isfinite(np.concatenate(flat, axis=1)).all(axis=1))
 
@@ -250,11 +266,11 @@ def _bad_steps(tensors):
 def pascanu_regularizer(model, x, y, layer=None):
     """Ω = Σ_t (‖∂L/∂h(t+1) ∂h(t+1)/∂h(t)‖ / ‖∂L/∂h(t+1)‖ - 1)², mean over the batch.
 
-    Pascanu, Mikolov and Bengio 2013, equations 9 and 10: it is small where the gradient keeps
-    its length from step to step. As in the paper ∂L/∂h and h are taken as given, so that Ω
+    Pascanu, Mikolov and Bengio 2013, equations 9 and 10. Ω is small where the gradient keeps its
+    length from step to step. As in the paper, ∂L/∂h and h are constants in Ω, so its gradient
     reaches the weights through ∂h(t+1)/∂h(t) only. Steps that no gradient reaches do not count.
 
-    Add `weight * pascanu_regularizer(self, x, y)` to the loss in a `train_step` of your own.
+    To use it, add `weight * pascanu_regularizer(self, x, y)` to the loss in your `train_step`.
 
     Args:
         model: a compiled Keras model.
@@ -264,13 +280,17 @@ def pascanu_regularizer(model, x, y, layer=None):
 
     Returns:
         A scalar tensor that a GradientTape can differentiate.
+
+    Raises:
+        ValueError: as in `gradient_flow`.
     """
-    layer = _found(model, layer)
+    layer = _recurrent_layer(model, layer)
     with tf.GradientTape() as tape:
         watch = _watched(model, x, y, layer, tape)
     d = [tf.stop_gradient(g) for g in tape.gradient(watch.loss, watch.probes)]
     d = [tf.reshape(g, (-1, g.shape[-1])) for g in d]
     before = [tf.stop_gradient(tf.reshape(s, (-1, s.shape[-1]))) for s in watch.before()]
+    # The gradient of Σ new states · d gives d ∂h(t+1)/∂h(t) of all steps at once.
     step = watch.folded_step()
     with tf.GradientTape() as tape:
         tape.watch(before)
@@ -278,16 +298,17 @@ def pascanu_regularizer(model, x, y, layer=None):
     return _omega(watch, d, tape.gradient(target, before))
 
 
-def _omega(watch, d, carried):
-    """Ω from ∂L/∂h(t+1) and what a step carries of it back to h(t), each [T B, size]."""
+def _omega(watch, d, d_before):
+    """Ω from d = ∂L/∂h(t+1) and d_before = d ∂h(t+1)/∂h(t), each a list of [T B, size]."""
     above = tf.sqrt(sum(tf.reduce_sum(tf.square(g), -1) for g in d))
-    below = tf.sqrt(sum(tf.reduce_sum(tf.square(g), -1) for g in carried) + 1e-30)
+    # The gradient of √ is infinite at 0, hence the small number.
+    below = tf.sqrt(sum(tf.reduce_sum(tf.square(g), -1) for g in d_before) + 1e-30)
     T, B = ops.shape(watch.states[0])[:2]
     counts = tf.cast(tf.reshape(above, (T, B)) > 0, above.dtype)
     if watch.problem.mask is not None:
         counts = counts * tf.cast(time_major(watch.problem.mask), counts.dtype)
     ratio = tf.reshape(below / tf.where(above > 0, above, 1.0), (T, B))
-    # The first step's state is the initial one: there is nothing before it to keep level with.
+    # Step 0 starts from the initial state, which no earlier step made, so it is left out.
     terms = (counts * tf.square(ratio - 1))[1:]
     return tf.reduce_sum(terms) / tf.cast(B, terms.dtype)
 
@@ -295,7 +316,10 @@ def _omega(watch, d, carried):
 def eigenvalues(layer):
     """Eigenvalues of the recurrent matrix: [H] for a simple cell, [blocks, H] for a gated one.
 
-    Largest modulus above 1: gradients can explode; all well below 1: they vanish.
+    With the largest modulus above 1, gradients can explode. With all well below 1, they vanish.
+
+    Raises:
+        ValueError: when the cell has no square recurrent_kernel, nor one of square blocks.
 
     >>> from kerasrnn.cells import SimpleRNN
     >>> layer = Recurrent(SimpleRNN(2, recurrent_initializer="identity"))
@@ -310,5 +334,5 @@ def eigenvalues(layer):
             f"layer: expected a square recurrent_kernel, or square blocks side by side, received "
             f"{U.shape}; this cell has no recurrent matrix of its state."
         )
-    found = np.linalg.eigvals(np.stack(np.split(U, U.shape[1] // H, axis=1)))
-    return found[0] if len(found) == 1 else found
+    values = np.linalg.eigvals(np.stack(np.split(U, U.shape[1] // H, axis=1)))
+    return values[0] if len(values) == 1 else values

@@ -1,4 +1,4 @@
-"""Pictures of training."""
+"""Draws learning curves and attention."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from matplotlib.ticker import MaxNLocator
 
 
 def learning_curve(rows: list[dict], best: dict, score: str) -> Figure:
-    """A picture of training and validation over the epochs, the model that is kept marked.
+    """Draw training and validation loss over the epochs, with a mark at the model that is kept.
 
     Args:
-        rows: of `history.csv`, with "epoch"; the curves are "nats" per token where there is such a
-            column, "loss" otherwise.
+        rows: the rows of `history.csv`, with "epoch". The curves are the columns "nats", per token,
+            and "val_nats" where they exist, else "loss" and "val_loss".
         best: the row of the model that is kept.
-        score: the column that chose it.
+        score: the column by which it was chosen.
+
+    Returns:
+        The figure, which is not written to a file.
     """
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.add_subplot()
@@ -24,6 +27,7 @@ def learning_curve(rows: list[dict], best: dict, score: str) -> Figure:
     axes.plot(epochs, [row[name] for row in rows], ".-", label="training, dropout on")
     axes.plot(epochs, [row[f"val_{name}"] for row in rows], ".-", label="validation")
     ring = {"color": "black", "fillstyle": "none", "markersize": 10, "linestyle": "none"}
+    # A mean of several epochs is a model too, but not a row of the history.
     where = f"epoch {best['epoch']}" if best in rows else "the mean of the last epochs"
     label = f"best: {where}, {score} {best[score]:.4f}"
     axes.plot(best["epoch"], best[f"val_{name}"], "o", label=label, **ring)
@@ -35,7 +39,7 @@ def learning_curve(rows: list[dict], best: dict, score: str) -> Figure:
 
 
 def attention_map(weights, source: list[str], target: list[str], path: Path) -> None:
-    """Draw how much each target token looked at each source token.
+    """Draw the attention of each target token to each source token.
 
     Args:
         weights: [T, S], rows of numbers from 0 to 1.
@@ -58,29 +62,30 @@ def attention_map(weights, source: list[str], target: list[str], path: Path) -> 
 
 
 def attention_over_image(image, words: list[str], attention, path: Path) -> None:
-    """Draw an image once for each word, bright where the attention was, the word above it.
+    """Draw an image once for each word, with the word above and its attention as brightness.
 
     Args:
         image: uint8 [h, w, 3].
-        words: T of them.
-        attention: [T, G, G], rows from the top; zeros where there was none.
+        words: T words.
+        attention: [T, G, G], rows from the top; zeros where a word has none.
         path: the PNG to write.
     """
     height, width = image.shape[:2]
     panels = [(None, "image"), *zip(attention, words, strict=True)]
     columns = min(len(panels), 5)
-    rows = -(-len(panels) // columns)
+    rows = -(-len(panels) // columns)  # rounded up
     figure = Figure(figsize=(2.4 * columns, 0.35 + 2.35 * rows * height / width), layout="tight")
-    for place, (weights, word) in enumerate(panels):
-        axes = figure.add_subplot(rows, columns, place + 1)
-        shown = {"extent": (0, width, height, 0)}
+    for index, (weights, word) in enumerate(panels):
+        axes = figure.add_subplot(rows, columns, index + 1)
+        placement = {"extent": (0, width, height, 0)}
         if weights is None:
-            axes.imshow(image, **shown)
+            axes.imshow(image, **placement)
         else:
-            axes.imshow(image @ GREY, cmap="gray", vmin=0, vmax=255, **shown)
+            axes.imshow(image @ GREY, cmap="gray", vmin=0, vmax=255, **placement)
+            # The colours go from 0 to the largest weight, which may be 0 in all places.
             most = max(float(weights.max()), 1e-9)
             options = {"cmap": "inferno", "alpha": 0.6, "vmin": 0.0, "vmax": most}
-            axes.imshow(weights, interpolation="bicubic", **options, **shown)
+            axes.imshow(weights, interpolation="bicubic", **options, **placement)
         axes.set_title(_visible(word), fontsize=11)
         axes.set_axis_off()
     figure.savefig(path, dpi=120, format="png")
@@ -90,6 +95,9 @@ GREY = (0.299, 0.587, 0.114)  # the share of red, green and blue in brightness (
 
 
 def _visible(token: str) -> str:
-    """White space as a mark that can be seen, and no mathematics where a dollar stands."""
+    """The token with visible marks for white space, and dollars escaped.
+
+    Matplotlib reads text between dollars as mathematics.
+    """
     token = token.replace(" ", "␣").replace("\n", "↵").replace("\t", "⇥")
     return token.replace("$", r"\$")

@@ -1,4 +1,4 @@
-"""Cells that look at a memory at every step.
+"""Recurrent cells with attention: they read a memory at every step.
 
 B batch, S source time, H units, D values.
 """
@@ -12,11 +12,11 @@ from kerasrnn.cells.wrappers import Paired, Wrapper, checked_rate, dropped
 
 
 class AttentionWrapper(Wrapper):
-    """A cell that looks at a `Memory`, its one constant, at every step.
+    """A cell that reads a `Memory`, its one constant, at every step.
 
-    The context enters the cell as a further input: its product with `context_kernel` is added
-    to every sum that the cell's `project` gives, which is what concatenating it to x would do,
-    and the products of x are still done for all steps at once.
+    The context enters the cell as a further input: its product with `context_kernel` is added to
+    every sum that the cell's `project` gives. This equals concatenating the context to x, but the
+    products of x are still computed for all steps at once.
 
     The output is (y [B, H], context [B, D], weights [B, S]).
 
@@ -24,6 +24,9 @@ class AttentionWrapper(Wrapper):
         cell: the cell inside.
         attention: an `Attention`.
         memory_size: D, the width of the memory's values.
+
+    Raises:
+        ValueError: if `attention` is not an `Attention`.
     """
 
     def __init__(self, cell, attention, memory_size, **kwargs):
@@ -49,21 +52,22 @@ class AttentionWrapper(Wrapper):
         return (Memory(*flat),) if constants else constants
 
     def build_attention(self, query):
-        """Build the attention for queries [B, query]."""
+        """Build the attention for queries [B, query]; an attention that is built stays as it is."""
         if not self.attention.built:
             self.attention.build((None, query), (None, None, self.memory_size))
             self.attention.built = True
 
     def build_kernel(self, input_shape, fed):
-        """The kernel of what is fed in, [B, fed]: to every sum of the cell."""
+        """Add `context_kernel`, which maps a further input [B, fed] to every sum of the cell."""
         widths = []
 
-        def note(leaf):
+        def record_width(leaf):
             widths.append(leaf.shape[-1])
             return leaf
 
+        # One projection of zeros shows how many sums there are, and their width.
         x = ops.zeros((1, input_shape[-1]), dtype=self.variable_dtype)
-        self.cell.with_input(self.cell.project(x, training=False), note)
+        self.cell.with_input(self.cell.project(x, training=False), record_width)
         if len(set(widths)) != 1:
             raise ValueError(
                 f"{type(self.cell).__name__}.project: expected sums of one width for the context "
@@ -74,10 +78,10 @@ class AttentionWrapper(Wrapper):
         self.context_kernel = self.add_weight(shape, name="context_kernel")
 
     def feed(self, z, fed, linear):
-        """z of the cell with the share of `fed` [B, ...] in every sum."""
-        shares = linear(fed, self.context_kernel, blocks=self.sums)
-        shares = iter([shares] if self.sums == 1 else shares)
-        return self.cell.with_input(z, lambda leaf: leaf + next(shares))
+        """z of the cell with the product of the further input `fed` added to every sum."""
+        addends = linear(fed, self.context_kernel, blocks=self.sums)
+        addends = iter([addends] if self.sums == 1 else addends)
+        return self.cell.with_input(z, lambda leaf: leaf + next(addends))
 
     def get_config(self):
         attention = keras.saving.serialize_keras_object(self.attention)
@@ -92,16 +96,17 @@ class AttentionWrapper(Wrapper):
 
 @keras.saving.register_keras_serializable(package="kerasrnn")
 class BahdanauCell(Paired, AttentionWrapper):
-    """Attention first: s(t) = f(x(t), c(t), s(t-1)), c(t) read with s(t-1) as query.
+    """Attention before the step: s(t) = f(x(t), c(t), s(t-1)), where s(t-1) is the query of c(t).
 
     Bahdanau et al. 2014, section 3.1. The query is the first tensor of the state.
 
     Args:
         cell, attention, memory_size: as in `AttentionWrapper`.
-        dropout: share of steps in training at which the cell inside is not fed its context, all of
-            it (scaled by 1 / (1 - dropout) at the others), while the output has it always: a cell
-            that cannot rely on what it saw before looks at what it speaks of.
-        seed: an integer, for draws that come again.
+        dropout: the share of training steps at which the cell inside gets zeros in place of the
+            context; at the other steps it gets the context divided by (1 - dropout). The output
+            has the whole context at every step. The cell inside then cannot rely on earlier
+            contexts, and so attends to the place of the current output.
+        seed: an integer, which makes the draws repeatable.
 
     >>> from kerasrnn.attention.scores import Additive
     >>> from kerasrnn.cells import GRU
@@ -127,11 +132,12 @@ class BahdanauCell(Paired, AttentionWrapper):
     def project(self, x, training=None):
         z, kept = self.cell.project(x, training=training), None
         if training and self.dropout:
+            # Drawn here, for all steps at once, because `step` has to be a pure function.
             kept = self.draw((*ops.shape(x)[:-1], 1)) >= self.dropout
         return z, kept
 
     def draw(self, shape):
-        """Numbers in [0, 1)."""
+        """Random numbers in [0, 1), float32."""
         return keras.random.uniform(shape, dtype="float32", seed=self.seeds)
 
     def step(self, z, state, linear, memory):
@@ -140,7 +146,7 @@ class BahdanauCell(Paired, AttentionWrapper):
         return (y, context, weights), state
 
     def advance(self, z, context, state, linear):
-        """The step of the cell inside, fed its context."""
+        """The step of the cell inside with the context as a further input: (y, new state)."""
         z, kept = z
         fed = dropped(context, kept, self.dropout)
         return self.cell.step(self.feed(z, fed, linear), state, linear)
@@ -151,19 +157,19 @@ class BahdanauCell(Paired, AttentionWrapper):
 
 @keras.saving.register_keras_serializable(package="kerasrnn")
 class HardCell(BahdanauCell):
-    """Attention to one place: the context is the value there (Xu et al. 2015, section 4.1).
+    """Hard attention: the context is the value at one place (Xu et al. 2015, section 4.1).
 
-    While training the place of every step is drawn from the weights α(t), and for a row in two
-    (a coin for the whole sequence) the context is its expectation, that of soft attention, as the
-    paper does against the variance. Otherwise the place is the likeliest one, or is drawn too.
+    In training the place of every step is drawn from the weights α(t). With probability 1/2, once
+    for each row and sequence, the context is the expectation instead, that of soft attention; the
+    paper does so to reduce the variance. When not training, the place is the likeliest one.
 
-    The output is (y [B, H], context [B, D], weights α [B, S], place [B, S]): `place` is one where
-    the cell looked, zeros in a row that took the expectation, and has no gradient; it makes
-    REINFORCE's term, see `kerasrnn.attention.losses.reinforce`.
+    The output is (y [B, H], context [B, D], weights α [B, S], place [B, S]). `place` is one-hot and
+    has no gradient; it is all zeros in a row that took the expectation. REINFORCE's term needs it,
+    see `kerasrnn.attention.losses.reinforce`.
 
     Args:
         cell, attention, memory_size: as in `AttentionWrapper`.
-        drawn: whether places are drawn when not training too.
+        drawn: whether places are drawn also when not training.
         dropout, seed: as in `BahdanauCell`.
     """
 
@@ -181,6 +187,7 @@ class HardCell(BahdanauCell):
         if not (training or self.drawn):
             return z, None
         lead = ops.shape(x)[:-1]
+        # A number for each step and row; a coin for each row, shared by all steps (time axis 1).
         number, coin = self.draw((*lead, 1)), self.draw((*(1,) * (len(lead) - 1), lead[-1], 1))
         return z, (number, coin if training else ops.zeros_like(coin))
 
@@ -189,12 +196,12 @@ class HardCell(BahdanauCell):
         query = tree.flatten(state)[0]
         weights = self.attention.weigh(query, memory, linear)
         place = _place(ops.stop_gradient(weights), None if drawn is None else drawn[0])
-        looked = place
+        context_weights = place
         if drawn is not None:
-            expected = drawn[1] >= 0.5
-            looked = ops.where(expected, weights, place)
-            place = ops.where(expected, ops.zeros_like(place), place)
-        context = self.attention.context(query, looked, memory.values, linear)
+            takes_expectation = drawn[1] >= 0.5
+            context_weights = ops.where(takes_expectation, weights, place)
+            place = ops.where(takes_expectation, ops.zeros_like(place), place)
+        context = self.attention.context(query, context_weights, memory.values, linear)
         y, state = self.advance(z, context, state, linear)
         return (y, context, weights, place), state
 
@@ -203,8 +210,11 @@ class HardCell(BahdanauCell):
 
 
 def _place(weights, number=None):
-    """One place of each row, [B, S] of zeros and a one: the likeliest, or by inverting the
-    distribution at `number` [B, 1] in [0, 1)."""
+    """One place of each row, one-hot [B, S].
+
+    Without `number` it is the likeliest place. With `number` [B, 1] in [0, 1) the place is drawn:
+    the cumulative distribution is inverted at that number.
+    """
     if number is None:
         index = ops.top_k(weights, 1)[1][:, 0]
     else:
@@ -216,16 +226,15 @@ def _place(weights, number=None):
 
 @keras.saving.register_keras_serializable(package="kerasrnn")
 class LuongCell(AttentionWrapper):
-    """Attention last: c(t) is read with the cell's output y(t) as query, and
-    a(t) = tanh(W_c [y(t); c(t)]) is what goes on.
+    """Attention after the step: a(t) = tanh(W_c [y(t); c(t)]), with y(t) as the query of c(t).
 
-    Luong et al. 2015, sections 3 and 3.3. With `input_feeding` a(t-1) enters the next step as a
-    further input; the state is then (state of the cell, a), else that of the cell. The output
-    is (a [B, H], context [B, D], weights [B, S]). output_kernel W_c [H + D, H].
+    Luong et al. 2015, sections 3 and 3.3; y(t) is the output of the cell inside. The output is
+    (a [B, H], context [B, D], weights [B, S]). With `input_feeding`, a(t-1) is a further input of
+    the next step, and the state is (state of the cell, a). output_kernel W_c [H + D, H].
 
     Args:
         cell, attention, memory_size: as in `AttentionWrapper`.
-        input_feeding: whether a(t-1) is fed back.
+        input_feeding: whether a(t-1) is a further input of step t.
     """
 
     def __init__(self, cell, attention, memory_size, input_feeding=True, **kwargs):
@@ -243,8 +252,8 @@ class LuongCell(AttentionWrapper):
         self.output_kernel = self.add_weight((H + self.memory_size, H), name="output_kernel")
 
     def initial_state(self, batch_size):
-        own = self.cell.initial_state(batch_size)
-        return (own, Cell.initial_state(self, batch_size)[1]) if self.input_feeding else own
+        state = self.cell.initial_state(batch_size)
+        return (state, Cell.initial_state(self, batch_size)[1]) if self.input_feeding else state
 
     def step(self, z, state, linear, memory):
         if self.input_feeding:

@@ -1,7 +1,7 @@
 """Attention: a score for every source position, a masked softmax, a weighted sum.
 
-B batch, S source time, Q query, A keys, D values. `kerasrnn.attention.cells` has the cells that
-look at a memory at every step.
+B batch, S source time, Q query, A keys, D values. The cells that use it are in
+`kerasrnn.attention.cells`.
 """
 
 from typing import NamedTuple
@@ -11,16 +11,16 @@ from keras import ops
 
 from kerasrnn.cells.base import matmul
 
-LOW = -1e9  # the score of a position that is not there
+LOW = -1e9  # the score of a padded position; -inf would give NaN where a whole row is padded
 
 
 class Memory(NamedTuple):
-    """What is attended to, projected once for all steps.
+    """The source positions, projected once for all steps.
 
     Attributes:
         keys: [B, S, A].
         values: [B, S, D].
-        mask: bool [B, S], True where there is something.
+        mask: bool [B, S], True at real positions, False at padding.
     """
 
     keys: object
@@ -29,9 +29,10 @@ class Memory(NamedTuple):
 
 
 def masked_softmax(scores, mask):
-    """Weights [B, S] that sum to one over the real positions and are 0 elsewhere.
+    """Weights [B, S] that sum to 1 over the real positions and are 0 at padding.
 
-    A row without any real position gets zeros. Computed in float32 at least.
+    A row without a real position gets zeros. The softmax is computed in float32 or better; the
+    result has the dtype of the scores.
 
     >>> weights = masked_softmax(ops.convert_to_tensor([[1.0, 1.0, 9.0]]),
     ...                          ops.convert_to_tensor([[True, True, False]]))
@@ -46,10 +47,10 @@ def masked_softmax(scores, mask):
 
 
 class Attention(keras.layers.Layer):
-    """A score of a query for every key; `memory` makes the keys, `read` looks them up.
+    """The base class of attention: `memory` makes the keys, `read` looks a query up in them.
 
-    A subclass defines `project(values)`, the keys, and `score(query, keys, linear)`. `linear` is
-    the product of a step, see `kerasrnn.cells.Cell`.
+    A subclass defines `project(values)`, which gives the keys, and `score(query, keys, linear)`.
+    `linear` is the product of a step, see `kerasrnn.cells.Cell`.
 
     >>> attention = Additive(5)
     >>> attention.build((None, 4), (None, None, 6))
@@ -60,17 +61,17 @@ class Attention(keras.layers.Layer):
     """
 
     def build(self, query_shape, values_shape):
-        """query [..., Q], values [..., D]."""
+        """Make the weights, for shapes query [..., Q] and values [..., D]."""
 
     def memory(self, values, mask):
-        """values [B, S, D], mask bool [B, S] -> `Memory`.
+        """The `Memory` of values [B, S, D] with a mask, bool [B, S].
 
         Raises:
             ValueError: when the attention has weights and is not built.
         """
         try:
             keys = self.project(values)
-        except AttributeError as error:
+        except AttributeError as error:  # `project` found no weight
             if self.built:
                 raise
             raise ValueError(
@@ -80,23 +81,23 @@ class Attention(keras.layers.Layer):
         return Memory(keys, ops.cast(values, self.compute_dtype), mask)
 
     def project(self, values):
-        """values [B, S, D] -> keys [B, S, A]."""
+        """The keys [B, S, A] of values [B, S, D]; by default the values themselves."""
         return ops.cast(values, self.compute_dtype)
 
     def score(self, query, keys, linear):
-        """query [B, Q], keys [B, S, A] -> scores [B, S]."""
+        """The scores [B, S] of a query [B, Q] for keys [B, S, A]."""
         raise NotImplementedError
 
     def weigh(self, query, memory, linear=matmul):
-        """query [B, Q] -> weights [B, S]."""
+        """The attention weights [B, S] of a query [B, Q]."""
         return masked_softmax(self.score(query, memory.keys, linear), memory.mask)
 
     def context(self, query, weights, values, linear=matmul):
-        """query [B, Q], weights [B, S], values [B, S, D] -> context [B, D]."""
+        """The context [B, D]: the sum of values [B, S, D] weighted by weights [B, S]."""
         return ops.squeeze(ops.matmul(ops.expand_dims(weights, 1), values), 1)
 
     def read(self, query, memory, linear=matmul):
-        """query [B, Q] -> (context [B, D], weights [B, S])."""
+        """Look a query [B, Q] up in a memory: (context [B, D], weights [B, S])."""
         weights = self.weigh(query, memory, linear)
         return self.context(query, weights, memory.values, linear), weights
 
@@ -108,7 +109,7 @@ class Additive(Attention):
     query_kernel W [Q, A], key_kernel U [D, A], energy v [A].
 
     Args:
-        units: A.
+        units: A, the width of the keys.
     """
 
     def __init__(self, units, **kwargs):
@@ -133,7 +134,7 @@ class Additive(Attention):
 
 
 class _EnergyInitializer(keras.initializers.Initializer):
-    """Glorot's for a [A, 1] matrix that is kept as a vector."""
+    """Glorot's initializer of a matrix [A, 1], for a weight that is kept as a vector [A]."""
 
     def __call__(self, shape, dtype=None):
         matrix = keras.initializers.GlorotUniform()((*shape, 1), dtype=dtype)
@@ -182,7 +183,7 @@ class GatedAttention(Attention):
     gate_kernel W_β [Q, 1], gate_bias b_β [1].
 
     Args:
-        attention: the one inside.
+        attention: the `Attention` inside, which makes keys, scores and context.
     """
 
     def __init__(self, attention, **kwargs):
@@ -216,6 +217,7 @@ class GatedAttention(Attention):
         return cls(**{**config, "attention": attention})
 
 
+# name -> function of the number of units that makes the attention
 ATTENTIONS = {
     "additive": lambda units: Additive(units),
     "dot": lambda units: Dot(),

@@ -1,21 +1,26 @@
-"""The one exception for what a user got wrong, which the command line prints as one line; how
-others are quoted in it; and a check that many places need."""
+"""The exception for a user's mistakes, `InputError`, and helpers for its one-line messages.
 
-NEVER = "do not use this file"  # the next step where it was made to do harm
+The command line prints the message of an `InputError` and no traceback.
+"""
+
+NEVER = "do not use this file"  # the next step where a file was made to do harm
 
 
 class InputError(ValueError):
     """An argument that cannot be used.
 
-    The message says the argument, what was expected, what came, and what to do next; these are
-    its attributes. It is one line: what a file says in it may hold line breaks and codes that a
-    terminal obeys.
+    The message is one line: the argument, what was expected, what was received, and the next step.
+    Line breaks and control codes are escaped, because the message may quote a file, and a terminal
+    would obey the codes.
+
+    Attributes:
+        argument, expected, received, next_step: the parts of the message.
 
     >>> print(InputError("batch_size", "1 or more", 0, "give --batch-size 32"))
     batch_size: expected 1 or more, got 0; give --batch-size 32
     """
 
-    __module__ = "kerasrnn"  # as users import it, and as a traceback says it
+    __module__ = "kerasrnn"  # where users import it from, so a traceback names it so
 
     def __init__(self, argument: str, expected: str, received: object, next_step: str):
         super().__init__(shown(f"{argument}: expected {expected}, got {received}; {next_step}"))
@@ -24,7 +29,7 @@ class InputError(ValueError):
 
 
 def shown(text: str) -> str:
-    r"""The text on one line, what cannot be printed written as Python writes it.
+    r"""The text on one line, with every unprintable character escaped as in Python.
 
     >>> print(shown("a\nb\x1b[2J"))
     a\nb\x1b[2J
@@ -33,7 +38,7 @@ def shown(text: str) -> str:
 
 
 def first_line(error: BaseException | str) -> str:
-    """The first line of what an exception, or a text, says; its class where it says nothing.
+    """The first line of an exception's message or of a text; the class name where it is empty.
 
     >>> first_line(ValueError("no such thing\\nTraceback"))
     'no such thing'
@@ -44,7 +49,10 @@ def first_line(error: BaseException | str) -> str:
 
 
 def check_texts(argument: str, strings) -> None:
-    """Refuse what is no list of strings, and lone surrogates, which are no text (InputError)."""
+    """Raise InputError unless `strings` is a list of strings without lone surrogates.
+
+    Bytes are not examined. A lone surrogate cannot be written as UTF-8.
+    """
     if isinstance(strings, str) or not all(isinstance(s, (str, bytes)) for s in strings):
         raise InputError(argument, "a list of strings", repr(strings), "put it in brackets")
     for text in strings:

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Writes files so that they appear whole or not at all, even if the process is killed."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from pathlib import Path
 
 from kerasrnn.base.errors import InputError
 
-BEGINNINGS = (".partial.", ".before.")  # of what `replacing` writes, and of what it replaces
+# Beginnings of the names that `replacing` gives to the new file and to the folder it replaces.
+BEGINNINGS = (".partial.", ".before.")
 
 
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """A name beside `path` to write to; it takes the place of `path` when the block ends well.
+    """Give a name beside `path` to write to; it replaces `path` when the block ends without error.
 
-    Works for a file and, where `path` is a folder or does not exist, for a folder. The suffix
-    stays, because Keras chooses a format by it.
+    It works for a file, and for a folder where `path` is a folder or does not exist. The name keeps
+    the suffix of `path`, because Keras chooses the format by it.
 
     >>> import tempfile
     >>> target = Path(tempfile.mkdtemp()) / "a.txt"
@@ -36,7 +37,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
         with naming(path):
             yield beside
         if path.is_dir():
-            # A folder cannot be replaced in one step: `recover` knows the moment between.
+            # A full folder cannot be replaced in one step. After a kill between the two steps
+            # `recover` puts the old folder back.
             os.rename(path, before)
         os.replace(beside, path)
     finally:
@@ -45,10 +47,10 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def creating(path: str | Path) -> Iterator[Path]:
-    """A name beside `path` to write a file to, which becomes `path` unless another process was
-    first; for files that several processes may make at once, all alike.
+    """Give a name beside `path` to write a file to; it becomes `path` unless `path` exists by then.
 
-    What a kill leaves, `remove_abandoned` removes.
+    It is for files that several processes may write at once, all with the same contents.
+    `remove_abandoned` removes what a killed process leaves.
     """
     path = Path(path)
     owner = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
@@ -57,10 +59,10 @@ def creating(path: str | Path) -> Iterator[Path]:
         with naming(path):
             yield beside
         try:
-            os.link(beside, path)  # unlike a renaming it never replaces what others read already
+            os.link(beside, path)  # unlike a rename it never replaces a file that others read
         except FileExistsError:
             pass
-        except OSError:  # a disk without links
+        except OSError:  # a disk without hard links
             if not path.exists():
                 os.replace(beside, path)
     finally:
@@ -68,7 +70,7 @@ def creating(path: str | Path) -> Iterator[Path]:
 
 
 def remove_abandoned(folder: str | Path) -> None:
-    """Remove what processes of this machine that were killed left of `creating`."""
+    """Remove the files that killed processes of this machine left in the middle of `creating`."""
     for path in Path(folder).glob(f".partial.{socket.gethostname()}-*"):
         process = int(path.name.removeprefix(f".partial.{socket.gethostname()}-").split("-")[0])
         if not _is_running(process):
@@ -76,35 +78,39 @@ def remove_abandoned(folder: str | Path) -> None:
 
 
 def _is_running(process: int) -> bool:
+    """Whether a process with this number runs on this machine."""
     try:
-        os.kill(process, 0)
+        os.kill(process, 0)  # signal 0 does nothing but check
     except ProcessLookupError:
         return False
-    except PermissionError:  # another user's
+    except PermissionError:  # it runs, for another user
         return True
     return True
 
 
 def recover(path: str | Path) -> None:
-    """Undo what a kill in the middle of `replacing(path)` left."""
+    """Put `path` back as it was, after a kill in the middle of `replacing(path)`."""
     path = Path(path)
     beside, before = _names(path)
+    # Killed between the two renames of a folder: the old one comes back.
     if os.path.lexists(before) and not path.exists():
         os.rename(before, path)
-    for left in (beside, before):
-        remove(left)
+    for leftover in (beside, before):
+        remove(leftover)
 
 
 def recover_all(folder: Path) -> None:
-    """`recover` of everything in a folder that a kill left half-written; hidden files of others,
-    as a desktop makes them, stay."""
+    """`recover` everything in a folder that a kill left half-written.
+
+    Other hidden files, such as a desktop writes, stay.
+    """
     for beginning in BEGINNINGS:
-        for left in folder.glob(f"{beginning}?*"):
-            recover(folder / left.name.removeprefix(beginning))
+        for leftover in folder.glob(f"{beginning}?*"):
+            recover(folder / leftover.name.removeprefix(beginning))
 
 
 def remove(path: Path) -> None:
-    """Remove a file, a link or a folder with all that is in it, where there is one."""
+    """Remove a file, a link, or a folder with its contents, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     elif os.path.lexists(path):
@@ -112,14 +118,14 @@ def remove(path: Path) -> None:
 
 
 def _names(path: Path) -> tuple[Path, Path]:
-    """Where the new is written, and where an old folder stands for a moment."""
+    """The name under which the new is written, and that of the old folder for a moment."""
     beside, before = (path.with_name(f"{beginning}{path.name}") for beginning in BEGINNINGS)
     return beside, before
 
 
 @contextlib.contextmanager
 def naming(path: str | Path) -> Iterator[None]:
-    """An OSError that does not say of which file, as that of a full disk, is one of `path`."""
+    """Name `path` in an OSError that names no file, such as that of a full disk."""
     try:
         yield
     except OSError as error:
@@ -129,28 +135,31 @@ def naming(path: str | Path) -> Iterator[None]:
 
 
 def check_writable(path: str | Path, argument: str = "--out") -> None:
-    """Refuse a folder that stands and cannot be written into (InputError)."""
+    """Raise InputError when `path` is a folder that cannot be written into."""
     if Path(path).is_dir() and not os.access(path, os.W_OK | os.X_OK):
         expected = "a folder that can be written"
         raise InputError(argument, expected, path, "change its permissions, or give another")
 
 
-TIMES, SPARE = 10, 1 << 20  # a file may unpack to so many times its size, and so many bytes more
+TIMES, SPARE = 10, 1 << 20  # a file may unpack to TIMES its size plus SPARE bytes
 
 
 def unpacks_too_far(unpacked: int, size: int) -> bool:
-    """Whether a file of `size` bytes was made to fill memory or disk: ours are not compressed."""
+    """Whether a file of `size` bytes unpacks to far more, as if made to fill memory or disk.
+
+    Our files are not compressed.
+    """
     return unpacked > TIMES * size + SPARE
 
 
-Stamp = tuple[int, int]
+Stamp = tuple[int, int]  # size in bytes, time of the last change in nanoseconds
 AGAIN = "the same command writes it again"
 
 
 def stamp(path: str | Path) -> Stamp:
-    """Size and time of the last change: by these a file that changes is known."""
-    found = os.stat(path)
-    return found.st_size, found.st_mtime_ns
+    """The `Stamp` of a file. It differs after the file was changed."""
+    status = os.stat(path)
+    return status.st_size, status.st_mtime_ns
 
 
 def check_unchanged(
@@ -160,7 +169,7 @@ def check_unchanged(
     next_step: str = AGAIN,
     expected: str = "a file that stays as it was written",
 ) -> None:
-    """Refuse a file that is no longer as its stamp says (InputError); None is not looked at."""
+    """Raise InputError when a file is gone or differs from its stamp; None checks nothing."""
     if before is None:
         return
     try:
@@ -174,12 +183,15 @@ def check_unchanged(
 
 @contextlib.contextmanager
 def staging(path: str | Path, argument: str = "--out") -> Iterator[Path]:
-    """An empty folder on the disk where `path`, which is what `argument` says, will be; removed at
-    the end."""
+    """Give an empty folder beside `path`, on the same disk; it is removed at the end.
+
+    Raises:
+        InputError: about `argument`, when the folder cannot be written.
+    """
     folder = Path(path).absolute().with_name(f".staging.{Path(path).name}")
     check_writable(path, argument)
     try:
-        if folder.exists():  # a kill left it
+        if folder.exists():  # a killed process left it
             shutil.rmtree(folder)
         folder.mkdir(parents=True)
     except OSError as error:
@@ -190,5 +202,5 @@ def staging(path: str | Path, argument: str = "--out") -> Iterator[Path]:
         with naming(path):
             yield folder
     finally:
-        if folder.exists():  # it may have been moved to its place
+        if folder.exists():  # unless the caller moved it to its place
             shutil.rmtree(folder)

@@ -1,4 +1,4 @@
-"""Names that load what they need when they are used."""
+"""Public names of a package that import their module when they are first used."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from importlib import import_module
 
 
 def lazy(package: str, places: dict[str, str]) -> tuple[Callable, Callable]:
-    """A package's `__getattr__` and `__dir__`.
+    """The `__getattr__` and the `__dir__` of a package whose names are imported on use.
 
     Args:
-        package: its name.
-        places: public name -> the module that has it; a module itself stands for its own name.
+        package: the name of the package.
+        places: public name -> the module that has it. A name that ends the module's path is the
+            module itself.
 
     >>> getattr_, dir_ = lazy("demo", {"sqrt": "math", "math": "math"})
     >>> getattr_("sqrt")(9.0), getattr_("math").__name__, dir_()

@@ -1,4 +1,4 @@
-"""One process at a time in a folder: a lock that ends with the process that holds it."""
+"""Locks a folder for one process at a time. The lock ends with the process that holds it."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ except ImportError:  # Windows
     fcntl = None
 
 LOCK = ".lock"
-HELD = (errno.EACCES, errno.EAGAIN)
-NONE = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL)
+HELD = (errno.EACCES, errno.EAGAIN)  # another process holds the lock
+UNSUPPORTED = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL)  # no locks here
 
 
 class _NoLocks(OSError):
@@ -30,21 +30,21 @@ class _NoLocks(OSError):
 def locked(
     folder: str | Path, argument: str = "--out", warn: Callable[[str], None] = lambda text: None
 ) -> Iterator[None]:
-    """Hold `folder`, which is made, alone; a second process is refused at once.
+    """Lock `folder` for this process; a second process is refused at once.
 
-    The lock is `flock` on `folder/.lock`, which says who holds it. The system drops it when the
-    process ends, however it ends, so what `kill -9` leaves holds nobody up. It holds between
-    processes of one machine on any local disk; between machines on NFS 4, on NFS 3 with its lock
-    daemon, and on Lustre mounted with `flock`. On other network disks it may hold within one
-    machine only. Where there are no locks at all, and on Windows, `warn` says so.
+    The lock is a `flock` on the file `folder/.lock`, which names the holder. The system releases it
+    when the process ends, even by `kill -9`. It works between processes of one machine on any local
+    disk. Between machines it works on NFS 4, on NFS 3 with its lock daemon, and on Lustre mounted
+    with `flock`. On other network disks it may work within one machine only. Where nothing can be
+    locked, as on Windows, `warn` is called and the block runs without a lock.
 
     Args:
-        folder: removed again when nothing is in it at the end and it was not there before.
-        argument: what the user called it.
-        warn: told when nothing can be locked.
+        folder: created if missing, and then removed at the end if it is empty.
+        argument: the user's name for the folder, in error messages.
+        warn: called with a text when nothing can be locked.
 
     Raises:
-        InputError: when another process holds it, or it cannot be written.
+        InputError: when another process holds the lock, or the folder cannot be written.
     """
     folder = Path(folder)
     check_writable(folder, argument)
@@ -63,7 +63,9 @@ def locked(
     try:
         yield
     finally:
-        if file is not None:  # removed while it is held: who opened it sees that it is gone
+        if file is not None:
+            # Removed while locked: a process that opened the file before this, and locks it after,
+            # sees in `_open` that the file has lost its name, and tries again.
             (folder / LOCK).unlink(missing_ok=True)
             os.close(file)
         if not was_there and folder.exists() and not any(folder.iterdir()):
@@ -71,7 +73,7 @@ def locked(
 
 
 def _open(path: Path, argument: str) -> int:
-    """The descriptor that holds the lock."""
+    """Lock the file `path`: its descriptor, which holds the lock."""
     if fcntl is None:
         raise _NoLocks
     while True:
@@ -83,9 +85,10 @@ def _open(path: Path, argument: str) -> int:
                 os.write(file, f"process {os.getpid()} on {socket.gethostname()}".encode())
                 return file
         except OSError as error:
+            # The holder wrote its name into the file, unless it has only just taken the lock.
             holder = os.pread(file, 1000, 0).decode(errors="replace") or "another process"
             os.close(file)
-            if error.errno in NONE:
+            if error.errno in UNSUPPORTED:
                 raise _NoLocks from error
             if error.errno not in HELD:
                 raise
@@ -93,11 +96,11 @@ def _open(path: Path, argument: str) -> int:
             received = f"{path.parent}, where {holder} trains"
             step = "wait until it ends, or give another"
             raise InputError(argument, expected, received, step) from None
-        os.close(file)  # its holder removed it between our two steps
+        os.close(file)  # its holder removed it between our `open` and our `flock`
 
 
 def _is_still(file: int, path: Path) -> bool:
-    """Whether the open file is the one that has this name."""
+    """Whether `path` still names the open file."""
     try:
         return os.path.samestat(os.fstat(file), os.stat(path))
     except FileNotFoundError:

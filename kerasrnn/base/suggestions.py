@@ -1,11 +1,11 @@
-"""What somebody meant who wrote a name that is not known."""
+"""Suggests the right name for an unknown one, by synonyms or by spelling."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
 
-# what people write elsewhere -> what it may be called here
+# a name common elsewhere -> the names that it may have here
 SYNONYMS = {
     **dict.fromkeys(("lr", "rate", "step_size"), ("learning_rate",)),
     **dict.fromkeys(("batch", "bs", "batches"), ("batch_size",)),
@@ -46,11 +46,12 @@ SYNONYMS = {
 
 
 def _plain(name: str) -> str:
+    """The name in lower case, with underscores and without leading dashes."""
     return name.strip().lstrip("-").replace("-", "_").lower()
 
 
 def meant(word: str, known: Iterable[str]) -> str | None:
-    """The known name that `word` is likely to mean, by `SYNONYMS` or by its spelling.
+    """The known name that `word` most likely means, by `SYNONYMS` or by its spelling; or None.
 
     >>> meant("lr", ["units", "learning_rate"]), meant("--ephocs", ["--units", "--epochs"])
     ('learning_rate', '--epochs')
@@ -59,12 +60,12 @@ def meant(word: str, known: Iterable[str]) -> str | None:
     """
     names = {_plain(name): name for name in known}
     synonyms = [name for name in SYNONYMS.get(_plain(word), ()) if name in names]
-    near = synonyms or difflib.get_close_matches(_plain(word), names, 1)
-    return names[near[0]] if near else None
+    matches = synonyms or difflib.get_close_matches(_plain(word), names, 1)
+    return names[matches[0]] if matches else None
 
 
 def advised(word: str, known: Iterable[str], otherwise: str) -> str:
-    """What to do about a word that is not known.
+    """The advice about an unknown word: the likely name, or the text `otherwise`.
 
     >>> advised("trian", ["demo", "train"], "choose one of them")
     'did you mean train?'

@@ -8,17 +8,24 @@ from kerasrnn.cells.base import Gated
 
 @keras.saving.register_keras_serializable(package="kerasrnn")
 class GRU(Gated):
-    """Gated recurrent unit; state and output are h(t).
+    """The gated recurrent unit; state and output are h(t).
 
     z = σ(W_z x + U_z h + b_z)        r = σ(W_r x + U_r h + b_r)
     reset_after=True:   g = tanh(W_g x + b_g + r (U_g h + b'_g))
     reset_after=False:  g = tanh(W_g x + b_g + U_g (r h))
     h(t) = z h(t-1) + (1 - z) g         with update_replaces=True: (1 - z) h(t-1) + z g
 
-    Cho et al. 2014, equations 5 to 8: reset before the product, z keeps the state. In Chung et
-    al. 2014 z replaces it. Reset after the product: cuDNN and Keras. Weights and gate order
-    (z, r, g) as `keras.layers.GRU`: kernel [D, 3H], recurrent_kernel [H, 3H], bias [2, 3H] (of
-    W and of U) with reset_after, [3H] without.
+    In Cho et al. 2014, equations 5 to 8, the reset comes before the product and z keeps the state.
+    In Chung et al. 2014 z replaces it. In cuDNN and Keras the reset comes after the product.
+    Weights and gate order (z, r, g) are those of `keras.layers.GRU`: kernel [D, 3H],
+    recurrent_kernel [H, 3H], bias [2, 3H] (of W and of U) with reset_after, [3H] without.
+
+    Args:
+        units: H.
+        activation: of the new value g.
+        recurrent_activation: σ, of the two gates.
+        reset_after: whether r multiplies U_g h, and not h.
+        update_replaces: whether z is the share of g, and not of h(t-1).
 
     >>> cell = GRU(4, reset_after=False)
     >>> cell.state_size, cell.output_size
@@ -41,9 +48,10 @@ class GRU(Gated):
         self.recurrent_activation = keras.activations.get(recurrent_activation)
         self.reset_after = reset_after
         self.update_replaces = update_replaces
-        exact = type(self) is GRU and reset_after and not update_replaces
-        exact = exact and self.has_cudnn_gates()  # a subclass may step otherwise
-        self.cudnn = "gru" if exact else None
+        # A subclass may have another step, so it does not count.
+        is_cudnn = type(self) is GRU and reset_after and not update_replaces
+        is_cudnn = is_cudnn and self.has_cudnn_gates()
+        self.cudnn = "gru" if is_cudnn else None
 
     def add_bias(self):
         shape = (2, 3 * self.units) if self.reset_after else (3 * self.units,)
@@ -52,7 +60,8 @@ class GRU(Gated):
     def project(self, x, training=None):
         if self.bias is None or not self.reset_after:
             return super().project(x, training=training)
-        # What U's bias adds to the two gates does not wait for the state; b'_g does (r b'_g).
+        # U's bias for the gates z and r is added here, to W's. Only b'_g waits for the step, where
+        # r multiplies it.
         b, b_u = ops.split(self.bias, 2, axis=0)
         b_z, b_r, b_g = ops.split(b[0], 3)
         u_z, u_r, _ = ops.split(b_u[0], 3)

@@ -14,12 +14,16 @@ class RecurrentHighway(Gated):
     t_l = σ(W_t x [l = 1] + U_t,l s_{l-1} + b_t,l)
     s_l = t_l g_l + (1 - t_l) s_{l-1}
 
-    Zilly et al. 2017, with the carry gate c = 1 - t of the paper's experiments. kernel [D, 2H]
-    in blocks g, t; recurrent_kernel_1 … recurrent_kernel_L [H, 2H]; bias_1 … bias_L [2H].
+    Zilly et al. 2017, with the carry gate c = 1 - t of the paper's experiments. Here [l = 1] is 1
+    in the first layer and 0 in the others. kernel [D, 2H] in blocks g, t; recurrent_kernel_1 …
+    recurrent_kernel_L [H, 2H]; bias_1 … bias_L [2H].
 
     Args:
         units: H.
         depth: L.
+
+    Raises:
+        ValueError: if `units` or `depth` is not a positive integer.
 
     >>> RecurrentHighway(4, depth=3).state_size
     4

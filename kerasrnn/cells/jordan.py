@@ -7,7 +7,7 @@ from kerasrnn.cells.base import Gated
 
 @keras.saving.register_keras_serializable(package="kerasrnn")
 class Jordan(Gated):
-    """A network whose feedback comes from its output; the state is y(t).
+    """A network that reads its last output at every step; state and output are y(t).
 
     h(t) = tanh(W x(t) + U y(t-1) + b)
     y(t) = σ(V h(t) + c)
@@ -17,7 +17,7 @@ class Jordan(Gated):
 
     Args:
         units: H, the hidden units.
-        outputs: Y, the size of the output that is fed back; by default H.
+        outputs: Y, the size of the output, which the next step reads; by default H.
         activation: of the hidden layer.
         output_activation: of the output.
 

@@ -7,9 +7,15 @@ from kerasrnn.cells.lstm import LSTM
 
 
 def normalised(blocks, gain, shift, epsilon):
-    """LN(a; α, β) = α (a - mean) / √(variance + ε) + β over all blocks of a, a list again."""
+    """LN(a; α, β) = α (a - mean) / √(variance + ε) + β over all blocks of a, as a list of blocks.
+
+    Args:
+        blocks: a, a list of tensors [..., H].
+        gain, shift: α and β, over all blocks.
+        epsilon: ε.
+    """
     dtype = keras.backend.standardize_dtype(blocks[0].dtype)
-    if dtype in ("float16", "bfloat16"):  # ε is below float16's precision
+    if dtype in ("float16", "bfloat16"):  # ε is too small for the precision of float16
         blocks = [ops.cast(a, "float32") for a in blocks]
     mean = sum(ops.mean(a, axis=-1, keepdims=True) for a in blocks) / len(blocks)
     centred = [a - mean for a in blocks]
@@ -22,13 +28,13 @@ def normalised(blocks, gain, shift, epsilon):
 
 @keras.saving.register_keras_serializable(package="kerasrnn")
 class LayerNormLSTM(LSTM):
-    """LSTM whose sums and cell are normalised.
+    """LSTM with layer normalisation of its sums and of its cell.
 
     (i, f, g, o) = LN(U h; α_1, β_1) + LN(W x; α_2, β_2) + b
     c(t) = σ(f) c(t-1) + σ(i) tanh(g)
     h(t) = σ(o) tanh(LN(c(t); α_3, β_3))
 
-    Ba et al. 2016, equations 20 to 22; LN over all four blocks together. Weights as LSTM's, and
+    Ba et al. 2016, equations 20 to 22; LN over all four blocks together. Weights as in LSTM, and
     gain_h, shift_h (α_1, β_1), gain_x, shift_x (α_2, β_2) [4H], gain_c, shift_c (α_3, β_3) [H].
 
     >>> LayerNormLSTM(4).state_size

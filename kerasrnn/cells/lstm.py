@@ -7,13 +7,19 @@ from kerasrnn.cells.base import Gated
 
 
 class ForgetBias:
-    """A bias initializer whose `block`-th block of H, the forget gate's, starts at 1."""
+    """A bias initializer: 1 for the forget gate, another initializer for the other gates.
 
-    def __init__(self, rest, units, block=1):
-        self.rest, self.units, self.block = rest, units, block
+    Args:
+        initializer: that of the other gates.
+        units: H, the size of a block.
+        block: the index of the forget gate's block.
+    """
+
+    def __init__(self, initializer, units, block=1):
+        self.initializer, self.units, self.block = initializer, units, block
 
     def __call__(self, shape, dtype=None, **kwargs):
-        blocks = [self.rest((self.units,), dtype=dtype)] * (shape[0] // self.units)
+        blocks = [self.initializer((self.units,), dtype=dtype)] * (shape[0] // self.units)
         blocks[self.block] = ops.ones((self.units,), dtype=dtype)
         return ops.concatenate(blocks)
 
@@ -27,8 +33,14 @@ class LSTM(Gated):
     c(t) = f c(t-1) + i g             h(t) = o tanh(c(t))
 
     Hochreiter and Schmidhuber 1997; forget gate: Gers, Schmidhuber and Cummins 2000; bias of
-    the forget gate at 1: Jozefowicz et al. 2015. Weights and gate order (i, f, g, o) as
+    the forget gate at 1: Jozefowicz et al. 2015. Weights and gate order (i, f, g, o) are those of
     `keras.layers.LSTM`: kernel [D, 4H], recurrent_kernel [H, 4H], bias [4H].
+
+    Args:
+        units: H.
+        activation: of g and of c(t) in the output.
+        recurrent_activation: σ, of the gates.
+        unit_forget_bias: whether the bias of the forget gate starts at 1.
 
     >>> cell = LSTM(4)
     >>> cell.state_size, cell.output_size
@@ -50,12 +62,14 @@ class LSTM(Gated):
         self.recurrent_activation = keras.activations.get(recurrent_activation)
         self.unit_forget_bias = unit_forget_bias
         self.state_size = (units, units)
-        exact = type(self) is LSTM and self.has_cudnn_gates()  # a subclass may step otherwise
-        self.cudnn = "lstm" if exact else None
+        # A subclass may have another step, so it does not count.
+        is_cudnn = type(self) is LSTM and self.has_cudnn_gates()
+        self.cudnn = "lstm" if is_cudnn else None
 
     def add_bias(self):
-        rest = self.bias_initializer
-        initializer = ForgetBias(rest, self.units) if self.unit_forget_bias else rest
+        initializer = self.bias_initializer
+        if self.unit_forget_bias:
+            initializer = ForgetBias(initializer, self.units)
         return self.add_weight((4 * self.units,), name="bias", initializer=initializer)
 
     def step(self, z, state, linear):

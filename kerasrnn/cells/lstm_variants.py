@@ -1,6 +1,7 @@
-"""LSTM with peepholes, and what Greff et al. 2015 ("LSTM: a search space odyssey") took away.
+"""LSTM with peepholes, and its variants in Greff et al. 2015.
 
-H units. Every class below is the one above it with a line changed.
+The paper is "LSTM: a search space odyssey". H units. A variant changes one line of `PeepholeLSTM`;
+`CoupledLSTM` has no peepholes.
 """
 
 import keras
@@ -11,20 +12,20 @@ from kerasrnn.cells.lstm import LSTM, ForgetBias
 
 @keras.saving.register_keras_serializable(package="kerasrnn")
 class PeepholeLSTM(LSTM):
-    """LSTM whose gates also see the cell; the vanilla LSTM of Greff et al.
+    """LSTM whose gates also read the cell c; the vanilla LSTM of Greff et al.
 
     i = σ(W_i x + U_i h + p_i c(t-1) + b_i)     f = σ(W_f x + U_f h + p_f c(t-1) + b_f)
     g = tanh(W_g x + U_g h + b_g)               c(t) = f c(t-1) + i g
     o = σ(W_o x + U_o h + p_o c(t) + b_o)       h(t) = o tanh(c(t))
 
     Gers and Schmidhuber 2000, "Recurrent nets that time and count"; Greff et al. 2015, section
-    2. Weights as LSTM's, with peephole_i, peephole_f and peephole_o [H].
+    2. Weights as in LSTM, and peephole_i, peephole_f and peephole_o [H].
 
     >>> PeepholeLSTM(4).state_size
     (4, 4)
     """
 
-    gates = "ifgo"  # the blocks of the weights, in their order
+    gates = "ifgo"  # the blocks of the weights, in order
 
     @property
     def blocks(self):
@@ -52,33 +53,37 @@ class PeepholeLSTM(LSTM):
         return h, (h, c)
 
     def sums(self, z, h, linear):
-        """W x + U h + b of every gate, by its letter."""
+        """W x + U h + b [B, H] of every gate: {letter of the gate: sum}."""
         y = linear(h, self.recurrent_kernel, blocks=self.blocks)
         return {g: z_g + y_g for g, z_g, y_g in zip(self.gates, z, y, strict=True)}
 
     def cell_equations(self, a, c):
-        """From the sums a of every gate: h(t), c(t), and the gates (i, f, o)."""
+        """(h(t), c(t), gates (i, f, o)) from the sums a of every gate and from c = c(t-1)."""
         i, f = self.input_gate(a, c), self.forget_gate(a, c)
         c = f * c + i * self.input_activation(a["g"])
-        o = self.gate(a, "o", c)
+        o = self.gate(a, "o", c)  # it reads c(t), the other gates read c(t-1)
         return o * self.output_activation(c), c, (i, f, o)
 
     def gate(self, a, name, c):
-        """σ(a + p c), or 1 where the gate does not exist."""
+        """σ(a + p c) of a gate by its letter; 1 where the cell does not have the gate."""
         if name not in self.gates:
             return 1.0
         return self.recurrent_activation(a[name] + self.peephole[name] * c)
 
     def input_gate(self, a, c):
+        """The input gate i."""
         return self.gate(a, "i", c)
 
     def forget_gate(self, a, c):
+        """The forget gate f."""
         return self.gate(a, "f", c)
 
     def input_activation(self, g):
+        """The activation of g."""
         return self.activation(g)
 
     def output_activation(self, c):
+        """The activation of c(t) in the output."""
         return self.activation(c)
 
 
@@ -131,7 +136,7 @@ class CoupledPeepholeLSTM(PeepholeLSTM):
 
 @keras.saving.register_keras_serializable(package="kerasrnn")
 class FullGateRecurrenceLSTM(PeepholeLSTM):
-    """Greff et al. 2015, FGR: every gate also sees all three gates of the step before.
+    """Greff et al. 2015, FGR: every gate also reads all three gates of the step before.
 
     Adds R [i(t-1), f(t-1), o(t-1)] to the sums of i, f and o; the state is (h, c, i, f, o).
     gate_kernel R [3H, 3H], rows and columns in the order i, f, o. As in the first LSTM
@@ -153,10 +158,10 @@ class FullGateRecurrenceLSTM(PeepholeLSTM):
         )
 
     def step(self, z, state, linear):
-        h, c, *before = state
+        h, c, *last_gates = state
         a = self.sums(z, h, linear)
-        seen = linear(ops.concatenate(before, axis=-1), self.gate_kernel, blocks=3)
-        for name, r in zip("ifo", seen, strict=True):
+        products = linear(ops.concatenate(last_gates, axis=-1), self.gate_kernel, blocks=3)
+        for name, r in zip("ifo", products, strict=True):
             a[name] = a[name] + r
         h, c, gates = self.cell_equations(a, c)
         return h, (h, c, *gates)

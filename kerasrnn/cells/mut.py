@@ -1,8 +1,7 @@
-"""MUT1, MUT2 and MUT3 (Jozefowicz et al. 2015, "An empirical exploration of recurrent network
-architectures"): three gated units found by search.
+"""MUT1, MUT2 and MUT3, three gated units found by search.
 
-H units. The equations add x itself to sums over units, so MUT1 and MUT2 take inputs with H
-features.
+Jozefowicz et al. 2015, "An empirical exploration of recurrent network architectures". H units.
+MUT1 and MUT2 add x itself to sums over units, so their inputs must have H features.
 """
 
 import keras
@@ -12,9 +11,12 @@ from kerasrnn.cells.base import Gated
 
 
 class Mutation(Gated):
-    """What the three share: h(t) = z g + (1 - z) h(t-1), σ and tanh as in the paper.
+    """The base class of the three: h(t) = z g + (1 - z) h(t-1).
 
-    recurrent_kernel and bias have blocks z, r, g, of which the recurrent one may lack z.
+    The bias has blocks z, r, g. So has recurrent_kernel, except that MUT1's has no block z.
+
+    Raises:
+        ValueError: at `build`, when x is added to sums and does not have H features.
     """
 
     adds_input = True
@@ -41,7 +43,7 @@ class Mutation(Gated):
     blocks = 3
 
     def biased(self, *parts):
-        """The parts z, r, g of z, each [..., H], with their biases."""
+        """The parts z, r, g, each [..., H], with their biases added."""
         if self.bias is None:
             return parts
         biases = ops.split(self.bias, 3)

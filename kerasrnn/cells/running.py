@@ -1,6 +1,6 @@
-"""The fixed recurrences of the classical view: one equation for each feature, no gates.
+"""Classical recurrences without gates: sum, product, maximum, average, autoregression.
 
-B batch, D features; `units` is the number of features, and state and output have that size.
+B batch, D features. `units` is D, and state and output have that size. Features do not mix.
 """
 
 import keras
@@ -11,9 +11,13 @@ from kerasrnn.cells.base import Cell
 
 
 class Running(Cell):
-    """A recurrence that runs over every feature by itself."""
+    """The base class of recurrences that treat every feature separately.
 
-    start = 0.0
+    Raises:
+        ValueError: if `units` is not a positive integer; at `build`, if it is not D.
+    """
+
+    start = 0.0  # s(0)
 
     def __init__(self, units, **kwargs):
         if not isinstance(units, int) or units < 1:
@@ -86,8 +90,8 @@ class ExponentialAverage(Running):
 
     Args:
         units: the number of features.
-        decay: α at the beginning, or for good.
-        learned: whether α is a weight; it is then kept as logit [D], α = σ(logit).
+        decay: the first value of α, which stays if α is not learned.
+        learned: whether α is trained. It is kept as the weight logit [D], α = σ(logit).
     """
 
     def __init__(self, units, decay=0.9, learned=False, **kwargs):
@@ -125,8 +129,8 @@ class Autoregressive(Running):
 
     Args:
         units: the number of features.
-        coefficients: a_1 … a_W, the same for all features at the beginning, or for good.
-        learned: whether they are weights.
+        coefficients: the first values of a_1 … a_W, the same for all features.
+        learned: whether the coefficients are trained; otherwise they stay.
     """
 
     def __init__(self, units, coefficients=(0.5, 0.25), learned=False, **kwargs):
@@ -136,15 +140,16 @@ class Autoregressive(Running):
                 "number."
             )
         super().__init__(units, **kwargs)
-        self.given, self.learned = tuple(float(a) for a in coefficients), learned
-        self.state_size = (units,) * len(self.given)
+        self.initial_coefficients = tuple(float(a) for a in coefficients)
+        self.learned = learned
+        self.state_size = (units,) * len(self.initial_coefficients)
 
     def initial_state(self, batch_size):
         return Cell.initial_state(self, batch_size)
 
     def build(self, input_shape):
         super().build(input_shape)
-        a = np.repeat(np.array(self.given)[:, None], self.units, axis=1)
+        a = np.repeat(np.array(self.initial_coefficients)[:, None], self.units, axis=1)
         self.coefficients = self.add_weight(
             a.shape,
             name="coefficients",
@@ -160,5 +165,5 @@ class Autoregressive(Running):
         return y, (y, *past[:-1])
 
     def get_config(self):
-        config = {"coefficients": list(self.given), "learned": self.learned}
+        config = {"coefficients": list(self.initial_coefficients), "learned": self.learned}
         return {**super().get_config(), **config}

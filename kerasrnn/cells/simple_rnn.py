@@ -9,7 +9,7 @@ from kerasrnn.cells.base import Gated
 class SimpleRNN(Gated):
     """h(t) = tanh(W x(t) + U h(t-1) + b); the output is h(t).
 
-    Elman 1990; Goodfellow, Bengio and Courville 2016, equations 10.8 and 10.9. Weights as
+    Elman 1990; Goodfellow, Bengio and Courville 2016, equations 10.8 and 10.9. Weights as in
     `keras.layers.SimpleRNN`: kernel W [D, H], recurrent_kernel U [H, H], bias b [H].
 
     >>> cell = SimpleRNN(4)

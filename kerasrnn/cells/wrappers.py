@@ -1,6 +1,7 @@
-"""Cells around a cell: dropout, zoneout, residual connections, layer normalisation.
+"""Cells that wrap a cell: dropout, zoneout, residual connections, layer normalisation.
 
-B batch, T time, D input, H units. Whatever is random is drawn in `project`, once per sequence.
+B batch, T time, D input, H units. All random numbers are drawn in `project`, once per sequence,
+because a step has to be a pure function.
 """
 
 import keras
@@ -12,7 +13,11 @@ from kerasrnn.compat.keras import AutocastScope
 
 
 class Wrapper(Cell):
-    """A cell with the sizes and states of the one inside."""
+    """A cell around another cell, with the sizes and states of the cell inside.
+
+    Raises:
+        ValueError: if `cell` is not a `Cell`.
+    """
 
     def __init__(self, cell, **kwargs):
         if not isinstance(cell, Cell):
@@ -54,14 +59,15 @@ class Wrapper(Cell):
 
 
 class Paired(Wrapper):
-    """A wrapper whose z is a pair: z of the cell inside, and something of its own."""
+    """A wrapper whose z is a pair: z of the cell inside, and data of the wrapper."""
 
     def with_input(self, z, add):
-        z, own = z
-        return self.cell.with_input(z, add), own
+        z, wrapper_data = z
+        return self.cell.with_input(z, add), wrapper_data
 
 
 def checked_rate(name, rate):
+    """The rate as a float (ValueError when it is not in [0, 1)); `name` is the argument's."""
     if not 0 <= rate < 1:
         raise ValueError(
             f"{name}: expected a probability in [0, 1), received {rate!r}; 0 switches it off."
@@ -70,23 +76,23 @@ def checked_rate(name, rate):
 
 
 def dropped(x, kept, rate):
-    """x / (1 - rate) where kept, 0 elsewhere."""
+    """x / (1 - rate) where `kept` is True, 0 elsewhere; x itself where `kept` is None."""
     return x if kept is None else ops.where(kept, x / (1 - rate), ops.zeros_like(x))
 
 
 @keras.saving.register_keras_serializable(package="kerasrnn")
 class Dropout(Paired):
-    """Dropout whose masks are the same at every step of a sequence (Gal and Ghahramani 2016).
+    """Dropout with the same masks at every step of a sequence (Gal and Ghahramani 2016).
 
     x'(t) = m_x x(t) / (1 - rate), and in every product of the state with a weight
-    h'(t) = m_h h(t) / (1 - recurrent_rate), one mask for all gates. Nothing is dropped unless
-    `training`. In a `keras.layers.RNN`, which steps by itself, the masks are new at every step.
+    h'(t) = m_h h(t) / (1 - recurrent_rate), with one mask for all gates. Values are dropped in
+    training only. In a `keras.layers.RNN`, which projects step by step, every step has new masks.
 
     Args:
         cell: the cell inside.
         rate: probability that a feature of the input is dropped.
         recurrent_rate: probability that a unit of the state is dropped.
-        seed: an integer, for masks that come again.
+        seed: an integer, which makes the masks repeatable.
 
     >>> from kerasrnn.cells import GRU
     >>> Dropout(GRU(4), rate=0.2, recurrent_rate=0.3).state_size
@@ -113,13 +119,14 @@ class Dropout(Paired):
         return self.cell.project(x, training=training), kept
 
     def _mask(self, shape, rate):
+        """True where a value is kept."""
         return keras.random.uniform(shape, seed=self.seed_generator) >= rate
 
     def step(self, z, state, linear, *constants):
         z, kept = z
 
         def product(h, weight, columns=None, blocks=1):
-            # Only the state is dropped, not gates that a cell feeds back beside it.
+            # Only the state h is dropped, not the gates that some cells keep in their state too.
             mask = kept if kept is not None and h.shape[-1] == kept.shape[-1] else None
             return linear(dropped(h, mask, self.recurrent_rate), weight, columns, blocks)
 
@@ -134,13 +141,13 @@ class Dropout(Paired):
 class Zoneout(Paired):
     """Zoneout: each unit of a state keeps its value with probability `rate` (Krueger et al. 2017).
 
-    s(t) = d(t) s(t-1) + (1 - d(t)) s̃(t), d(t) drawn anew at every step for every state; when
-    not training, d is its expectation, the rate. An output that is a state is zoned out with it.
+    s(t) = d(t) s(t-1) + (1 - d(t)) s̃(t), where d(t) is drawn at every step for every state. When
+    not training, d is its expectation, the rate. An output that is a state changes with the state.
 
     Args:
         cell: the cell inside.
         rate: one probability, or a tuple with one for each state of the cell.
-        seed: an integer, for draws that come again.
+        seed: an integer, which makes the draws repeatable.
 
     >>> from kerasrnn.cells import LSTM
     >>> Zoneout(LSTM(4), rate=(0.05, 0.5)).state_size
@@ -170,14 +177,15 @@ class Zoneout(Paired):
 
     def step(self, z, state, linear, *constants):
         z, keep = z
-        output, new = self.cell.step(z, state, linear, *constants)
-        old, found = tree.flatten(state), tree.flatten(new)
+        output, new_state = self.cell.step(z, state, linear, *constants)
+        old, new = tree.flatten(state), tree.flatten(new_state)
         if keep is None:
-            mixed = [r * s + (1 - r) * n for r, s, n in zip(self.rate, old, found, strict=True)]
+            mixed = [r * s + (1 - r) * n for r, s, n in zip(self.rate, old, new, strict=True)]
         else:
-            mixed = [ops.where(k, s, n) for k, s, n in zip(keep, old, found, strict=True)]
+            mixed = [ops.where(k, s, n) for k, s, n in zip(keep, old, new, strict=True)]
+        # An output that is one of the new states (the same tensor) becomes the mixed state.
         outputs = [
-            next((m for m, n in zip(mixed, found, strict=True) if n is o), o)
+            next((m for m, n in zip(mixed, new, strict=True) if n is o), o)
             for o in tree.flatten(output)
         ]
         return tree.pack_sequence_as(output, outputs), tree.pack_sequence_as(state, mixed)
@@ -188,7 +196,7 @@ class Zoneout(Paired):
 
 @keras.saving.register_keras_serializable(package="kerasrnn")
 class Residual(Paired):
-    """The cell's output plus its input: y(t) = x(t) + f(x(t), h(t-1)) (Wu et al. 2016, GNMT).
+    """A residual connection: y(t) = x(t) + f(x(t), h(t-1)) (Wu et al. 2016, GNMT).
 
     >>> from kerasrnn.cells import GRU
     >>> Residual(GRU(3)).output_size
@@ -214,15 +222,15 @@ class Residual(Paired):
 
 @keras.saving.register_keras_serializable(package="kerasrnn")
 class LayerNorm(Wrapper):
-    """Layer normalisation of every product of the step: LN(h U; α, β) in place of h U.
+    """Layer normalisation of every product in the step: LN(h U; α, β) in place of h U.
 
     LN(a; α, β) = α (a - mean) / √(variance + ε) + β, over all columns of the product, the
     blocks of all its gates together (Ba, Kiros and Hinton 2016, the term of h in equation 20).
-    What the state keeps is not touched, nor is the input's product; `LayerNormLSTM` normalises
-    that and the cell as well. Weights of its own, for product k: gain_k and shift_k (α, β).
+    The state and the product of the input are not normalised; `LayerNormLSTM` normalises the cell
+    and that product too. The wrapper adds weights gain_k and shift_k (α, β) for product k.
 
     Args:
-        cell: the cell inside, one whose step needs no constants.
+        cell: the cell inside. Its step must not need constants.
         epsilon: ε.
 
     >>> from kerasrnn.cells import GRU
@@ -241,8 +249,12 @@ class LayerNorm(Wrapper):
         self.shifts = [self.add_weight((n,), "zeros", name=f"shift_{k}") for k, n in widths]
 
     def _widths(self, input_shape):
-        """The columns of every product, learned from a step on zeros."""
-        found, inside = [], type(self.cell).__name__
+        """The number of columns of every product, from a step on zeros.
+
+        Raises:
+            ValueError: when the step needs constants, or has no product.
+        """
+        widths, inside = [], type(self.cell).__name__
         if self.constants_wanted():
             raise ValueError(
                 f"LayerNorm(cell): expected a cell whose step needs no constants, received "
@@ -251,29 +263,30 @@ class LayerNorm(Wrapper):
 
         def linear(h, weight, columns=None, blocks=1):
             width = weight.shape[1] if columns is None else columns[1] - columns[0]
-            found.append(width)
+            widths.append(width)
             y = [ops.zeros((1, width // blocks), dtype=h.dtype) for _ in range(blocks)]
             return y[0] if blocks == 1 else y
 
         with AutocastScope(self.compute_dtype):
             x = ops.zeros((1, *input_shape[1:]), dtype=self.compute_dtype)
             self.cell.step(self.cell.project(x), self.cell.initial_state(1), linear)
-        if not found:
+        if not widths:
             raise ValueError(
                 f"LayerNorm(cell): expected a cell with a product in its step, received {inside}, "
                 "which has none; use it as it is."
             )
-        return found
+        return widths
 
     def step(self, z, state, linear, *constants):
+        # Products come in the same order at every step, which is the order of the weights.
         weights = iter(zip(self.gains, self.shifts, strict=True))
 
-        def normal(h, weight, columns=None, blocks=1):
+        def normalised_linear(h, weight, columns=None, blocks=1):
             y = linear(h, weight, columns, blocks)
             y = normalised([y] if blocks == 1 else y, *next(weights), self.epsilon)
             return y[0] if blocks == 1 else y
 
-        return self.cell.step(z, state, normal, *constants)
+        return self.cell.step(z, state, normalised_linear, *constants)
 
     def get_config(self):
         return {**super().get_config(), "epsilon": self.epsilon}

@@ -1,4 +1,4 @@
-"""`python -m kerasrnn.cli`."""
+"""Run the command line with `python -m kerasrnn.cli`."""
 
 from kerasrnn.cli.command import program
 

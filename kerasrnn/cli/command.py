@@ -1,4 +1,4 @@
-"""The command line: parse, wire, print. Results on stdout, everything else on stderr."""
+"""Run the commands of the command line: results go to stdout, everything else to stderr."""
 
 from __future__ import annotations
 
@@ -23,33 +23,38 @@ from kerasrnn.tasks.needs import EVALUATED, check_needs
 from kerasrnn.tasks.settings import changed
 
 PLOTS = (".png", ".pdf", ".svg")
-FAILED = 1  # the disk, or an export that does not do what the model does
-STOPPED = 130  # the shell's code for Ctrl-C
-TERMINATED = 143  # and for SIGTERM, outside training
+FAILED = 1  # exit code when the disk fails, a worker is lost or an export differs from its model
+STOPPED = 130  # exit code for Ctrl-C, as in shells
+TERMINATED = 143  # exit code for SIGTERM outside training, as in shells
 
 
 def say(text: str) -> None:
+    """Print a message to stderr."""
     print(text, file=sys.stderr, flush=True)
 
 
 def load_tensorflow() -> None:
-    """Import TensorFlow without what its libraries write to stderr before any log level holds."""
+    """Import TensorFlow and hide what its libraries write to stderr, unless the import fails."""
     sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as said:
-        os.dup2(said.fileno(), 2)
+    # C++ libraries write to file descriptor 2 before a log level is set, so that descriptor
+    # itself is redirected, not `sys.stderr`.
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as log:
+        os.dup2(log.fileno(), 2)
         try:
             import tensorflow as tf
 
-            if "TF_CONFIG" not in os.environ:  # workers meet before TensorFlow has devices
+            # Listing the devices makes the GPU libraries write here. Workers of a cluster must
+            # meet before TensorFlow initializes its devices.
+            if "TF_CONFIG" not in os.environ:
                 tf.config.list_logical_devices()
         except BaseException:
-            said.seek(0)
-            os.write(kept, said.read())
+            log.seek(0)
+            os.write(stderr, log.read())
             raise
         finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+            os.dup2(stderr, 2)
+            os.close(stderr)
 
 
 def _train_lm(args) -> int | None:
@@ -87,33 +92,34 @@ def _train_captioner(args) -> int | None:
 
 
 def _faults(args) -> str:
-    """What becomes of lines that cannot be used."""
+    """Return what to do with faulty lines: "drop" or "refuse"."""
     return "drop" if args.drop_faulty else "refuse"
 
 
 def _common(args) -> dict:
-    """How any job is run."""
+    """Return the options that the jobs of all tasks have."""
     names = ("overwrite", "strategy", "keep_checkpoints", "data_service", "start")
     return {name: getattr(args, name) for name in names}
 
 
 def _settings(args):
-    """The preset with the changes that the command line asks for."""
+    """Return the settings of the preset with the changes from the command line."""
     presets = PRESETS[args.task]
     if args.preset not in presets:
-        known = ", ".join(presets)
-        raise InputError("--preset", f"one of {known}", args.preset, "choose one of them")
+        names = ", ".join(presets)
+        raise InputError("--preset", f"one of {names}", args.preset, "choose one of them")
     preset = presets[args.preset]
     assignments = [part for group in args.set for part in group]
     for field in dataclasses.fields(preset):
         assignments += [f"{field.name}={value}" for value in getattr(args, field.name) or ()]
     settings = changed(preset, assignments)
-    given = [assignment.partition("=")[0] for assignment in assignments]
-    check_needs("settings", vars(settings), given)
+    changed_names = [assignment.partition("=")[0] for assignment in assignments]
+    check_needs("settings", vars(settings), changed_names)
     return settings
 
 
 def _train(args, task, job) -> int | None:
+    """Train a job of any task and print its best epoch; return an exit code, None for 0."""
     from kerasrnn.distribution.strategies import WorkerLost
     from kerasrnn.training.interruption import Interrupted
 
@@ -131,15 +137,16 @@ def _train(args, task, job) -> int | None:
 
 
 def _figures(row: dict) -> str:
+    """Return numbers by name as one line of text."""
     return ", ".join(f"{name} {v if isinstance(v, str) else f'{v:.6g}'}" for name, v in row.items())
 
 
 class ReaderLeft(Exception):
-    """Nobody reads our results any more, as after `| head`."""
+    """The program that reads stdout has ended, as in `kerasrnn generate … | head`."""
 
 
 def _write(text: str) -> None:
-    """A result, on stdout."""
+    """Print a result to stdout."""
     try:
         print(text, flush=True)
     except BrokenPipeError as error:
@@ -147,6 +154,7 @@ def _write(text: str) -> None:
 
 
 def _print(args, data, text: str) -> None:
+    """Print `data` as JSON with --json, else `text`."""
     _write(json.dumps(data, ensure_ascii=False) if args.json else text)
 
 
@@ -174,11 +182,12 @@ def _translate(args) -> None:
 
     if Path(args.model).is_dir():
         load_tensorflow()
-    rows, plot = 1 if args.file is None and sys.stdin.isatty() else task.ROWS, _plot(args)
+    # A person who types lines wants each answer at once; from a file, batches are faster.
+    rows, plot = 1 if args.file is None and sys.stdin.isatty() else task.ROWS, _plot_path(args)
     with contextlib.redirect_stdout(sys.stderr):
         translate = task.open_translator(args.model, args.beam, args.n_best, args.max_length)
-    found = task.translate_lines(translate, task.lines_of(args.file), rows)
-    for number, row in enumerate(found, 1):
+    translations = task.translate_lines(translate, task.lines_of(args.file), rows)
+    for number, row in enumerate(translations, 1):
         _print(args, _best(args, row), "\t".join(row.texts))
         if plot:
             task.plot(row, _numbered(plot, number))
@@ -189,39 +198,39 @@ def _caption(args) -> int | None:
 
     if Path(args.model).is_dir():
         load_tensorflow()
-    refused, plot = [], _plot(args)
+    errors, plot = [], _plot_path(args)
 
     def refuse(error):
         if args.strict:
             raise error
-        refused.append(error)
+        errors.append(error)
         say(f"kerasrnn: {as_typed(error, args)}")
 
     with contextlib.redirect_stdout(sys.stderr):
         caption = task.open_captioner(args.model, args.beam, args.n_best, args.max_length)
-    found = task.caption_files(caption, task.images_of(args.images), refuse)
+    captions = task.caption_files(caption, task.images_of(args.images), refuse)
     number = 0
-    for number, (path, image, row) in enumerate(found, 1):
+    for number, (path, image, row) in enumerate(captions, 1):
         data = {"image": str(path), **_best(args, row)}
         _print(args, data, "\t".join([str(path), *row.texts]))
         if plot:
             task.plot(image, row, _numbered(plot, number))
-    if not refused and not number:
+    if not errors and not number:
         raise InputError("IMAGE", "image files, or paths on stdin", "none", "give some")
-    if refused:
-        say(f"kerasrnn: {len(refused)} of {len(refused) + number} images left out")
+    if errors:
+        say(f"kerasrnn: {len(errors)} of {len(errors) + number} images left out")
     return None if number else 2
 
 
 def _best(args, row) -> dict:
-    """Text and score of the best answer; lists of them where --n-best asks for several."""
+    """Return text and score of the best answer, or lists of the best answers with --n-best."""
     if args.n_best is None:
         return {"text": row.texts[0], "score": row.scores[0]}
     return {"text": row.texts, "score": row.scores}
 
 
-def _plot(args) -> Path | None:
-    """Where --attention is drawn."""
+def _plot_path(args) -> Path | None:
+    """Return the file for the drawing of --attention, None without the option."""
     if not args.attention:
         return None
     path = Path(args.attention)
@@ -233,7 +242,7 @@ def _plot(args) -> Path | None:
 
 
 def _numbered(path: Path, number: int) -> Path:
-    """PLOT.png for the first, PLOT-2.png for the second …"""
+    """Return PLOT.png for number 1, PLOT-2.png for number 2 and so on."""
     return path if number == 1 else path.with_stem(f"{path.stem}-{number}")
 
 
@@ -259,10 +268,11 @@ def _export(args) -> None:
         written = export_run(
             args.run, args.out, formats, quantized=args.quantize, files=files, say=say, **options
         )
-    data, found = {"written": [str(p) for p in written]}, measured(written)
-    for path, figures in found.items():
+    paths, measurements = [str(path) for path in written], measured(written)
+    for path, figures in measurements.items():
         say(f"{path}: {in_words(figures)}")
-    _print(args, data | ({"measured": found} if found else {}), "\n".join(data["written"]))
+    data = {"written": paths} | ({"measured": measurements} if measurements else {})
+    _print(args, data, "\n".join(paths))
 
 
 def _verify(args) -> None:
@@ -270,16 +280,17 @@ def _verify(args) -> None:
     from kerasrnn.tasks.exporting import verify_run
 
     with contextlib.redirect_stdout(sys.stderr):
-        found = verify_run(args.run, args.export, args.checkpoint)
+        comparisons = verify_run(args.run, args.export, args.checkpoint)
     data, lines = {"same": [], "quantized": {}}, []
-    for path, count in found.items():
-        if count is None:
+    for path, counts in comparisons.items():
+        if counts is None:
             data["same"].append(str(path))
             lines.append(f"{path}: does what {args.run} does")
         else:
-            data["quantized"][str(path)] = {"same": count[0], "cases": count[1]}
-            said = f"the same text as {args.run} in {count[0]} of {count[1]} cases"
-            lines.append(f"{path}: quantized, {said}")
+            same, cases = counts
+            data["quantized"][str(path)] = {"same": same, "cases": cases}
+            agreement = f"the same text as {args.run} in {same} of {cases} cases"
+            lines.append(f"{path}: quantized, {agreement}")
     _print(args, data, "\n".join(lines))
 
 
@@ -293,7 +304,7 @@ def _demo(args) -> None:
 
 
 def _import(packages: list[str]) -> None:
-    """Packages whose classes a model may hold."""
+    """Import the packages of --import, whose classes a model may then hold."""
     if packages:
         load_tensorflow()
         from kerasrnn.tasks.trust import import_packages
@@ -316,19 +327,26 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; the exit code is 2 for what the user got wrong, 130 when stopped."""
+    """Run a command and return its exit code.
+
+    Args:
+        argv: the words after `kerasrnn`; by default those of this process.
+
+    Returns:
+        0 for success, 1 for a failure, 2 for a mistake of the user, 130 after Ctrl-C.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         args = make_parser().parse_args(argv)
     except InputError as error:
         say(f"kerasrnn: {error}")
         return 2
-    # An exit, not a death: what stands half-made beside a folder is cleared away.
+    # SIGTERM raises SystemExit, so that `finally` blocks remove files that are half written.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     try:
         _import(vars(args)["import"])
         name = f"train {args.task}" if args.command == "train" else args.command
-        check_needs(name, vars(args), _given(args))
+        check_needs(name, vars(args), _changed_options(args))
         return COMMANDS[name](args) or 0
     except InputError as error:
         say(f"kerasrnn: {as_typed(error, args)}")
@@ -337,29 +355,32 @@ def main(argv: Sequence[str] | None = None) -> int:
         say("kerasrnn: stopped")
         return STOPPED
     except ReaderLeft:
+        # Python flushes stdout once more when it exits, which would fail on the closed pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (OSError, VerificationError) as error:
-        say(f"kerasrnn: {_fault(error)}")
+        say(f"kerasrnn: {_error_line(error)}")
         return FAILED
 
 
-def _given(args) -> list[str]:
-    """The options that say something else than what holds without them."""
+def _changed_options(args) -> list[str]:
+    """Return the names of the options whose values are not the defaults."""
     return [name for name, value in vars(args).items() if value != args.parser.get_default(name)]
 
 
-def _fault(error: Exception) -> str:
-    """What happened, and to which file, in one line."""
+def _error_line(error: Exception) -> str:
+    """Say in one line what happened, and to which file."""
     text = str(error)
     if isinstance(error, OSError) and error.strerror and error.filename:
         text = f"{error.filename}: {error.strerror}"
-    full = isinstance(error, OSError) and os.strerror(errno.ENOSPC) in text
-    return " ".join(text.split()) + ("; make room and give the same command again" if full else "")
+    # By its text, because some libraries raise an OSError without an error number.
+    disk_full = isinstance(error, OSError) and os.strerror(errno.ENOSPC) in text
+    advice = "; make room and give the same command again" if disk_full else ""
+    return " ".join(text.split()) + advice
 
 
 def program() -> None:
-    """The installed command."""
+    """Run the command of this process and exit; the installed `kerasrnn` calls this."""
     end(main())
 
 

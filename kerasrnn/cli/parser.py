@@ -1,4 +1,4 @@
-"""What every command of the command line can be told."""
+"""Define the commands of the command line and their options."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ SPLITS = ("train", "val", "test")
 
 
 def _generation_options(parser) -> None:
+    """Add the options of drawing text from a language model."""
     parser.add_argument("--prompt", action="append", help="text to go on with; may be given again")
     parser.add_argument("--length", type=whole, default=200, help="most tokens to add (200)")
     parser.add_argument(
@@ -31,17 +32,21 @@ def _generation_options(parser) -> None:
 
 
 def _command(parent, name: str, text: str, machine: bool = True):
-    """A subcommand."""
-    made = parent.add_parser(name, help=text, description=text)
-    trusted = "a package whose classes a model may hold; may be given again"
-    made.add_argument("--import", action="append", default=[], metavar="PACKAGE", help=trusted)
+    """Add the parser of a command to `parent`; `machine` adds the option --json."""
+    parser = parent.add_parser(name, help=text, description=text)
+    import_help = "a package whose classes a model may hold; may be given again"
+    parser.add_argument(
+        "--import", action="append", default=[], metavar="PACKAGE", help=import_help
+    )
     if machine:
-        made.add_argument("--json", action="store_true", help="print JSON")
-    made.set_defaults(parser=made)
-    return made
+        parser.add_argument("--json", action="store_true", help="print JSON")
+    # The parsed arguments name their parser: error messages need the options of the command.
+    parser.set_defaults(parser=parser)
+    return parser
 
 
 def _train_parsers(commands) -> None:
+    """Add the command train with a command for each task."""
     train = commands.add_parser("train", help="train a model")
     tasks = train.add_subparsers(dest="task", required=True, metavar="TASK")
     lm = _command(tasks, "lm", "a language model from text files")
@@ -64,19 +69,22 @@ def _train_parsers(commands) -> None:
 
 
 def _captioner_parser(tasks) -> None:
-    made = _command(tasks, "captioner", "a captioner from images and captions")
-    made.add_argument("--images", required=True, metavar="DIR", help="JPEG and PNG files")
+    """Add the command train captioner."""
+    captioner = _command(tasks, "captioner", "a captioner from images and captions")
+    captioner.add_argument("--images", required=True, metavar="DIR", help="JPEG and PNG files")
     formats = "CSV image,caption; Flickr8k's tokens; Karpathy's or COCO's JSON"
-    made.add_argument("--captions", required=True, metavar="FILE", help=formats)
-    made.add_argument("--valid-captions", metavar="FILE", help="default: the split, or some")
-    weights = "of the network: a file; imagenet, which Keras may download; none (none)"
-    made.add_argument("--cnn-weights", default="none", metavar="FILE|imagenet|none", help=weights)
-    made.add_argument("--cache", metavar="DIR", help="of images and features (RUN/images)")
-    made.add_argument("--strict", action="store_true", help="stop at an image that is faulty")
-    _training_options(made, "captioner", "word", "tiny, small or flickr8k (small)")
+    captioner.add_argument("--captions", required=True, metavar="FILE", help=formats)
+    captioner.add_argument("--valid-captions", metavar="FILE", help="default: the split, or some")
+    text = "of the network: a file; imagenet, which Keras may download; none (none)"
+    choices = "FILE|imagenet|none"
+    captioner.add_argument("--cnn-weights", default="none", metavar=choices, help=text)
+    captioner.add_argument("--cache", metavar="DIR", help="of images and features (RUN/images)")
+    captioner.add_argument("--strict", action="store_true", help="stop at an image that is faulty")
+    _training_options(captioner, "captioner", "word", "tiny, small or flickr8k (small)")
 
 
 def _training_options(parser, task: str, level: str, presets: str) -> None:
+    """Add the options that the training of every task has; `level` is the default of --level."""
     parser.add_argument("--out", required=True, metavar="RUN", help="the run folder")
     parser.add_argument("--level", choices=LEVELS, default=level, help=f"what a token is ({level})")
     parser.add_argument("--preset", default="small", help=presets)
@@ -95,25 +103,28 @@ def _training_options(parser, task: str, level: str, presets: str) -> None:
 
 
 def _setting_options(parser, small) -> None:
-    """An option for each field of a task's settings; `small` is the preset of that name."""
+    """Add an option for each field of a task's settings; `small` is the preset of that name."""
     text = "of the preset, here that of small; also --set NAME=VALUE …"
     group = parser.add_argument_group("settings", text)
     kinds = {int: "N", float: "X", bool: "true|false", str: "NAME", int | str: "N|NAME"}
     for name, kind in get_type_hints(type(small)).items():
         option, value = f"--{name.replace('_', '-')}", getattr(small, name)
-        shown = str(value).lower() if kind is bool else value
-        given = {"choices": PRECISIONS} if name == "precision" else {"metavar": kinds[kind]}
-        group.add_argument(option, action="append", help=f"({shown})", **given)
+        default = str(value).lower() if kind is bool else value
+        values = {"choices": PRECISIONS} if name == "precision" else {"metavar": kinds[kind]}
+        # "append" keeps every value, so that `changed` can refuse two different ones.
+        group.add_argument(option, action="append", help=f"({default})", **values)
     group.add_argument("--set", nargs="+", action="append", default=[], metavar="NAME=VALUE")
 
 
 def _search_options(parser, beam_help: str) -> None:
+    """Add the options of a beam search."""
     parser.add_argument("--beam", type=whole, metavar="K", help=beam_help)
     parser.add_argument("--n-best", type=whole, metavar="N", help="answers to each input (1)")
     parser.add_argument("--max-length", type=whole, metavar="T", help="most tokens written")
 
 
 def _measured_options(parser) -> None:
+    """Add the options that name the data to measure a model on."""
     parser.add_argument("--text", nargs="+", metavar="FILE", help="default: what it validated on")
     for name, task in EVALUATED.items():
         kind = "DIR" if name == "images" else "FILE"
@@ -123,11 +134,13 @@ def _measured_options(parser) -> None:
 
 
 def _checkpoint_option(parser) -> None:
+    """Add the option that chooses the best or the last model of a run."""
     text = "the best model, or the last one, where training stands (best)"
     parser.add_argument("--checkpoint", choices=("best", "last"), default="best", help=text)
 
 
 def _use_parsers(commands) -> None:
+    """Add the commands that use a model: generate, translate and caption."""
     generate = _command(commands, "generate", "go on with a text")
     generate.add_argument("model", metavar="RUN|FILE.onnx|SAVED_MODEL")
     _generation_options(generate)
@@ -148,28 +161,31 @@ def _use_parsers(commands) -> None:
 
 
 def _export_parser(commands) -> None:
-    made = _command(commands, "export", "write ONNX, SavedModel or a web page, checked")
-    made.add_argument("run", metavar="RUN")
+    """Add the command export."""
+    export = _command(commands, "export", "write ONNX, SavedModel or a web page, checked")
+    export.add_argument("run", metavar="RUN")
     text = "all is onnx and saved_model, web a page for any static server (all)"
     choices = ("onnx", "saved_model", "all", "web")
-    made.add_argument("--format", choices=choices, default="all", help=text)
+    export.add_argument("--format", choices=choices, default="all", help=text)
     text = "beside model.onnx also encode.onnx and step.onnx, for use token by token"
-    made.add_argument("--streaming", action="store_true", help=text)
-    _search_options(made, "of a translator or captioner: width of the search (as trained)")
-    made.add_argument(
-        "--out", required=True, metavar="DIR", help="a folder that does not exist yet"
-    )
+    export.add_argument("--streaming", action="store_true", help=text)
+    _search_options(export, "of a translator or captioner: width of the search (as trained)")
+    text = "a folder that does not exist yet"
+    export.add_argument("--out", required=True, metavar="DIR", help=text)
     text = "what the page runs on: an npm package to copy, or an address (a public one)"
-    made.add_argument("--onnxruntime-web", metavar="PATH|URL", help=text)
+    export.add_argument("--onnxruntime-web", metavar="PATH|URL", help=text)
     text = "also model.KIND.onnx, smaller, measured against model.onnx on what it validated on or:"
-    made.add_argument("--quantize", nargs="+", choices=("int8", "fp16"), default=[], help=text)
-    _measured_options(made)
-    _checkpoint_option(made)
-    made.add_argument("--license", metavar="TEXT", help="of the model; the artifacts say it")
+    export.add_argument("--quantize", nargs="+", choices=("int8", "fp16"), default=[], help=text)
+    _measured_options(export)
+    _checkpoint_option(export)
+    export.add_argument("--license", metavar="TEXT", help="of the model; the artifacts say it")
 
 
 def make_parser() -> Parser:
-    """The parser of every command: `command` is its name, `task` what `train` trains."""
+    """Return the parser of the whole command line.
+
+    The parsed arguments have `command`, the name of the command, and `task` after `train`.
+    """
     parser = Parser(prog="kerasrnn", description=ABOUT)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -190,7 +206,7 @@ def make_parser() -> Parser:
 
     _export_parser(commands)
 
-    verify = _command(commands, "verify", "hold an export against its run")
+    verify = _command(commands, "verify", "compare an export with its run")
     verify.add_argument("run", metavar="RUN")
     verify.add_argument("export", metavar="DIR|FILE.onnx|SAVED_MODEL")
     _checkpoint_option(verify)

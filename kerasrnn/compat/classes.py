@@ -1,4 +1,4 @@
-"""One object of Keras's is given methods of ours, and is saved as what it was."""
+"""Gives one Keras object methods of ours, without a change to how it is saved."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import keras
 
 
 def mix(instance, mixin: type) -> None:
-    """Put `mixin` before the class of one object; it is saved as what it was."""
+    """Give one object the methods of `mixin` before those of its class.
+
+    Keras saves it as an object of its class all the same.
+    """
     kind = type(instance)
     if not issubclass(kind, mixin):
         object.__setattr__(instance, "__class__", _mixed(kind, mixin))
@@ -16,11 +19,12 @@ def mix(instance, mixin: type) -> None:
 
 @functools.cache
 def _mixed(kind: type, mixin: type) -> type:
+    """A subclass of both, with the name and the registration of `kind`."""
     names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__}
     mixed = type(kind.__name__, (mixin, kind), names)
     package, registered, name = keras.saving.get_registered_name(kind).partition(">")
     if registered:
-        # Of two classes with one name Keras saves both under it, and loads the later one.
-        for one in (mixed, kind):
-            keras.saving.register_keras_serializable(package, name)(one)
+        # Keras saves both classes under this name and loads the one registered last: `kind`.
+        for cls in (mixed, kind):
+            keras.saving.register_keras_serializable(package, name)(cls)
     return mixed

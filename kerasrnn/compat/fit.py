@@ -1,4 +1,4 @@
-"""Keras 3's `fit` on several workers and replicas: what Keras leaves out (keras issue 20585)."""
+"""Makes Keras 3's `fit` right on several workers and replicas (keras issue 20585)."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ PRIVATE = (
 
 
 class MultiWorkerSteps:
-    """A model's mixin: Keras's steps of training on several workers."""
+    """A mixin for a model: Keras's training and test steps, fit for several workers."""
 
     def train_step(self, data):
-        return self._for_a_mean(super().train_step(data))
+        return self._with_an_axis(super().train_step(data))
 
     def test_step(self, data):
-        return self._for_a_mean(super().test_step(data))
+        return self._with_an_axis(super().test_step(data))
 
-    def _for_a_mean(self, logs):
-        """Metrics with an axis: Keras takes the mean of what a step returns along axis 0."""
+    def _with_an_axis(self, logs):
+        """Metrics as [1] in place of scalars: Keras takes their mean over workers on axis 0."""
         if not in_multi_worker_mode(self.distribute_strategy):
             return logs
         return {name: tf.reshape(value, [1]) for name, value in logs.items()}
@@ -50,6 +50,7 @@ class MultiWorkerSteps:
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         strategy = self.distribute_strategy
         if iterator is not None and in_multi_worker_mode(strategy):
+            # One replica's batch of one worker is enough to build the model.
             _, _, batches = next(iter(iterator))
             data_batch = keras.tree.map_structure(
                 lambda value: strategy.experimental_local_results(value)[0], next(batches)
@@ -59,13 +60,13 @@ class MultiWorkerSteps:
 
 
 class SumsBeforeClipping:
-    """An optimizer's mixin: gradients are summed over replicas, then clipped."""
+    """A mixin for an optimizer: sum gradients over replicas first, then clip the sum."""
 
     def _clip_gradients(self, grads):
         replica = tf.distribute.get_replica_context()
-        known = [g for g in grads if g is not None]
-        reduced = iter(replica.all_reduce(tf.distribute.ReduceOp.SUM, known))
-        return super()._clip_gradients([None if g is None else next(reduced) for g in grads])
+        gradients = [g for g in grads if g is not None]
+        sums = iter(replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients))
+        return super()._clip_gradients([None if g is None else next(sums) for g in grads])
 
     def _all_reduce_sum_gradients(self, grads_and_vars):
-        return grads_and_vars
+        return grads_and_vars  # `_clip_gradients` has summed them

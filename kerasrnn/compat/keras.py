@@ -1,4 +1,4 @@
-"""Keras's layers and models: the dtype of weights, the layers inside a model, its arguments."""
+"""Private names for layers and models: dtype of weights, inner layers, arguments, outputs."""
 
 import keras
 from keras.src.backend.common.variables import AutocastScope
@@ -25,7 +25,7 @@ PRIVATE = (
     ),
     Private(
         "keras.src.export.export_utils.get_input_signature",
-        "`keras.Model.export` knows the arguments of a model of any kind and tells nobody.",
+        "`keras.Model.export` knows the arguments of every kind of model; nothing public does.",
         KERAS,
         "a model has a public property with the specs of its arguments",
     ),
@@ -53,21 +53,26 @@ PRIVATE = (
 
 
 def layers_of(model: keras.Model, include_self: bool = True) -> list[keras.layers.Layer]:
-    """All layers of a model at every depth, each once; the model itself is the first."""
+    """All layers of a model at every depth, each once; the model itself is the first of them.
+
+    Args:
+        model: any Keras model.
+        include_self: whether the model stands among them.
+    """
     return model._flatten_layers(include_self=include_self)
 
 
 def is_graph(model: keras.Model) -> bool:
-    """Whether the model's layers and calls can be walked: it is Sequential or functional."""
+    """Whether the model is Sequential or functional, so that its calls can be walked."""
     return isinstance(model, keras.Sequential) or hasattr(model, "_operations_by_depth")
 
 
 def output_names(model: keras.Model) -> list[str] | None:
-    """Keras's names of the outputs; None of a subclassed model, which has no names for them."""
+    """Keras's names of the outputs; None for a subclassed model, which does not name them."""
     functional = getattr(model, "_functional", None) or model
     return getattr(functional, "output_names", None)
 
 
 def is_inner(module: str) -> bool:
-    """Whether a module is one of those that Keras keeps for itself; saved models may name them."""
+    """Whether a module, by its name, is internal to Keras. Saved models may name such modules."""
     return module.split(".")[:2] == ["keras", "src"]

@@ -1,4 +1,4 @@
-"""What is written down of each private name."""
+"""The record kept of each private name."""
 
 from dataclasses import dataclass
 
@@ -12,10 +12,10 @@ class Private:
     """A name that a library does not promise to keep.
 
     Attributes:
-        name: with its module or class, in dots.
-        reason: why no public name does it.
-        tried: the releases it works with.
-        until: the condition under which it can be removed.
+        name: the full name with its module or class, in dots.
+        reason: why it is needed, and no public name does the same.
+        tried: the releases that it was tried with and works in.
+        until: the condition under which its use can be removed.
     """
 
     name: str

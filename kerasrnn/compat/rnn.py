@@ -19,4 +19,5 @@ PRIVATE = (
         "as for lstm",
     ),
 )
+# cell kind -> the function that runs cuDNN's kernel
 KERNELS = {"lstm": lstm, "gru": gru}

@@ -1,4 +1,4 @@
-"""TensorFlow's workers: their limits of time, and what is known of their data."""
+"""Private names of TensorFlow: time limits of workers, sizes of data sets, operators."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ PRIVATE = (
     ),
     Private(
         "tensorflow.core.protobuf.saved_model_pb2.SavedModel",
-        "A SavedModel is looked through before it is loaded; loading it makes its operators.",
+        "A SavedModel is checked before it is loaded, because loading it creates its operators.",
         TENSORFLOW,
         "TensorFlow reads the graph of a SavedModel without loading it",
     ),
     Private(
         "tensorflow.python.framework.op_def_registry",
-        "Whether an operator of a graph, known by its name alone, does more than give a result.",
+        "Whether an operator, known by its name alone, has side effects. Nothing public tells it.",
         TENSORFLOW,
         "TensorFlow tells publicly what it knows of an operator",
     ),
@@ -69,7 +69,7 @@ PRIVATE = (
 
 
 def started() -> bool:
-    """Whether TensorFlow has done its first operation; the limits have to be set before."""
+    """Whether TensorFlow has run its first operation. The limits have to be set before it."""
     return context.context()._context_handle is not None
 
 
@@ -77,9 +77,9 @@ def configure_coordination(jobs: dict[str, int], wait: float, heartbeat: float) 
     """Set how long the workers wait for each other, before TensorFlow's first operation.
 
     Args:
-        jobs: how many workers have each of TensorFlow's jobs, the chief's job first.
-        wait: seconds for all to come.
-        heartbeat: seconds without a sign of a worker after which the others stop.
+        jobs: TensorFlow's name of a job -> its number of workers; the chief's job first.
+        wait: seconds to wait until all workers have joined.
+        heartbeat: seconds without a sign from one worker after which the others stop.
     """
     leader = f"/job:{next(iter(jobs))}/replica:0/task:0"
     context.context().configure_coordination_service(
@@ -93,22 +93,21 @@ def configure_coordination(jobs: dict[str, int], wait: float, heartbeat: float) 
 
 
 def in_multi_worker_mode(strategy: tf.distribute.Strategy) -> bool:
-    """Whether the strategy is one of several processes."""
+    """Whether the strategy runs on several processes."""
     several = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
     return several and strategy.extended._in_multi_worker_mode()
 
 
 def set_cardinality(dataset: tf.distribute.DistributedDataset, count: int) -> None:
-    """Say how many batches a distributed dataset has."""
+    """Set the number of batches of a distributed dataset."""
     dataset._cardinality = count
 
 
 def is_stateful(operator: str) -> bool | None:
-    """Whether TensorFlow's operator of this name does more than give a result; None where there
-    is none.
+    """Whether TensorFlow's operator of this name has side effects; None for an unknown name.
 
     >>> is_stateful("MatMul"), is_stateful("RandomUniform"), is_stateful("NoSuchOperator")
     (False, True, None)
     """
-    known = op_def_registry.get(operator)
-    return None if known is None else known.is_stateful
+    definition = op_def_registry.get(operator)
+    return None if definition is None else definition.is_stateful

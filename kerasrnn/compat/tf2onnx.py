@@ -1,4 +1,4 @@
-"""What tf2onnx 1.17 lacks."""
+"""Repairs tf2onnx 1.17 for numpy 2, and its conversion of `tf.where`."""
 
 import warnings
 
@@ -15,7 +15,7 @@ PRIVATE = (
 
 
 def load_tf2onnx():
-    """The `tf2onnx` module, repaired."""
+    """Import tf2onnx and repair it for numpy 2: the `tf2onnx` module."""
     import tf2onnx
     from keras.src.export.tf2onnx_lib import patch_tf2onnx
 
@@ -26,9 +26,11 @@ def load_tf2onnx():
 
 
 def _where(context, node, name, arguments):
-    # tf2onnx makes c · x + (1 - c) · y, which is NaN where the side not chosen is infinite.
+    """The handler of `SelectV2`: ONNX's Where."""
+    # tf2onnx writes c · x + (1 - c) · y, which is NaN where the side not chosen is infinite.
     node.type = "Where"
     return node
 
 
+# TensorFlow operator -> (handler, arguments), as `custom_op_handlers` of tf2onnx expects
 HANDLERS = {"SelectV2": (_where, [])}

@@ -1,4 +1,4 @@
-"""`fit` on several workers and replicas: who writes files, and a worker that is lost."""
+"""Make `fit` work on several workers: only the chief writes files, and a lost worker is named."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from kerasrnn.compat.fit import MultiWorkerSteps, SumsBeforeClipping
 from kerasrnn.compat.tensorflow import in_multi_worker_mode
 from kerasrnn.distribution.cluster import Cluster
 
+# TensorFlow raises these when another worker is gone.
 GONE = (
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
@@ -19,6 +20,7 @@ GONE = (
     tf.errors.DeadlineExceededError,
 )
 TASK = re.compile(r"/job:(chief|worker)(?:/replica:0)?/task:(\d+)")
+# Keras's callbacks that write files.
 WRITERS = (
     keras.callbacks.CSVLogger,
     keras.callbacks.ModelCheckpoint,
@@ -27,33 +29,41 @@ WRITERS = (
 
 
 class WorkerLost(RuntimeError):
-    """Another worker of the cluster is gone; training cannot go on without it."""
+    """Another worker of the cluster is gone, and training cannot continue without it.
+
+    Args:
+        error: the error of TensorFlow.
+    """
 
     def __init__(self, error: Exception):
         cluster = Cluster.from_environment()
-        index = None if cluster is None else _lost(error, cluster)
+        index = None if cluster is None else _lost_worker(error, cluster)
         name = f"a worker is gone ({type(error).__name__})"
         if index is not None:
             name = f"worker {index} ({cluster.addresses[index]}) is gone"
         super().__init__(f"{name}; start all workers again with the same command")
 
 
-def _lost(error: Exception, cluster: Cluster) -> int | None:
-    """Which worker an error of TensorFlow's is about: the only other one, or the first named that
-    is not this one, for who tells names itself too. None where that is unknown."""
+def _lost_worker(error: Exception, cluster: Cluster) -> int | None:
+    """Return the index of the worker that is gone, or None if that is unknown."""
     others = [index for index in range(len(cluster.addresses)) if index != cluster.index]
+    # The message also names the worker that reports the error, which is often this one.
     named = [cluster.index_of(job, int(task)) for job, task in TASK.findall(str(error))]
-    known = others if len(others) == 1 else [index for index in named if index in others]
-    return known[0] if known else None
+    candidates = others if len(others) == 1 else [index for index in named if index in others]
+    return candidates[0] if candidates else None
 
 
 def is_multi_worker(strategy: tf.distribute.Strategy) -> bool:
-    """Whether the strategy is one of several processes."""
+    """Return whether the strategy runs on several processes."""
     return in_multi_worker_mode(strategy)
 
 
 def worker_index(strategy: tf.distribute.Strategy | None = None) -> int:
-    """Which of the workers this process is, the chief 0; by default as TF_CONFIG says."""
+    """Return the index of this process among the workers; the chief is 0.
+
+    Args:
+        strategy: without several processes the index is 0. By default TF_CONFIG alone decides.
+    """
     if strategy is not None and not is_multi_worker(strategy):
         return 0
     cluster = Cluster.from_environment()
@@ -61,17 +71,17 @@ def worker_index(strategy: tf.distribute.Strategy | None = None) -> int:
 
 
 def workers(strategy: tf.distribute.Strategy) -> int:
-    """How many processes train together."""
+    """Return the number of processes that train together."""
     return len(Cluster.from_environment().addresses) if is_multi_worker(strategy) else 1
 
 
 def is_chief(strategy: tf.distribute.Strategy | None = None) -> bool:
-    """Whether this process is the one that writes files: the first worker, or the only one."""
+    """Return whether this process writes files: it is the first worker, or the only one."""
     return worker_index(strategy) == 0
 
 
-class _OnlyReads(keras.callbacks.Callback):
-    """The part of `BackupAndRestore` that restores."""
+class _Restore(keras.callbacks.Callback):
+    """The part of Keras's `BackupAndRestore` that restores; it writes no backup."""
 
     def __init__(self, callback):
         super().__init__()
@@ -85,18 +95,27 @@ class _OnlyReads(keras.callbacks.Callback):
 
 
 def without_writers(callbacks) -> list:
-    """Callbacks for a worker that is not the chief: Keras's own that write files are left out."""
-    found = []
+    """Return the callbacks without Keras's own that write files, for all workers but the chief.
+
+    Args:
+        callbacks: one callback, a list of them, or None.
+    """
+    remaining = []
     for callback in keras.tree.flatten([] if callbacks is None else callbacks):
         if isinstance(callback, keras.callbacks.BackupAndRestore):
-            found.append(_OnlyReads(callback))
+            # Every worker must go back to the same epoch, so it still restores.
+            remaining.append(_Restore(callback))
         elif not isinstance(callback, WRITERS):
-            found.append(callback)
-    return found
+            remaining.append(callback)
+    return remaining
 
 
 class FitsOnManyWorkers(MultiWorkerSteps):
-    """A model's mixin: `fit`, `evaluate` and `predict` work on several workers and replicas."""
+    """A mixin for a model, so that `fit`, `evaluate` and `predict` work on several workers.
+
+    Raises:
+        WorkerLost: in these methods, when another worker is gone.
+    """
 
     def compile(self, *args, **kwargs):
         super().compile(*args, **kwargs)
@@ -105,15 +124,16 @@ class FitsOnManyWorkers(MultiWorkerSteps):
     def fit(self, *args, callbacks=None, **kwargs):
         if not is_chief(self.distribute_strategy):
             callbacks = without_writers(callbacks)
-        return self._or_lost(super().fit, *args, callbacks=callbacks, **kwargs)
+        return self._call_or_lost(super().fit, *args, callbacks=callbacks, **kwargs)
 
     def evaluate(self, *args, **kwargs):
-        return self._or_lost(super().evaluate, *args, **kwargs)
+        return self._call_or_lost(super().evaluate, *args, **kwargs)
 
     def predict(self, *args, **kwargs):
-        return self._or_lost(super().predict, *args, **kwargs)
+        return self._call_or_lost(super().predict, *args, **kwargs)
 
-    def _or_lost(self, function, *args, **kwargs):
+    def _call_or_lost(self, function, *args, **kwargs):
+        """Call a function, and raise `WorkerLost` when it fails because a worker is gone."""
         if not is_multi_worker(self.distribute_strategy):
             return function(*args, **kwargs)
         try:
@@ -123,7 +143,7 @@ class FitsOnManyWorkers(MultiWorkerSteps):
 
 
 def repair_optimizer(model) -> None:
-    """Let the optimizer of a compiled model sum before it clips, where there are replicas."""
+    """Make the optimizer of a compiled model sum gradients over replicas before it clips them."""
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     limits = ("clipnorm", "clipvalue", "global_clipnorm")
     clips = any(getattr(optimizer, name, None) is not None for name in limits)

@@ -1,4 +1,4 @@
-"""Strategies by name, and what several replicas and workers need: shards, one voice, one sum."""
+"""Choose a strategy by name, and give replicas and workers their shards and a common answer."""
 
 from __future__ import annotations
 
@@ -43,18 +43,18 @@ STRATEGIES = ("auto", "mirrored", "multi-worker", "one-device")
 def strategy(
     name: str = "auto", *, wait: float = WAIT_SECONDS, heartbeat: float = HEARTBEAT_SECONDS
 ) -> tf.distribute.Strategy:
-    """The `tf.distribute` strategy of a name.
+    """Return the `tf.distribute` strategy with a name.
 
     Args:
-        name: "one-device" is TensorFlow's default; "mirrored" all GPUs of this machine,
-            or its logical CPU devices where it has none; "multi-worker" all machines that
-            TF_CONFIG names; "auto" the last where TF_CONFIG names several, else "mirrored" where
-            there are several GPUs.
-        wait: seconds for all workers to come.
+        name: "one-device" is TensorFlow's default. "mirrored" uses all GPUs of this machine, or
+            its logical CPU devices where it has no GPU. "multi-worker" uses all machines in
+            TF_CONFIG. "auto" is "multi-worker" if TF_CONFIG names several machines, else
+            "mirrored" if there are several GPUs, else "one-device".
+        wait: the most seconds to wait until all workers have started.
         heartbeat: seconds without a sign of a worker after which the others stop.
 
     Raises:
-        InputError: when the name or TF_CONFIG is wrong, or workers do not come.
+        InputError: when the name or TF_CONFIG is wrong, or a worker does not start in time.
 
     >>> strategy("one-device").num_replicas_in_sync
     1
@@ -79,17 +79,19 @@ def strategy(
 
 
 def enable(model: keras.Model) -> keras.Model:
-    """Let any Keras model `fit`, `evaluate` and `predict` on several workers; models of this
-    package do.
+    """Make `fit`, `evaluate` and `predict` of any Keras model work on several workers.
+
+    Models of this package work without it.
 
     Args:
-        model: made inside the strategy's scope; compiled or not. It is saved as what it was.
+        model: a model made inside the strategy's scope, compiled or not. It is saved under its
+            own class.
 
     Returns:
-        The model.
+        The same model.
 
     Raises:
-        InputError: when it is no Keras model.
+        InputError: when `model` is not a Keras model.
 
     >>> model = enable(keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]))
     >>> type(model).__name__
@@ -106,53 +108,56 @@ def enable(model: keras.Model) -> keras.Model:
 def distribute(
     make: Callable[[tuple[int, int]], tf.data.Dataset], strategy: tf.distribute.Strategy
 ) -> tf.data.Dataset:
-    """What `fit` takes under a strategy: each replica its own part of every global batch.
+    """Return a dataset for `fit` in which each replica gets its own part of every global batch.
 
     Args:
-        make: (index, count) -> the dataset of replica `index` of `count`; all have as many
-            batches, and only those of this machine's replicas are made here.
-        strategy: that the model was made in.
+        make: (index, count) -> the dataset of replica `index` of `count`. The datasets of all
+            replicas must have the same number of batches. Only those of this machine are made.
+        strategy: the strategy in whose scope the model was made.
     """
     shards = shards_here(strategy)
     if strategy.num_replicas_in_sync == 1:
         return make(shards[0])
     parts = [make(shard) for shard in shards]
+    # TensorFlow hands the elements of one dataset to this machine's replicas in turn.
     turns = tf.data.Dataset.range(len(parts)).repeat()
-    taken = tf.data.Dataset.choose_from_datasets(parts, turns)
-    dataset = strategy.distribute_datasets_from_function(lambda context: taken)
-    # TensorFlow counts each replica's batches. Without a count Keras would ask for one step too
-    # many, of which what needs no data, as Adam's count of steps, may be done before it fails.
+    interleaved = tf.data.Dataset.choose_from_datasets(parts, turns)
+    dataset = strategy.distribute_datasets_from_function(lambda context: interleaved)
+    # The count is that of one replica. Without a count Keras would begin one step too many. Before
+    # that step fails for want of data, it may have done work that needs no data, such as adding 1
+    # to Adam's number of steps.
     set_cardinality(dataset, parts[0].cardinality().numpy())
     return dataset
 
 
 def shards_here(strategy: tf.distribute.Strategy) -> list[tuple[int, int]]:
-    """(index, count) of the replicas of this process.
+    """Return the shard (index, count) of each replica of this process.
 
     >>> shards_here(strategy("one-device"))
     [(0, 1)]
     """
     count = strategy.num_replicas_in_sync
-    here = count // workers(strategy)
-    first = worker_index(strategy) * here
-    return [(first + i, count) for i in range(here)]
+    local_count = count // workers(strategy)
+    first = worker_index(strategy) * local_count
+    return [(first + i, count) for i in range(local_count)]
 
 
 def any_of(flag: bool, strategy: tf.distribute.Strategy) -> bool:
-    """Whether the flag is set on any worker; all of them have to ask."""
+    """Return whether the flag is True on any worker; every worker must call this."""
     if not is_multi_worker(strategy):
         return flag
-    flags = _each(tf.constant(float(flag)), strategy)
+    flags = _replicated(tf.constant(float(flag)), strategy)
     return float(strategy.reduce("SUM", flags, axis=None)) > 0
 
 
 def wait_for_all(strategy: tf.distribute.Strategy) -> None:
-    """Come back when all workers have come here.
+    """Wait until all workers have called this.
 
     Raises:
-        WorkerLost: when one is gone.
+        WorkerLost: when a worker is gone.
     """
     try:
+        # The sum over all workers returns only when each of them has contributed.
         any_of(False, strategy)
     except multi_worker.GONE as error:
         raise WorkerLost(error) from error
@@ -160,7 +165,7 @@ def wait_for_all(strategy: tf.distribute.Strategy) -> None:
 
 @contextlib.contextmanager
 def chief_first(strategy: tf.distribute.Strategy) -> Iterator[None]:
-    """The chief runs the block while the others wait; then they do, and find what it wrote.
+    """Run the block on the chief first, then on the other workers, which can read its files.
 
     Raises:
         WorkerLost: when a worker is gone.
@@ -172,26 +177,32 @@ def chief_first(strategy: tf.distribute.Strategy) -> Iterator[None]:
         wait_for_all(strategy)
 
 
-def _each(value: tf.Tensor, strategy: tf.distribute.Strategy):
-    """The same on each replica of this worker."""
+def _replicated(value: tf.Tensor, strategy: tf.distribute.Strategy):
+    """Return the value once for each replica of this worker."""
     return strategy.experimental_distribute_values_from_function(lambda context: value)
 
 
 def gathered(data: bytes, strategy: tf.distribute.Strategy) -> list[bytes]:
-    """What each worker gives, in their order, on every one of them; all have to ask."""
+    """Return the data of all workers, in their order; every worker must call this.
+
+    Args:
+        data: the bytes of this worker.
+        strategy: of all workers.
+    """
     if not is_multi_worker(strategy):
         return [data]
 
-    def of(values):
-        return strategy.gather(_each(tf.constant(values), strategy), axis=0).numpy()
+    def gather(values):
+        return strategy.gather(_replicated(tf.constant(values), strategy), axis=0).numpy()
 
-    sizes = of(np.array([len(data)], np.int32))
-    # Of few lengths, for TensorFlow compiles once for each.
-    lengths = [1 << int(size).bit_length() for size in sizes]
-    mine = np.zeros(1 << len(data).bit_length(), np.int32)
-    mine[: len(data)] = np.frombuffer(data, np.uint8)
-    parts = np.split(of(mine), np.cumsum(lengths)[:-1])
-    found = [
+    sizes = gather(np.array([len(data)], np.int32))
+    # Data is padded to a power of two, because TensorFlow compiles once for each length.
+    padded_sizes = [1 << int(size).bit_length() for size in sizes]
+    padded = np.zeros(1 << len(data).bit_length(), np.int32)
+    padded[: len(data)] = np.frombuffer(data, np.uint8)
+    parts = np.split(gather(padded), np.cumsum(padded_sizes)[:-1])
+    replica_data = [
         part[:size].astype(np.uint8).tobytes() for part, size in zip(parts, sizes, strict=True)
     ]
-    return found[:: len(strategy.extended.worker_devices)]  # a worker's replicas give the same
+    # All replicas of a worker give the same data: take one of them.
+    return replica_data[:: len(strategy.extended.worker_devices)]

@@ -1,4 +1,4 @@
-"""Where the tensors of a step stand in flat lists. B batch, T time; time first."""
+"""The order of a step's tensors in flat lists. B batch, T time; time first."""
 
 from keras import tree
 
@@ -7,9 +7,9 @@ class Layout:
     """The leaves of z, of the states and of the constants, as the engine's loops carry them.
 
     Attributes:
-        structure: (z, states, constants), as the cell has them.
+        structure: (z, states, constants), in the structures of the cell.
         scanned: the leaves of z that have a value for each step, [T, B, ...].
-        fixed: those that all steps share, [B, ...] each, and the constants behind them.
+        fixed: the leaves of z that all steps share, [B, ...] each, then the constants.
         states: the leaves of the states, [B, ...].
     """
 
@@ -24,7 +24,7 @@ class Layout:
         self.states = tree.flatten(states)
 
     def arguments(self, scanned, fixed, states):
-        """Flat lists of one step as what the cell's step takes: (z, states, constants)."""
+        """The arguments (z, states, constants) of the cell's step, from flat lists of one step."""
         z, state, constants = self.structure
         scanned, fixed = iter(scanned), iter(fixed)
         z_t = [
@@ -39,25 +39,34 @@ class Layout:
         )
 
     def spread(self, scanned, fixed):
-        """Values by index of scanned and of fixed leaves, as lists over z and over constants."""
+        """Two lists of values: one for each leaf of z, one for each leaf of the constants.
+
+        Args:
+            scanned: {index in `self.scanned`: value}.
+            fixed: {index in `self.fixed`: value}.
+
+        A leaf without a value gets None.
+        """
         z, _, constants = self.structure
-        i, j, over_z = 0, 0, []
+        i, j, z_values = 0, 0, []
         for leaf, shared in zip(tree.flatten(z), self.shared, strict=True):
             if leaf is None:
-                over_z.append(None)
+                z_values.append(None)
             elif shared:
-                over_z.append(None if j not in fixed else fixed[j][None])
+                z_values.append(None if j not in fixed else fixed[j][None])  # its time axis is 1
                 j += 1
             else:
-                over_z.append(scanned.get(i))
+                z_values.append(scanned.get(i))
                 i += 1
-        rest = iter(range(j, len(self.fixed)))
-        return over_z, [
-            None if c is None else fixed.get(next(rest)) for c in tree.flatten(constants)
+        constant_indices = iter(range(j, len(self.fixed)))
+        return z_values, [
+            None if c is None else fixed.get(next(constant_indices))
+            for c in tree.flatten(constants)
         ]
 
 
 def _shared_leaves(leaves):
-    """For each leaf of z whether it is the same for all steps: its time axis is 1, T is not."""
+    """For each leaf of z, whether all steps share it: its time axis is 1, another leaf's is T."""
+    # Where every leaf has one step, T itself is 1 and nothing is shared.
     lengths = {leaf.shape[0] for leaf in leaves if leaf is not None}
     return [leaf is not None and leaf.shape[0] == 1 and lengths != {1} for leaf in leaves]

@@ -1,4 +1,4 @@
-"""What the engine computes. B batch, T time, D input."""
+"""The input of the engine: one recurrence, and its tensors in words. B batch, T time, D input."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,9 +10,10 @@ from kerasrnn.compat.keras import AutocastScope
 
 @dataclass(frozen=True)
 class Problem:
-    """One recurrence to compute: x [B, T, D], states as the cell's, mask [B, T] bool or None.
+    """One recurrence to compute: x [B, T, D], initial states in the cell's structure, a mask.
 
-    Where the mask is False, an output repeats the one before it, or is 0 with `zero_padding`.
+    The mask is bool [B, T] or None. Where it is False the states keep their values, and the
+    output is that of the step before, or 0 with `zero_padding`.
     """
 
     cell: Any
@@ -21,15 +22,15 @@ class Problem:
     mask: Any = None
     constants: tuple = ()
     training: bool = False
-    sequences: bool = True
-    zero_start: bool = True  # False where the states may be anything but zeros
+    sequences: bool = True  # the outputs of all steps; False for the last one only
+    zero_start: bool = True  # False where the initial states may be other than zeros
     backwards: bool = False  # from the last step to the first
     zero_padding: bool = False
 
 
 @dataclass(frozen=True)
 class Spec:
-    """Shape (None where unknown) and dtype of a tensor of one step."""
+    """The shape (None where unknown) and the dtype of a tensor of one step."""
 
     shape: tuple
     dtype: str
@@ -37,27 +38,40 @@ class Spec:
 
 @dataclass(frozen=True)
 class Product:
-    """One `linear` of a step: its weight, and the state that is its input, if one is."""
+    """One call of `linear` in a step.
+
+    Attributes:
+        weight: its weight variable.
+        columns: (start, stop) of the weight's columns; None for all.
+        blocks: into how many pieces the result is split.
+        state: the index of the state that is its input; None where the input is no state.
+        input: the spec of its input.
+        output: the spec of one block of its result.
+    """
 
     weight: Any
     columns: tuple | None
     blocks: int
     state: int | None
     input: Spec
-    output: Spec  # of a block
+    output: Spec
 
     def select(self, weight):
-        """The columns of a weight's value that this product uses."""
+        """The columns of the value of a weight that this product uses."""
         return weight if self.columns is None else weight[:, self.columns[0] : self.columns[1]]
 
 
 def time_major(x):
-    """[B, T, ...] to [T, B, ...], or back."""
+    """Swap the first two axes: [B, T, ...] to [T, B, ...], or back."""
     return ops.swapaxes(x, 0, 1)
 
 
 def project(problem):
-    """z of all steps, time first, and the mask likewise."""
+    """z of all steps and the mask, both time first: ([T, B, ...], [T, B] or None).
+
+    Raises:
+        ValueError: when no leaf of z has all T time steps.
+    """
     cell, T = problem.cell, problem.x.shape[1]
     with AutocastScope(cell.compute_dtype):
         z = cell.project(time_major(problem.x), training=problem.training)

@@ -1,7 +1,7 @@
-"""Whether a cell's step is a pure function, which the engine may run a second time.
+"""Tells whether a cell's step is a pure function, which the engine may run a second time.
 
-The replay rebuilds each step backward. A step that draws a random number or assigns a variable
-would draw and assign again: its gradient would be that of another step, without a word.
+The replay runs each step again in the backward loop. A step that draws a random number or assigns
+a variable would do so again, and its gradient would be silently that of another step.
 """
 
 import weakref
@@ -15,13 +15,13 @@ from kerasrnn.engine.trial import tried
 from kerasrnn.engine.tried_step import BATCH, TriedStep
 
 # cell -> {training: why its step is not pure, or None}
-_KNOWN = weakref.WeakKeyDictionary()
+_VERDICTS = weakref.WeakKeyDictionary()
 
 
 def impurity(problem):
-    """Why the step of a problem's cell is not a pure function, in words; None where it is.
+    """The reason why the step of a problem's cell is not a pure function; None where it is pure.
 
-    Found by tracing the step twice on zeros; nothing of it is run. Each cell is traced once.
+    The step is traced twice on zeros and never run. The answer is kept for each cell.
 
     >>> from kerasrnn.cells import LSTM
     >>> cell = LSTM(2)
@@ -29,27 +29,28 @@ def impurity(problem):
     >>> print(impurity(Problem(cell, ops.zeros((1, 3, 4)), cell.initial_state(1))))
     None
     """
-    known = _KNOWN.setdefault(problem.cell, {})
-    if problem.training not in known:
-        known[problem.training] = _found(problem)
-    return known[problem.training]
+    verdicts = _VERDICTS.setdefault(problem.cell, {})
+    if problem.training not in verdicts:
+        verdicts[problem.training] = _examine(problem)
+    return verdicts[problem.training]
 
 
 def impurity_of(cell, training):
-    """`impurity` of a cell that was run before, or that is built and needs no constants.
+    """`impurity` of a cell that ran before, or that is built and needs no constants.
 
-    None also where nothing can be known yet.
+    Also None where the cell cannot be examined yet.
     """
-    known = _KNOWN.get(cell, {})
-    if training not in known and cell.built and not cell.constants_wanted():
+    verdicts = _VERDICTS.get(cell, {})
+    if training not in verdicts and cell.built and not cell.constants_wanted():
         features = (cell.get_build_config() or {}).get("input_shape", ())[1:]
         if features and None not in features:
             x = ops.zeros((BATCH, 2, *features), dtype=cell.compute_dtype)
             return impurity(Problem(cell, x, cell.initial_state(BATCH), training=training))
-    return known.get(training)
+    return verdicts.get(training)
 
 
-def _found(problem):
+def _examine(problem):
+    """Trace the step twice and compare: the reason why it is not pure, or None."""
     first, second = (_step_trial(problem) for _ in range(2))
     if first.side_effects:
         return f"its step {' and '.join(first.side_effects)}"
@@ -60,7 +61,7 @@ def _found(problem):
 
 
 def _step_trial(problem):
-    """The trial of one step; what `project` draws is undone too."""
+    """The `Trial` of one step."""
 
     def steps():
         z, _ = project(problem)
@@ -68,4 +69,5 @@ def _step_trial(problem):
             layout = Layout(z, problem.states, problem.constants)
             return TriedStep(problem.cell, layout).trial
 
+    # The outer trial undoes what `project` draws, so that examining a cell moves no seed.
     return tried(steps).result

@@ -1,7 +1,7 @@
-"""The recurrence engine: `plan` says which runner does the work and why, `run` has it done.
+"""The recurrence engine: `plan` chooses the runner and gives the reason, `run` computes.
 
 B batch, T time, D input, H units. Every runner has one signature:
-`runner(problem) -> (outputs [B, T, ...] or the last one [B, ...], final states)`.
+`runner(problem) -> (outputs [B, T, ...] or the last output [B, ...], final states)`.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ __all__ = ["RUNNERS", "Plan", "Problem", "exporting", "lowered", "plan", "run"]
 
 @dataclass(frozen=True)
 class Plan:
-    """Which runner does the work, and why.
+    """The runner that does the work, and the reason.
 
     >>> print(Plan("loop", "the backend is numpy"))
     loop: the backend is numpy
@@ -36,7 +36,8 @@ class Plan:
         return f"{self.runner}: {self.reason}"
 
 
-# Not None while an export is traced: how to lower a whole recurrence, see `exporting`.
+# While an export is traced, the function that expresses a whole recurrence, see `exporting`;
+# None at other times.
 _LOWERING: contextvars.ContextVar[Callable | None] = contextvars.ContextVar(
     "kerasrnn_lowering", default=None
 )
@@ -46,9 +47,9 @@ _LOWERING: contextvars.ContextVar[Callable | None] = contextvars.ContextVar(
 def exporting(lower=None):
     """Within this context every recurrence is traced by the portable `symbolic` runner.
 
-    `lower(*problems)` may express whole recurrences in a way of its own, as `lowered` has them;
-    where it returns None, or is not given, a plain loop is traced: no custom gradient, no XLA,
-    no cuDNN.
+    Without `lower`, or where it returns None, a plain loop is traced: no custom gradient, no XLA,
+    no cuDNN. Otherwise `lower(*problems)` expresses the whole recurrences and returns their
+    results, in the form of `lowered`.
 
     >>> from kerasrnn.cells import LSTM
     >>> with exporting():
@@ -62,7 +63,7 @@ def exporting(lower=None):
         _LOWERING.reset(token)
 
 
-# What computes a problem in place of `run`, see `observing`.
+# The function that computes a problem in place of `run`, see `observing`.
 _OBSERVER: contextvars.ContextVar[Callable | None] = contextvars.ContextVar(
     "kerasrnn_observer", default=None
 )
@@ -70,9 +71,10 @@ _OBSERVER: contextvars.ContextVar[Callable | None] = contextvars.ContextVar(
 
 @contextlib.contextmanager
 def observing(observer):
-    """Within this context every recurrence is what `observer(problem, compute)` returns.
+    """Within this context `observer(problem, compute)` computes every recurrence.
 
-    `compute(problem) -> (output, states)` is what would have been done without it.
+    It returns (output, states). `compute(problem) -> (output, states)` is the usual computation,
+    which the observer may call.
     """
     token = _OBSERVER.set(observer)
     try:
@@ -82,7 +84,7 @@ def observing(observer):
 
 
 def plan(cell, masked=False, training=False, device=None, runner="auto"):
-    """Choose the runner for a cell.
+    """The `Plan` for a cell: which runner computes it, and why.
 
     Args:
         cell: a `kerasrnn.cells.Cell`.
@@ -91,10 +93,10 @@ def plan(cell, masked=False, training=False, device=None, runner="auto"):
         device: "CPU" or "GPU"; by default "GPU" where this process sees one.
         runner: "auto", or the name of a runner to force.
 
-    Whether the step of a cell that needs constants is a pure function is known once it has run.
+    A cell that needs constants has to run once before `plan` knows whether its step is pure.
 
     Raises:
-        ValueError: if `runner` is unknown or cannot do this here.
+        ValueError: if `runner` is unknown, or cannot run this cell here.
     """
     if runner != "auto" and runner not in RUNNERS:
         raise ValueError(
@@ -113,12 +115,13 @@ def plan(cell, masked=False, training=False, device=None, runner="auto"):
 
 
 def _choose(cell, masked, training, device):
+    """The plan of `runner="auto"`: cuDNN where it can, else replay, else the loop."""
     backend = keras.backend.backend()
     if backend != "tensorflow":
         return Plan("loop", f"the backend is {backend}")
-    impure = impurity_of(cell, training)
-    if impure:
-        return Plan("loop", f"{impure}, so it cannot be run again for the gradient")
+    impurity_reason = impurity_of(cell, training)
+    if impurity_reason:
+        return Plan("loop", f"{impurity_reason}, so it cannot be run again for the gradient")
     refusal = _refusal("cudnn", cell, masked, training, device)
     if refusal is None:
         return Plan("cudnn", "a GPU, no mask, and a cell that is exactly cuDNN's")
@@ -127,13 +130,13 @@ def _choose(cell, masked, training, device):
 
 
 def _refusal(runner, cell, masked, training, device):
-    """Why `runner` cannot do it, or None."""
+    """The reason why `runner` cannot run this cell here; None where it can."""
     backend = keras.backend.backend()
     if runner != "loop" and backend != "tensorflow":
         return f"needs the TensorFlow backend, this is {backend}"
     if runner == "replay":
-        impure = impurity_of(cell, training)
-        return impure and f"{impure}, so it cannot be run again for the gradient"
+        impurity_reason = impurity_of(cell, training)
+        return impurity_reason and f"{impurity_reason}, so it cannot be run again for the gradient"
     if runner != "cudnn":
         return None
     if device != "GPU":
@@ -146,6 +149,7 @@ def _refusal(runner, cell, masked, training, device):
 
 
 def _device():
+    """The kind of device that computes: "GPU" where TensorFlow sees one, else "CPU"."""
     if keras.backend.backend() != "tensorflow":
         return "CPU"
     import tensorflow as tf
@@ -154,14 +158,14 @@ def _device():
 
 
 def lowered(problems):
-    """Recurrences over one sequence as the export being traced expresses them.
+    """The results of recurrences over one sequence, as the current export expresses them.
 
     Args:
-        problems: one, or the two directions of one sequence; read only while exporting.
+        problems: one problem, or the two directions of one sequence; read only while exporting.
 
     Returns:
-        A list of (output, states), outputs in the order of time; None where the export has no
-        way of its own, or none is being traced.
+        A list of (output, states), outputs in the order of time. None where no export is being
+        traced, or where the export does not express them.
     """
     lower = _LOWERING.get()
     return None if lower is None else lower(*problems)
@@ -175,15 +179,18 @@ def run(problem, runner="auto"):
         runner: "auto", or the name of a runner to force.
 
     Returns:
-        The outputs [B, T, ...] in the order in which they are read, or the last one [B, ...]
-        where `problem.sequences` is False, and the final states in the structure of
-        `problem.states`.
+        The outputs [B, T, ...] in the order of reading, or the last output [B, ...] where
+        `problem.sequences` is False; and the final states in the structure of `problem.states`.
+
+    Raises:
+        ValueError: if the runner cannot run this cell here, or the cell's step is wrong.
     """
-    found = lowered([problem])
-    if found is not None:
-        [(output, states)] = found
-        turned = problem.backwards and problem.sequences
-        return (ops.flip(output, axis=1) if turned else output), states
+    results = lowered([problem])
+    if results is not None:
+        [(output, states)] = results
+        # An export gives outputs in the order of time; a caller expects the order of reading.
+        flips = problem.backwards and problem.sequences
+        return (ops.flip(output, axis=1) if flips else output), states
     problem = _forwards(problem)
     observer = _OBSERVER.get()
     if observer is not None:
@@ -192,7 +199,7 @@ def run(problem, runner="auto"):
 
 
 def _forwards(problem):
-    """The same recurrence over the sequence reversed, read from its first step."""
+    """The same recurrence with x and mask reversed in time, so that it reads forwards."""
     if not problem.backwards:
         return problem
     mask = None if problem.mask is None else ops.flip(problem.mask, axis=1)
@@ -200,16 +207,18 @@ def _forwards(problem):
 
 
 def _run(problem, runner):
+    """Compute a problem that reads forwards, with the runner of its plan."""
     masked = problem.mask is not None
     if keras.backend.backend() == "tensorflow" and _LOWERING.get() is None:
-        impurity(problem)  # the plan asks for it, but in an export
+        # `plan` has no constants, which some steps need. It finds the answer of this call.
+        impurity(problem)
     chosen = plan(problem.cell, masked, problem.training, runner=runner)
     compute = RUNNERS[chosen.runner]
     if problem.x.shape[1] is None and chosen.runner in ("loop", "replay"):
         output, states = _at_least_one_step(problem, compute)
     else:
         output, states = compute(problem)
-    if problem.x.shape[1] == 0:
+    if problem.x.shape[1] == 0:  # no step ran, and an output that is a state is the initial state
         output = tree.map_structure(ops.zeros_like, output)
     if masked and not problem.zero_start:
         output = tree.map_structure(lambda o: _zero_before_start(o, problem), output)
@@ -219,7 +228,7 @@ def _run(problem, runner):
 
 
 def zero_padded(output, mask):
-    """0 where mask, [B, T] or [B], is False."""
+    """The output [B, T, ...] or [B, ...], with 0 where the mask [B, T] or [B] is False."""
     lead = len(mask.shape)
     mask = ops.reshape(mask, (*ops.shape(mask), *(1,) * (len(output.shape) - lead)))
     # A plain 0: tf2onnx writes zeros_like as x · 0, which is NaN where x is infinite.
@@ -227,35 +236,36 @@ def zero_padded(output, mask):
 
 
 def _at_least_one_step(problem, compute):
-    """compute(problem) where T may turn out to be 0, which XLA and ONNX Runtime cannot loop over.
+    """`compute(problem)` for a T that is unknown and may be 0.
 
-    Then one step of zeros is computed, and nothing of it is used.
+    XLA and ONNX Runtime cannot loop over 0 steps. Where T is 0, one step of zeros is computed
+    and its results are dropped.
     """
     x, T = problem.x, ops.shape(problem.x)[1]
-    lead = (ops.shape(x)[0], ops.cast(ops.equal(T, 0), "int32"))
-    x = ops.concatenate([x, ops.zeros((*lead, *x.shape[2:]), dtype=x.dtype)], axis=1)
+    padding = (ops.shape(x)[0], ops.cast(ops.equal(T, 0), "int32"))  # [B, 1] or [B, 0]
+    x = ops.concatenate([x, ops.zeros((*padding, *x.shape[2:]), dtype=x.dtype)], axis=1)
     mask = problem.mask
-    mask = None if mask is None else ops.concatenate([mask, ops.zeros(lead, "bool")], axis=1)
+    mask = None if mask is None else ops.concatenate([mask, ops.zeros(padding, "bool")], axis=1)
     output, states = compute(replace(problem, x=x, mask=mask))
 
-    def chosen(new, old):
+    def unless_empty(new, old):
         return ops.where(ops.greater(T, 0), new, ops.cast(old, new.dtype))
 
-    states = tree.map_structure(chosen, states, problem.states)
+    states = tree.map_structure(unless_empty, states, problem.states)
     if problem.sequences:
         return tree.map_structure(lambda o: o[:, :T], output), states
-    return tree.map_structure(lambda o: chosen(o, 0), output), states
+    return tree.map_structure(lambda o: unless_empty(o, 0), output), states
 
 
 def _zero_before_start(output, problem):
-    """Zeros before the first real step of a row, as Keras emits them, whatever the state is."""
+    """The output with zeros before the first real step of each row, as in Keras."""
     if not problem.sequences:
         return zero_padded(output, ops.any(problem.mask, axis=1))
     return zero_padded(output, ops.cumsum(ops.cast(problem.mask, "int32"), axis=1) > 0)
 
 
 def loop(problem):
-    """The plain loop over time, on any Keras backend; its gradient is the backend's own."""
+    """Compute a problem by a plain loop over time. Any Keras backend can differentiate it."""
     z, mask = project(problem)
     cell = problem.cell
     with AutocastScope(cell.compute_dtype):
@@ -263,12 +273,13 @@ def loop(problem):
         weights, emitted = steps.tried.prepared(), steps.emitted()
 
         def body(scanned, states):
-            new, own = steps(scanned, steps.fixed, states, steps.tried.plain_linear(weights))
-            return new, [new[i] for i in emitted] + own
+            linear = steps.tried.plain_linear(weights)
+            new_states, own_outputs = steps(scanned, steps.fixed, states, linear)
+            return new_states, [new_states[i] for i in emitted] + own_outputs
 
         specs = [steps.state_specs()[i] for i in emitted] + steps.own_specs()
         finals, ys = scan(body, steps.scanned, steps.states, specs)
-    stacks = dict(zip(emitted, ys, strict=False))
+    stacks = dict(zip(emitted, ys, strict=False))  # behind them stand the own outputs
     output, states = steps.result(finals, stacks, ys[len(emitted) :])
     if problem.sequences:
         output = tree.map_structure(time_major, output)
@@ -276,19 +287,19 @@ def loop(problem):
 
 
 def symbolic(problem):
-    """What an export traces where `lowered` has nothing: the plain loop."""
+    """Compute a problem by the plain loop. An export traces it where it lowers nothing itself."""
     return loop(problem)
 
 
 def replay(problem):
-    """Record and replay, see `kerasrnn/engine/replay.py`."""
+    """Compute a problem by record and replay, see `kerasrnn/engine/replay.py`."""
     from kerasrnn.engine.replay import replay
 
     return replay(problem)
 
 
 def cudnn(problem):
-    """cuDNN's own kernels, through Keras's TensorFlow backend."""
+    """Compute a problem with cuDNN's kernels, through Keras's TensorFlow backend."""
     from kerasrnn.compat.rnn import KERNELS
 
     cell = problem.cell

@@ -1,8 +1,8 @@
-"""Record and replay: the gradient of a recurrence without a gradient by the cell's author.
+"""Record and replay: the gradient of a recurrence, from its step alone.
 
-Forward, the loop keeps for every `linear` its input h and its result y. Backward, the loop
-rebuilds only the elementwise part of the step from what was kept and sends dy Wᵀ back; each
-weight's gradient is then ONE product Hᵀ dY over all T B rows, instead of T small ones.
+The forward loop keeps the input h and the result y of every `linear`. The backward loop rebuilds
+only the elementwise part of the step from these and sends dy Wᵀ back. After it, each weight's
+gradient is ONE product Hᵀ dY over all T B rows, instead of T small products.
 
 B batch, T time, H units; time first. Everything here runs inside `tf.function`.
 """
@@ -23,18 +23,19 @@ from kerasrnn.engine.steps import Steps
 SECOND_ORDER = (
     "runner='replay' has no second-order gradients; use Recurrent(..., runner='loop'), which has."
 )
-# cell -> {(function, sequences, jit): compiled}; the compiled functions hold the cell weakly.
+# cell -> {(function, sequences, jit): compiled}. The compiled functions hold the cell weakly,
+# because a cell that its own entry refers to would never be freed.
 _COMPILED = weakref.WeakKeyDictionary()
 
 
 class Arguments(NamedTuple):
-    """What a recurrence depends on: nests of tensors, time first.
+    """The tensors that a recurrence depends on, in nests; time first.
 
     Attributes:
-        z: what `project` gave for all steps.
-        states: before the first step.
-        constants: what every step sees besides.
-        weights: the cell's, in order.
+        z: the result of `project` for all steps.
+        states: the states before the first step.
+        constants: the cell's constants, the same at every step.
+        weights: the values of the cell's variables, in order.
         mask: bool [T, B], or None.
     """
 
@@ -46,38 +47,43 @@ class Arguments(NamedTuple):
 
 
 def replay(problem):
-    """Outputs and final states; recorded at once where training, else only if a gradient asks."""
+    """Compute a problem: (outputs, final states).
+
+    In training the forward loop keeps what the gradient needs. Otherwise it keeps nothing, and a
+    gradient that is asked for all the same runs it once more.
+    """
     z, mask = project(problem)
     with AutocastScope(None):
         weights = [tf.convert_to_tensor(v.value) for v in problem.cell.variables]
-    given = (z, problem.states, tuple(problem.constants), weights)
-    flat = tree.flatten(given)
-    places = [i for i, leaf in enumerate(flat) if is_float(leaf)]
+    inputs = (z, problem.states, tuple(problem.constants), weights)
+    flat = tree.flatten(inputs)
+    float_indices = [i for i, leaf in enumerate(flat) if is_float(leaf)]
 
     @tf.custom_gradient
     def recurrence(*tensors):
         leaves = list(flat)
-        for i, tensor in zip(places, tensors, strict=True):
+        for i, tensor in zip(float_indices, tensors, strict=True):
             leaves[i] = tf.stop_gradient(tensor)  # else a tape differentiates the loop as well
-        arguments = Arguments(*tree.pack_sequence_as(given, leaves), mask)
-        return _differentiable(problem, arguments, places)
+        arguments = Arguments(*tree.pack_sequence_as(inputs, leaves), mask)
+        return _differentiable(problem, arguments, float_indices)
 
-    return recurrence(*[flat[i] for i in places])
+    return recurrence(*[flat[i] for i in float_indices])
 
 
-def _differentiable(problem, arguments, places):
-    """((output, states), its gradient) for tf.custom_gradient."""
-    saved = None
+def _differentiable(problem, arguments, float_indices):
+    """((output, states), its gradient function) for `tf.custom_gradient`."""
+    recorded_forward = None
     if problem.training:
         result, kept = _function(problem, record)(arguments)
-        saved = tree.map_structure(_detached, (result, kept))
+        recorded_forward = tree.map_structure(_detached, (result, kept))
     else:
         # Without XLA, so that Keras's own exports can convert it.
         result = _function(problem, forward, jit=False)(arguments)
     result = (_batch_first(problem, result[0]), result[1])
 
     def gradient(*upstream):
-        recorded = saved or _function(problem, record)(arguments)
+        recorded = recorded_forward or _function(problem, record)(arguments)
+        # `backward` takes all these only so that a second derivative of any of them is refused.
         inputs = [x for x in tree.flatten((arguments, recorded, upstream)) if is_float(x)]
         count = len(tree.flatten(result[0]))
         upstream = [*_batch_first(problem, upstream[:count]), *upstream[count:]]
@@ -87,54 +93,58 @@ def _differentiable(problem, arguments, places):
         @tf.custom_gradient
         def backward(*_):
             gradients = _gradients(problem, arguments, recorded, upstream)
-            reached.extend(i for i in places if gradients[i] is not None)
+            # A custom_gradient function returns tensors only; None is put back behind it.
+            reached.extend(i for i in float_indices if gradients[i] is not None)
             return [gradients[i] for i in reached], _refuse
 
-        found = backward(*inputs)
-        found = dict(zip(reached, found, strict=True))
-        return [found.get(i) for i in places]
+        gradients = dict(zip(reached, backward(*inputs), strict=True))
+        return [gradients.get(i) for i in float_indices]
 
     return result, gradient
 
 
 def _gradients(problem, arguments, recorded, upstream):
-    """The gradient of every leaf of (z, states, constants, weights), None where none."""
+    """A list with the gradient of every leaf of (z, states, constants, weights), or None."""
     (output, _), kept = recorded
     outputs = tree.flatten(output) if problem.sequences else []
-    # The sums z + y stand in for z, which is not needed any more.
+    # Where the sum z + y was kept, it takes the place of z, which the step does not need alone.
     leaves = zip(tree.flatten(arguments.z), kept["sums"], strict=True)
     sums = [leaf if s is None else s for leaf, s in leaves]
     summed = arguments._replace(z=tree.pack_sequence_as(arguments.z, sums))
-    found, d_weights, d_products = _function(problem, rewind)(summed, outputs, kept, upstream)
+    rewound = _function(problem, rewind)(summed, outputs, kept, upstream)
+    d_leaves, d_weights, d_products = rewound
+    # These products run outside XLA, which compiles only the loop.
     first = tree.flatten(arguments.states)
     for factor, dy in d_products.items():
         W = arguments.weights[factor.weight]
-        if factor.source == "outputs":  # h(t-1) in two pieces, which saves a copy of all of them
-            start, rest = first[factor.state], outputs[factor.index][:-1]
-            g = weight_gradient(factor, start, [d[0] for d in dy], W)
-            g += weight_gradient(factor, rest, [d[1:] for d in dy], W)
+        if factor.source == "outputs":  # h(t-1) for t = 0 and t > 0 apart saves a copy of them all
+            h_first, h_later = first[factor.state], outputs[factor.index][:-1]
+            g = weight_gradient(factor, h_first, [d[0] for d in dy], W)
+            g += weight_gradient(factor, h_later, [d[1:] for d in dy], W)
         else:
             g = weight_gradient(factor, kept[factor.source][factor.index], dy, W)
         old = d_weights[factor.weight]
         d_weights[factor.weight] = g if old is None else old + g
-    return found + d_weights
+    return d_leaves + d_weights
 
 
 def _batch_first(problem, outputs):
-    """Outputs at every step [T, B, ...] as [B, T, ...], or back; the last ones as they are."""
+    """Outputs of all steps, [T, B, ...] to [B, T, ...] or back; a last output stays [B, ...]."""
     return tree.map_structure(time_major, outputs) if problem.sequences else outputs
 
 
 def _detached(leaf):
+    """The leaf without its gradient."""
     return tf.stop_gradient(leaf) if is_float(leaf) else leaf
 
 
 def _refuse(*_):
+    """The gradient of the gradient, which this runner does not have."""
     raise NotImplementedError(SECOND_ORDER)
 
 
 def _function(problem, function, jit=True):
-    """`function` of this cell as a tf.function, made once per cell."""
+    """`function` for the cell of a problem as a `tf.function`, made once for each cell."""
     compiled = _COMPILED.setdefault(problem.cell, {})
     key = (function, problem.sequences, jit)
     if key not in compiled:
@@ -149,12 +159,13 @@ def _function(problem, function, jit=True):
 
 
 def _steps(cell, sequences, arguments):
+    """The `Steps` of a cell on these arguments."""
     z, states, constants, _, mask = arguments
     return Steps(cell, z, states, constants, mask, sequences)
 
 
 def forward(cell, sequences, arguments):
-    """The loop alone, nothing kept: (output, states)."""
+    """The forward loop, which keeps nothing: (output, states)."""
     weights = arguments.weights
     with AutocastScope(cell.compute_dtype), scope_of(cell, weights):
         steps = _steps(cell, sequences, arguments)
@@ -163,8 +174,8 @@ def forward(cell, sequences, arguments):
 
         def body(scanned, states):
             tape = Tape(steps.tried.products, matrices, {})
-            new, own = steps(scanned, steps.fixed, states, tape.linear)
-            return new, [new[i] for i in emitted] + own
+            new_states, own_outputs = steps(scanned, steps.fixed, states, tape.linear)
+            return new_states, [new_states[i] for i in emitted] + own_outputs
 
         specs = [steps.state_specs()[i] for i in emitted] + steps.own_specs()
         finals, ys = scan(body, steps.scanned, steps.states, specs)
@@ -172,13 +183,19 @@ def forward(cell, sequences, arguments):
 
 
 class Tape:
-    """The products of one step, as they are made: results y (or z + y) and inputs h."""
+    """Computes the products of one step and keeps their results and inputs.
+
+    Attributes:
+        results: y of every block, or z + y where z is in `addends` {block: z}.
+        inputs: h of every product whose input is not a state.
+    """
 
     def __init__(self, products, matrices, addends):
         self.calls, self.addends = iter(zip(products, matrices, strict=True)), addends
         self.results, self.inputs = [], []
 
     def linear(self, h, weight, columns=None, blocks=1):
+        """The `linear` of the step. Its products come in the order in which they were tried."""
         product, matrix = next(self.calls)
         y = matrix.times(h, blocks)
         for block in y:
@@ -190,27 +207,29 @@ class Tape:
 
 
 def record(cell, sequences, arguments):
-    """The loop, with what the backward loop needs: ((output, states), kept)."""
+    """The forward loop, which keeps what the backward loop needs: ((output, states), kept)."""
     weights = arguments.weights
     with AutocastScope(cell.compute_dtype), scope_of(cell, weights):
         steps = _steps(cell, sequences, arguments)
         matrices = [Matrix(W) for W in steps.tried.prepared(lookup(cell, weights))]
         emitted = steps.emitted()
         sums = {k: i for i, k in Rebuilt(cell, steps, weights).sums.items()}
+        # The states that are outputs are kept as outputs. The others are kept before each step.
         unseen = [i for i in range(steps.count) if i not in emitted]
 
         def body(scanned, states):
             tape = Tape(steps.tried.products, matrices, {k: scanned[i] for k, i in sums.items()})
-            new, own = steps(scanned, steps.fixed, states, tape.linear)
+            new_states, own_outputs = steps(scanned, steps.fixed, states, tape.linear)
+            outputs = [new_states[i] for i in emitted] + own_outputs
             before = [states[i] for i in unseen]
-            return new, [new[i] for i in emitted] + own + before + tape.results + tape.inputs
+            return new_states, outputs + before + tape.results + tape.inputs
 
         groups = [[steps.state_specs()[i] for i in emitted], steps.own_specs()]
         groups += [[steps.state_specs()[i] for i in unseen], steps.tried.result_specs()]
         groups += [[p.input for p in steps.tried.products if p.state is None]]
         finals, ys = scan(body, steps.scanned, steps.states, list(chain(*groups)))
-    stacks, own, before, results, inputs = _cut(ys, [len(group) for group in groups])
-    result = steps.result(finals, dict(zip(emitted, stacks, strict=True)), own)
+    stacks, own_outputs, before, results, inputs = _cut(ys, [len(group) for group in groups])
+    result = steps.result(finals, dict(zip(emitted, stacks, strict=True)), own_outputs)
     before = dict(zip(unseen, before, strict=True))
     kept = {
         "states": [before.get(i) for i in range(steps.count)],
@@ -222,32 +241,41 @@ def record(cell, sequences, arguments):
 
 
 def rewind(cell, sequences, arguments, outputs, kept, upstream):
-    """The backward loop.
+    """The backward loop over a recorded recurrence.
 
-    Returns the gradients of the leaves of (z, states, constants), those of the weights that the
-    step uses directly, and dY [T, B, ...] of every product, in its blocks.
+    Args:
+        cell, sequences, arguments: as in `record`, with the kept sums z + y in place of z.
+        outputs: the outputs of all steps, time first; empty without `sequences`.
+        kept: what `record` kept.
+        upstream: the gradients of the outputs, time first, and of the final states.
+
+    Returns:
+        The gradients of the leaves of (z, states, constants), those of the weights that the step
+        uses directly, and {`Factor`: dY [T, B, ...] of its blocks}.
     """
     weights = arguments.weights
     with AutocastScope(cell.compute_dtype):
         with scope_of(cell, weights):
             steps = _steps(cell, sequences, arguments)
         step = Rebuilt(cell, steps, weights)
+        # Zeros for the held outputs: no step reads their values, and a mask only repeats them.
         held = [tf.zeros_like(s) for s in steps.states[steps.count :]]
         d_states, d_emitted, d_own = _upstream(steps, upstream)
         before = [s for s in kept["states"] if s is not None]
         results = [y for y in kept["results"] if y is not None]
-        seen = [i for i, s in enumerate(kept["states"]) if s is None]
+        seen = [i for i, s in enumerate(kept["states"]) if s is None]  # those that are outputs
+        # h(t-1) is the output of step t - 1, so it is read with a delay and not stored twice.
         delayed = [(steps.states[i], outputs[steps.output_of(i)]) for i in seen]
         groups = (steps.scanned, before, results, list(d_emitted.values()), d_own, delayed)
 
         def body(x_t, carry):
-            scanned, before, results, d_emitted_t, d_own_t, last = _cut(x_t, map(len, groups))
+            scanned, before, results, d_emitted_t, d_own_t, delayed_t = _cut(x_t, map(len, groups))
             d_states, sums = _cut(carry, [len(steps.states), len(step.summed)])
             for i, d in zip(d_emitted, d_emitted_t, strict=True):
                 d_states[i] = d_states[i] + d
             before, results = iter(before), iter(results)
-            last = dict(zip(seen, last, strict=True))
-            states = [last[i] if i in last else next(before) for i in range(steps.count)]
+            seen_t = dict(zip(seen, delayed_t, strict=True))
+            states = [seen_t[i] if i in seen_t else next(before) for i in range(steps.count)]
             results = step.results(scanned, results)
             d = step.gradients(scanned, states + held, results, d_states + d_own_t)
             return d.states + step.add(sums, d), d.products + [d.scanned[i] for i in step.own]
@@ -260,13 +288,18 @@ def rewind(cell, sequences, arguments, outputs, kept, upstream):
 
 
 def _cut(flat, sizes):
-    """A list in pieces of the given sizes."""
+    """A list cut into pieces of these sizes."""
     flat = iter(flat)
     return [[next(flat) for _ in range(size)] for size in sizes]
 
 
 def _upstream(steps, upstream):
-    """What comes from above: (into the last states, {state: at every step}, own outputs)."""
+    """The gradients that come from above, in the order of the backward loop.
+
+    Returns:
+        The gradients of the last states (with those of a last output), {index of a state that is
+        an output: its gradients at all steps}, and the gradients of the own outputs.
+    """
     outputs, states = _cut(upstream, [len(steps.tried.aliases), steps.count])
     states = states + [None] * (len(steps.states) - steps.count)
     d_states = [

@@ -12,8 +12,9 @@ def scan(body, xs, carry, specs, reverse=False, delayed=()):
         xs: tensors [T, ...].
         carry: tensors that keep their shapes.
         specs: a `Spec` for each y.
-        reverse: from T - 1 down to 0; the stacked ys stay in the order of time.
-        delayed: pairs (first, x); at step t they give x[t - 1], first at 0, after the xs.
+        reverse: run from T - 1 down to 0. The stacked ys are in the order of time all the same.
+        delayed: pairs (first, x), on TensorFlow only. Behind the xs, step t reads x[t - 1] of each,
+            and `first` at t = 0.
 
     Returns:
         The last carry, and each y stacked: [T, ...].
@@ -31,6 +32,7 @@ def scan(body, xs, carry, specs, reverse=False, delayed=()):
 
 
 def _scan_tensorflow(body, xs, carry, specs, reverse, delayed):
+    """`scan` as one `tf.while_loop` over TensorArrays."""
     import tensorflow as tf
 
     T = xs[0].shape[0]
@@ -40,6 +42,7 @@ def _scan_tensorflow(body, xs, carry, specs, reverse, delayed):
     T = tf.shape(xs[0])[0] if T is None else T
 
     def readable(x):
+        # Kept after a read: step 0 and step 1 both read x[0] of a delayed x.
         array = tf.TensorArray(x.dtype, T, element_shape=x.shape[1:], clear_after_read=False)
         return array.unstack(x)
 
@@ -48,12 +51,13 @@ def _scan_tensorflow(body, xs, carry, specs, reverse, delayed):
 
     def step(t, carry, writes):
         x_t = [x.read(t) for x in reads]
+        # At t = 0 the value read is dropped, but its index has to be a valid one.
         x_t += [tf.where(t > 0, x.read(tf.maximum(t - 1, 0)), first) for first, x in delayed]
-        new, ys = body(x_t, list(carry))
-        for old, n in zip(carry, new, strict=True):
-            n.set_shape(old.shape)
+        new_carry, ys = body(x_t, list(carry))
+        for old, new in zip(carry, new_carry, strict=True):
+            new.set_shape(old.shape)  # `tf.while_loop` refuses a less exact static shape
         new_writes = tuple(w.write(t, y) for w, y in zip(writes, ys, strict=True))
-        return t - 1 if reverse else t + 1, tuple(new), new_writes
+        return t - 1 if reverse else t + 1, tuple(new_carry), new_writes
 
     start = tf.constant(T - 1 if reverse else 0) if isinstance(T, int) else (T - 1) * int(reverse)
     _, carry, writes = tf.while_loop(

@@ -1,7 +1,7 @@
-"""A function tried where nothing that it does lasts: its result, and its side effects in words.
+"""Runs a function on trial, without lasting effect: its result, and its side effects in words.
 
-The engine tries a cell's step before it runs it: the result tells the shapes, and side effects
-tell that the step cannot be replayed.
+The engine tries a cell's step before it runs it. The result shows the shapes; a side effect means
+that the step cannot be replayed.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from typing import Any
 import keras
 from keras import ops
 
-# Stateful for TensorFlow, but they only read.
+# TensorFlow counts these operators as stateful, but they only read.
 READS = {"ReadVariableOp", "ResourceGather", "ResourceGatherNd", "VariableShape"}
-# They call functions, which are looked through too.
+# These operators call functions; the operators inside those functions are examined too.
 CALLS = {"Case", "If", "PartitionedCall", "StatefulPartitionedCall", "While"}
-SEED = "seed_generator_state"  # Keras's name for what every random number moves on
+SEED = "seed_generator_state"  # Keras's name of the variable that every random draw advances
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What a function gave, and what it would have done beside that.
+    """The result of a function on trial, and the side effects that it would have had.
 
     Attributes:
-        result: its result; on TensorFlow, tensors of a graph that nobody runs.
-        side_effects: each in words; none of them was done.
-        constants: the numbers that Python put into the graph, as bytes; TensorFlow only.
+        result: the function's result; on TensorFlow, tensors of a graph that never runs.
+        side_effects: each in words. None of them happened.
+        constants: the constants that Python put into the graph, serialized; TensorFlow only.
     """
 
     result: Any
@@ -36,7 +36,7 @@ class Trial:
 
 
 class _Recorder(keras.StatelessScope):
-    """Notes which Keras variables are assigned, and assigns none; `variables` read as zeros."""
+    """Records assignments to Keras variables and undoes them; `variables` read as zeros."""
 
     def __init__(self, variables):
         super().__init__([(v, ops.zeros(v.shape, dtype=v.dtype)) for v in variables])
@@ -55,11 +55,12 @@ class _Recorder(keras.StatelessScope):
 
 
 def tried(function: Callable[[], Any], variables: Iterable[keras.Variable] = ()) -> Trial:
-    """Run `function`, whatever it assigns or draws undone.
+    """Run `function` and undo what it assigns and draws: the `Trial`.
 
     Args:
-        function: what is tried.
-        variables: read as zeros, so that inside another graph nothing is captured.
+        function: the function to try, without arguments.
+        variables: Keras variables that read as zeros, so that a trial inside another graph
+            captures none of its tensors.
 
     >>> counter = keras.Variable(0.0, name="counter")
     >>> tried(lambda: counter.assign_add(1.0)).side_effects, float(counter.value)
@@ -73,28 +74,30 @@ def tried(function: Callable[[], Any], variables: Iterable[keras.Variable] = ())
 
 
 def _traced(function, variables) -> Trial:
+    """`tried` on TensorFlow: trace the function into a graph and examine the graph."""
     import tensorflow as tf
 
-    found = {}
+    record = {}
 
     def body():
         with _Recorder(variables) as recorder:
-            found["result"] = function()
-        found["effects"] = recorder.side_effects()
+            record["result"] = function()
+        record["effects"] = recorder.side_effects()
 
-    # A graph of its own: TensorFlow's random numbers and variables are not touched either.
+    # In a separate graph, which never runs, TensorFlow's random numbers and variables stay as
+    # they are too.
     graph = tf.function(body, autograph=False).get_concrete_function().graph
-    effects = [*found["effects"], *_stateful(graph)]
+    effects = [*record["effects"], *_stateful(graph)]
     constants = [op.get_attr("value") for op in graph.get_operations() if op.type == "Const"]
     return Trial(
-        found["result"],
-        tuple(dict.fromkeys(effects)),
+        record["result"],
+        tuple(dict.fromkeys(effects)),  # each once, in order
         tuple(constant.SerializeToString() for constant in constants),
     )
 
 
 def _stateful(graph) -> list[str]:
-    """TensorFlow's operators that do more than give a result, in words."""
+    """The operators of a graph that have a side effect, each in words."""
     from kerasrnn.compat.tensorflow import is_stateful
 
     definition = graph.as_graph_def()

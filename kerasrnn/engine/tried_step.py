@@ -1,4 +1,4 @@
-"""What one step on zeros shows of a cell."""
+"""A cell's step tried on zeros: its shapes, its products, its outputs that are states."""
 
 import keras
 from keras import ops, tree
@@ -7,7 +7,7 @@ from kerasrnn.cells.base import matmul
 from kerasrnn.engine.problem import Product, Spec
 from kerasrnn.engine.trial import tried
 
-BATCH = 97  # stands for an unknown batch size where a step is tried on zeros
+BATCH = 97  # in place of an unknown batch size, where a step is tried on zeros
 
 
 class TriedStep:
@@ -15,36 +15,39 @@ class TriedStep:
 
     Attributes:
         trial: the `Trial`.
-        output: the step's output on zeros, in its structure.
-        output_specs: the spec of each of its leaves.
-        aliases: for each of them the index of the new state that it is, None where it is none.
-        products: what the step multiplies by its weights, in order.
-        result_zeros: the spec of every block of their results, every size a number.
+        output: the step's output on zeros, in the structure of the cell.
+        output_specs: the spec of each leaf of the output.
+        aliases: for each leaf of the output, the index of the new state that is the same tensor;
+            None where no state is.
+        products: a `Product` for each call of `linear`, in order.
+        result_zeros: the spec of every block of the products, with a number for every size.
 
     Raises:
-        ValueError: when the step fails, or gives states of other shapes than it takes.
+        ValueError: when the step fails, or returns states of other shapes than it takes.
     """
 
     def __init__(self, cell, layout):
         self.cell, self.layout = cell, layout
         try:
             self.trial = tried(self._on_zeros, cell.variables)
-        except ValueError as error:  # what TensorFlow says of shapes that do not fit
+        except ValueError as error:  # TensorFlow raises it where shapes do not fit
             raise ValueError(f"{self._failed()}: {error}") from error
-        self.output, new, wanted = self.trial.result
+        self.output, new_states, states = self.trial.result
         outputs = tree.flatten(self.output)
         self.output_specs = [self._spec(o) for o in outputs]
-        self.aliases = [next((i for i, n in enumerate(new) if n is o), None) for o in outputs]
-        new, wanted = ([self._spec(s).shape for s in states] for states in (new, wanted))
-        if new != wanted:
+        self.aliases = [
+            next((i for i, state in enumerate(new_states) if state is o), None) for o in outputs
+        ]
+        received, expected = ([self._spec(s).shape for s in x] for x in (new_states, states))
+        if received != expected:
             raise ValueError(
-                f"{type(cell).__name__}.step: expected a new state of shapes {wanted} "
-                f"(None: any), as state_size={cell.state_size} says, received {new}; "
+                f"{type(cell).__name__}.step: expected a new state of shapes {expected} "
+                f"(None: any), as state_size={cell.state_size} says, received {received}; "
                 "return (output, new_state) with the state's own structure."
             )
 
     def step(self, scanned, fixed, states, linear):
-        """One step on flat lists: (output, new states)."""
+        """One step on flat lists: (output in its structure, list of the new states)."""
         z, state, constants = self.layout.arguments(scanned, fixed, states)
         result = self.cell.step(z, state, linear, *constants)
         if not isinstance(result, tuple | list) or len(result) != 2:
@@ -53,54 +56,57 @@ class TriedStep:
                 f"{type(self.cell).__name__}.step: expected (output, new_state), received "
                 f"{received}; several outputs or states come as one tuple each."
             )
-        output, new = result
-        return output, tree.flatten(new)
+        output, new_state = result
+        return output, tree.flatten(new_state)
 
     def only_outputs(self, values):
-        """Of the leaves of an output those that are no new state."""
+        """Those values, one for each leaf of the output, whose leaf is not a new state."""
         return [v for v, alias in zip(values, self.aliases, strict=True) if alias is None]
 
     def zeros(self):
-        """Zeros in place of (scanned, fixed, states) of one step, every size a number."""
+        """Zeros in place of (scanned, fixed, states) of one step, with a number for every size."""
         layout = self.layout
-        sizes = [s.shape[0] for s in layout.states] + [z.shape[1] for z in layout.scanned]
-        self.batch = next((b for b in sizes if b is not None), None)
+        batches = [s.shape[0] for s in layout.states] + [z.shape[1] for z in layout.scanned]
+        self.batch = next((b for b in batches if b is not None), None)
         leaves = [*layout.scanned, *layout.fixed, *layout.states, *self.cell.variables]
-        known = {n for leaf in leaves for n in leaf.shape}
-        # Stands for every other unknown size; unlike any known one, so that it can be told apart.
-        self.other = next(n for n in range(89, 89 + len(known) + 1) if n not in known)
+        sizes = {n for leaf in leaves for n in leaf.shape}
+        # In place of every unknown size but the batch's. It differs from all known sizes, so that
+        # `_spec` recognizes it in the shapes of the result.
+        self.unknown_size = next(n for n in range(89, 89 + len(sizes) + 1) if n not in sizes)
 
         def like(tensor, shape):
-            lead, rest = shape[:1], shape[1:]
-            lead = tuple((self.batch or BATCH) if n is None else n for n in lead)
-            rest = tuple(self.other if n is None else n for n in rest)
-            return ops.zeros(lead + rest, dtype=tensor.dtype)
+            batch, features = shape[:1], shape[1:]
+            batch = tuple((self.batch or BATCH) if n is None else n for n in batch)
+            features = tuple(self.unknown_size if n is None else n for n in features)
+            return ops.zeros(batch + features, dtype=tensor.dtype)
 
         scanned = [like(z, tuple(z.shape[1:])) for z in layout.scanned]
         fixed = [like(c, tuple(c.shape)) for c in layout.fixed]
         return scanned, fixed, [like(s, tuple(s.shape)) for s in layout.states]
 
     def zero_results(self):
-        """Zeros in place of every product's blocks, to go with `zeros`."""
+        """Zeros in place of every block of the products, of the sizes of `zeros`."""
         return [ops.zeros(spec.shape, dtype=spec.dtype) for spec in self.result_zeros]
 
     def result_specs(self):
-        """The spec of every block of every product."""
+        """The spec of every block of every product; unknown sizes are None."""
         return [p.output for p in self.products for _ in range(p.blocks)]
 
     def prepared(self, value=lambda weight: weight.value):
-        """The weight of every product, read, cast and cut once, outside the loop."""
+        """The weight of every product, read, cast and cut to its columns once, before the loop."""
         return [ops.cast(p.select(value(p.weight)), p.output.dtype) for p in self.products]
 
     @staticmethod
     def plain_linear(weights):
-        """The `linear` of one step, by the order of its calls."""
-        rest = iter(weights)
-        return lambda h, weight, columns=None, blocks=1: matmul(h, next(rest), blocks=blocks)
+        """The `linear` of one step, which takes the prepared weights in the order of its calls."""
+        prepared = iter(weights)
+        return lambda h, weight, columns=None, blocks=1: matmul(h, next(prepared), blocks=blocks)
 
     def _on_zeros(self):
-        """One step on zeros: (output, new states, states); notes its products and the shapes of
-        their results."""
+        """One step on zeros: (output, new states, states).
+
+        It fills `products` and `result_zeros`.
+        """
         self.products, self.result_zeros = [], []
         scanned, fixed, states = self.zeros()
 
@@ -108,6 +114,7 @@ class TriedStep:
             width = weight.shape[1] if columns is None else columns[1] - columns[0]
             shape = (*h.shape[:-1], width // blocks)
             y = [ops.zeros(shape, dtype=h.dtype) for _ in range(blocks)]
+            # Whether h is a state is seen by identity: a cell that computes with it makes another.
             source = next((i for i, s in enumerate(states) if s is h), None)
             input, output = self._spec(h), self._spec(y[0])
             output = Spec((*output.shape[:-1], width // blocks), output.dtype)
@@ -118,14 +125,14 @@ class TriedStep:
         return *self.step(scanned, fixed, states, linear), states
 
     def _spec(self, tensor):
-        """The spec of a tensor that was made from `zeros`."""
-        shape = tuple(None if n == self.other else n for n in tensor.shape)
+        """The spec of a tensor computed from `zeros`, with None again for unknown sizes."""
+        shape = tuple(None if n == self.unknown_size else n for n in tensor.shape)
         if self.batch is None and shape and shape[0] == BATCH:
             shape = (None, *shape[1:])
         return Spec(shape, keras.backend.standardize_dtype(tensor.dtype))
 
     def _failed(self):
-        """Where a trial failed, with the shapes it was given, in words."""
+        """The beginning of an error message: the step failed, on these shapes."""
         z, state, _ = self.layout.structure
         shapes = [
             [(None, *leaf.shape[lead:]) for leaf in tree.flatten(part) if leaf is not None]

@@ -1,4 +1,4 @@
-"""`adopt`: an existing Keras model, its recurrent layers moved onto the engine."""
+"""Move the recurrent layers of an existing Keras model onto the recurrence engine (`adopt`)."""
 
 from dataclasses import dataclass, field
 
@@ -10,7 +10,7 @@ from kerasrnn.layers.bidirectional import Bidirectional
 from kerasrnn.layers.recurrent import Recurrent
 
 GATED = ("activation", "recurrent_activation", "use_bias")
-# stock layer -> (our cell, the options that carry over)
+# Keras layer -> (our cell, the options that both have)
 STOCK = {
     keras.layers.LSTM: (LSTM, (*GATED, "unit_forget_bias")),
     keras.layers.GRU: (GRU, (*GATED, "reset_after")),
@@ -24,13 +24,14 @@ ZERO_OUTPUT = "zero_output_for_mask=True"
 
 @dataclass
 class Adoption:
-    """What became of the recurrent layers of a model: pairs (layer name, what or why).
+    """A report of what `adopt` did with each recurrent layer of a model.
 
     Attributes:
-        replaced: by `adopt`, and by what.
-        already: what was on the engine before.
-        left: as they are, and why.
-        nodes: by layer name, the ONNX operator that an export made of it: LSTM, GRU, Scan or Loop.
+        replaced: (layer name, old and new layer) of layers that were replaced.
+        already: (layer name, layer) of layers that ran on the engine before.
+        left: (layer name, reason) of layers that were left as they are.
+        nodes: layer name -> the ONNX operator to which an export turned it: LSTM, GRU, Scan or
+            Loop.
     """
 
     replaced: list = field(default_factory=list)
@@ -39,33 +40,32 @@ class Adoption:
     nodes: dict = field(default_factory=dict)
 
     def __str__(self):
-        said = {"replaced": self.replaced, "already": self.already, "left": self.left}
+        groups = {"replaced": self.replaced, "already": self.already, "left": self.left}
         lines = [
-            f"{word} {name}: {what}"
+            f"{group} {name}: {detail}"
             + (f", in ONNX {self.nodes[name]}" if name in self.nodes else "")
-            for word, pairs in said.items()
-            for name, what in pairs
+            for group, pairs in groups.items()
+            for name, detail in pairs
         ]
         return "\n".join(lines) or "no recurrent layers"
 
 
 def adopt(model, copy=True):
-    """The same model, the same weights, the same outputs, running on the recurrence engine.
+    """Return a model with the same weights and outputs that runs on the recurrence engine.
 
-    Stock `LSTM`, `GRU`, `SimpleRNN`, `RNN` over a kerasrnn cell, and `Bidirectional` around them
-    become `Recurrent` and `Bidirectional` of this package. Weights are copied, those of every
-    other layer too, so that the old model stays as it is. A compiled model comes back compiled,
-    its optimizer at its beginning. In training, `dropout` and `recurrent_dropout` draw one mask
-    for all gates. A mask goes on to the next layer where the stock layer of the installed Keras
-    passes it on.
+    The Keras layers `LSTM`, `GRU`, `SimpleRNN`, `RNN` over a kerasrnn cell, and `Bidirectional`
+    around them become `Recurrent` and `Bidirectional` of this package. All weights of the model
+    are copied, so the old model stays as it is. If the model is compiled, the new model is too,
+    with a new optimizer. In training, `dropout` and `recurrent_dropout` draw one mask for all
+    gates. A layer passes its mask on where the Keras layer that it replaces does so.
 
     Args:
-        model: a built Sequential or functional model, nested ones included.
-        copy: False takes the other layers over, the very same objects: what trains the new model
-            then changes the old one too.
+        model: a built Sequential or functional model; nested models are adopted too.
+        copy: False keeps the other layers themselves instead of copies. Then training the new
+            model changes the old model too.
 
     Returns:
-        The new model; `print(model.adoption)` says what was replaced, what was left, and why.
+        The new model; `print(model.adoption)` lists what was replaced, what was left, and why.
 
     Raises:
         ValueError: if the model is not built, is neither Sequential nor functional, or has a layer
@@ -77,7 +77,7 @@ def adopt(model, copy=True):
     """
     _check(model)
     mover = _Mover(copy)
-    adopted = mover.rebuilt(model)
+    adopted = mover.rebuild(model)
     mover.fill_copies()
     if model.compiled and model.get_compile_config():
         adopted.compile_from_config(model.get_compile_config())
@@ -86,6 +86,7 @@ def adopt(model, copy=True):
 
 
 def _check(model):
+    """Refuse a model that cannot be rebuilt (ValueError)."""
     if not isinstance(model, keras.Model) or not is_graph(model):
         raise ValueError(
             f"model: expected a Sequential or functional keras.Model, received {model!r}; in a "
@@ -99,46 +100,49 @@ def _check(model):
 
 
 class _Mover:
-    """Rebuilds a model with a successor of each layer, nested models too, each layer once."""
+    """Rebuilds a model, and the models in it, with a replacement for each layer."""
 
     def __init__(self, copy):
         self.copy, self.adoption = copy, Adoption()
-        self.successors, self.copies = {}, []  # by id; pairs (layer, its copy)
+        self.replacements = {}  # id of a layer -> its replacement
+        self.copies = []  # pairs (layer, its copy)
 
-    def rebuilt(self, model):
-        """The model with every layer replaced that can be."""
+    def rebuild(self, model):
+        """Return the model with a replacement for each layer."""
         if isinstance(model, keras.Sequential):
-            return keras.models.clone_model(model, clone_function=self.successor)
-        return keras.models.clone_model(model, clone_function=self.successor, call_function=_call)
+            return keras.models.clone_model(model, clone_function=self.replacement)
+        return keras.models.clone_model(model, clone_function=self.replacement, call_function=_call)
 
-    def successor(self, layer):
-        """What stands in a layer's place: a layer of ours with its weights, a copy, or itself."""
-        if id(layer) not in self.successors:
-            self.successors[id(layer)] = self._successor(layer)
-        return self.successors[id(layer)]
+    def replacement(self, layer):
+        """Return the layer to use in place of `layer`: one of ours, a copy, or `layer` itself."""
+        # A layer that the model uses several times needs one replacement, to share its weights.
+        if id(layer) not in self.replacements:
+            self.replacements[id(layer)] = self._new_replacement(layer)
+        return self.replacements[id(layer)]
 
-    def _successor(self, layer):
+    def _new_replacement(self, layer):
+        """Choose the replacement of a layer and note it in the report."""
         if not isinstance(layer, keras.layers.Layer):  # an operation of keras.ops
             return layer
         if isinstance(layer, keras.Model) and is_graph(layer):
-            return self.rebuilt(layer)
+            return self.rebuild(layer)
         if not isinstance(layer, (keras.layers.RNN, keras.layers.Bidirectional)):
             inner = getattr(layer, "layer", None)
             if isinstance(inner, keras.layers.RNN) or isinstance(layer, keras.Model):
                 self.adoption.left.append((layer.name, f"inside {type(layer).__name__}"))
-            self.adoption.already += [(one.name, described(one)) for one in recurrences(layer)]
-            return self._kept(layer)
-        why = _refusal(layer)
-        if why:
-            self.adoption.left.append((layer.name, why))
-            return self._kept(layer)
-        ours = _moved(layer)
-        what = f"{type(layer).__name__} by {described(ours)}"
-        self.adoption.replaced.append((layer.name, what))
+            self.adoption.already += [(r.name, described(r)) for r in recurrences(layer)]
+            return self._copy_of(layer)
+        reason = _obstacle(layer)
+        if reason:
+            self.adoption.left.append((layer.name, reason))
+            return self._copy_of(layer)
+        ours = _convert(layer)
+        detail = f"{type(layer).__name__} by {described(ours)}"
+        self.adoption.replaced.append((layer.name, detail))
         return ours
 
-    def _kept(self, layer):
-        """The layer, or its copy where it holds something that training could change."""
+    def _copy_of(self, layer):
+        """Return a copy of a layer, or the layer itself where it has no variables to train."""
         if not (self.copy and layer.variables):
             return layer
         try:
@@ -153,15 +157,16 @@ class _Mover:
         return copy
 
     def fill_copies(self):
-        """Give the copies, which are built by now, the weights of their layers."""
+        """Copy the weights into the copies; only after `rebuild`, which builds the copies."""
         for layer, copy in self.copies:
             copy.set_weights(layer.get_weights())
-            for one, other in zip(layers_of(layer), layers_of(copy), strict=True):
-                other.trainable = one.trainable
+            for inner, inner_copy in zip(layers_of(layer), layers_of(copy), strict=True):
+                inner_copy.trainable = inner.trainable
 
 
 def _call(layer, *args, **kwargs):
-    """Call a layer as the stock one was called: the second argument was the initial state."""
+    """Call a replacement with the arguments of the call of the Keras layer."""
+    # Our layers take the mask as second argument, those of Keras the initial state.
     if isinstance(layer, (Recurrent, Bidirectional)) and len(args) > 1:
         names = ("initial_state", "mask", "training")
         kwargs |= dict(zip(names, args[1:], strict=False))
@@ -169,11 +174,12 @@ def _call(layer, *args, **kwargs):
     return layer(*args, **kwargs)
 
 
-def _moved(layer):
-    """The layer of ours that does what a stock one does, with its weights."""
-    ours = _translated(layer)
-    built = layer.get_build_config()
-    ours.build(tuple(built.get("input_shape") or built["shapes_dict"]["sequences_shape"]))
+def _convert(layer):
+    """Return a layer of ours with the behaviour and the weights of a Keras layer."""
+    ours = _new_layer(layer)
+    shapes = layer.get_build_config()
+    # A layer that was called with a state has several build shapes, in "shapes_dict".
+    ours.build(tuple(shapes.get("input_shape") or shapes["shapes_dict"]["sequences_shape"]))
     _copy_weights(layer, ours)
     ours.built = True
     ours.trainable = layer.trainable
@@ -181,46 +187,52 @@ def _moved(layer):
 
 
 def recurrences(layer) -> list:
-    """The layers of ours that recur in a layer, itself among them; a `Bidirectional` is one."""
-    ours = [one for one in layers_of(layer) if isinstance(one, (Recurrent, Bidirectional))]
-    both = [one for one in ours if isinstance(one, Bidirectional)]
-    halves = {id(half) for one in both for half in (one.forward_layer, one.backward_layer)}
-    return [one for one in ours if id(one) not in halves]
+    """Return the recurrent layers of ours inside a layer, including the layer itself.
+
+    A `Bidirectional` counts as one layer.
+    """
+    recurrent = [each for each in layers_of(layer) if isinstance(each, (Recurrent, Bidirectional))]
+    bidirectional = [each for each in recurrent if isinstance(each, Bidirectional)]
+    halves = {id(half) for b in bidirectional for half in (b.forward_layer, b.backward_layer)}
+    return [each for each in recurrent if id(each) not in halves]
 
 
 def _copy_weights(layer, ours):
-    """Weights, and what a stateful layer has kept, which is a weight here and none there."""
+    """Copy the weights, and the states that a stateful layer keeps between calls."""
     pairs = [(layer, ours)]
     if isinstance(ours, Bidirectional):
         pairs = [(getattr(layer, n), getattr(ours, n)) for n in ("forward_layer", "backward_layer")]
-    for stock, own in pairs:
-        own.cell.set_weights(stock.cell.get_weights())
-        for state, kept in zip(stock.states or [], own.kept_states or [], strict=False):
-            kept.assign(state)
+    for stock_layer, our_layer in pairs:
+        our_layer.cell.set_weights(stock_layer.cell.get_weights())
+        # The kept states are weights of our layer, but not of the Keras layer.
+        states, kept_states = stock_layer.states or [], our_layer.kept_states or []
+        for state, kept_state in zip(states, kept_states, strict=False):
+            kept_state.assign(state)
 
 
 def described(layer) -> str:
-    """A layer of ours that recurs, in a word.
+    """Return a short description of a recurrent layer of ours.
 
     >>> described(Bidirectional(Recurrent(GRU(3))))
     'Bidirectional(Recurrent(GRU))'
     """
     if isinstance(layer, Bidirectional):
         return f"Bidirectional({described(layer.forward_layer)})"
-    inside, cell = type(layer.cell).__name__, getattr(layer.cell, "cell", None)
-    inside = inside if cell is None else f"{inside}({type(cell).__name__})"
-    return f"Recurrent({inside})"
+    name, wrapped_cell = type(layer.cell).__name__, getattr(layer.cell, "cell", None)
+    name = name if wrapped_cell is None else f"{name}({type(wrapped_cell).__name__})"
+    return f"Recurrent({name})"
 
 
-def _refusal(layer):
-    """Why a recurrent layer is left as it is, or None."""
+def _obstacle(layer):
+    """Return why a recurrent layer cannot be replaced, or None if it can."""
     if isinstance(layer, keras.layers.Bidirectional):
         if type(layer) is not keras.layers.Bidirectional:
             return f"{type(layer).__name__} is a class of its own"
         for inner in (layer.forward_layer, layer.backward_layer):
-            why = _refusal(inner)
-            if why and why != ZERO_OUTPUT:  # Bidirectional zeroes padding here as there
-                return f"its {inner.name}: {why}"
+            reason = _obstacle(inner)
+            # Inside a Bidirectional both packages set the outputs at padding to zero.
+            if reason and reason != ZERO_OUTPUT:
+                return f"its {inner.name}: {reason}"
         return None
     if type(layer) is keras.layers.RNN and isinstance(layer.cell, Cell):
         return ZERO_OUTPUT if layer.zero_output_for_mask else None
@@ -234,23 +246,24 @@ def _refusal(layer):
     return ZERO_OUTPUT if layer.zero_output_for_mask else None
 
 
-def _translated(layer):
-    """Our layer for a stock one, without its weights."""
+def _new_layer(layer):
+    """Return a new layer of ours with the options of a Keras layer, not built yet."""
     if isinstance(layer, keras.layers.Bidirectional):
         return Bidirectional(
-            _translated(layer.forward_layer),
-            _translated(layer.backward_layer),
+            _new_layer(layer.forward_layer),
+            _new_layer(layer.backward_layer),
             merge_mode=layer.merge_mode,
             supports_masking=layer.supports_masking,
             name=layer.name,
             dtype=layer.dtype_policy,
         )
-    options = ("return_sequences", "return_state", "go_backwards", "stateful", "supports_masking")
-    options = {name: getattr(layer, name) for name in options}
+    names = ("return_sequences", "return_state", "go_backwards", "stateful", "supports_masking")
+    options = {name: getattr(layer, name) for name in names}
     return Recurrent(_cell(layer), **options, name=layer.name, dtype=layer.dtype_policy)
 
 
 def _cell(layer):
+    """Return a new cell of ours with the options of a Keras layer."""
     if type(layer) is keras.layers.RNN:
         return type(layer.cell).from_config(layer.cell.get_config())
     kind, names = STOCK[type(layer)]

@@ -1,4 +1,4 @@
-"""A recurrent layer read in both directions (Schuster and Paliwal 1997).
+"""Run a recurrent layer over a sequence in both directions (Schuster and Paliwal 1997).
 
 B batch, T time, H units.
 """
@@ -22,23 +22,24 @@ MERGES = {
 
 @keras.saving.register_keras_serializable(package="kerasrnn")
 class Bidirectional(keras.layers.Layer):
-    """Two recurrences over the same sequence, one from each end, and their outputs together.
+    """Runs two recurrences over a sequence, one from each end, and merges their outputs.
 
-    `layer(sequences, mask=None, initial_state=None, constants=None, training=None)`. Given a
-    mask, each row is reversed by its own length: the backward recurrence begins at the last
-    real step of the row, since padding leaves a state as it is. The outputs at padded steps
-    are 0, as in `keras.layers.Bidirectional`.
-    With `return_state`, the forward states follow the output, then the backward ones; so does
-    `initial_state`, a flat list.
+    `layer(sequences, mask=None, initial_state=None, constants=None, training=None)`; sequences
+    [B, T, ...], mask bool [B, T]. With a mask the backward recurrence begins at the last real step
+    of each row, because padding does not change a state. The outputs at padded steps are 0, as in
+    `keras.layers.Bidirectional`. With `return_state` the result is (output, forward states,
+    backward states). `initial_state` is a flat list in the same order.
 
     Args:
         layer: the forward `Recurrent`.
-        backward_layer: the backward one; by default a copy with weights of its own.
-        merge_mode: "concat", "sum", "mul", "ave", or None for a pair of outputs.
-        supports_masking: the next layer gets the mask too, see `Recurrent`.
+        backward_layer: the backward `Recurrent`; by default a copy of `layer` with new weights.
+        merge_mode: "concat" gives [B, T, 2H]; "sum", "mul" and "ave" give [B, T, H]; None gives a
+            pair of outputs.
+        supports_masking: whether the next layer gets the mask too, see `Recurrent`.
 
     Raises:
-        ValueError: if a layer is no `Recurrent`, both go the same way, or the mode is unknown.
+        ValueError: if a layer is not a `Recurrent`, both layers have the same direction, or the
+            merge mode is unknown.
 
     >>> from kerasrnn.cells import GRU
     >>> Bidirectional(Recurrent(GRU(4), return_sequences=True))(ops.ones((2, 5, 3))).shape
@@ -73,6 +74,7 @@ class Bidirectional(keras.layers.Layer):
 
     @staticmethod
     def _reversed_copy(layer):
+        """Return a new layer like `layer`, with the other direction and its own weights."""
         config = layer.get_config()
         config["go_backwards"] = not config["go_backwards"]
         config["name"] = "backward_" + config["name"]
@@ -85,41 +87,49 @@ class Bidirectional(keras.layers.Layer):
                 layer.built = True
 
     def reset_state(self):
-        """Begin again from the initial states (with stateful=True)."""
+        """Set the kept states to the initial states (with stateful=True)."""
         self.forward_layer.reset_state()
         self.backward_layer.reset_state()
 
     def call(self, sequences, mask=None, initial_state=None, constants=None, training=None):
         layers = (self.forward_layer, self.backward_layer)
         pairs = list(zip(layers, self._halves(initial_state), strict=True))
-        given = {"mask": mask, "constants": constants, "training": training}
-        found = self._lowered(sequences, pairs, given)
-        if found is not None:
-            return self._merged(*found)
-        found = [layer(sequences, initial_state=states, **given) for layer, states in pairs]
-        return self._merged(found[0], self._turned(found[1]), mask=mask)
+        options = {"mask": mask, "constants": constants, "training": training}
+        # An export can run both directions as one operator. Otherwise they run one by one.
+        exported = self._exported_results(sequences, pairs, options)
+        if exported is not None:
+            return self._merge(*exported)
+        forward, backward = (
+            layer(sequences, initial_state=states, **options) for layer, states in pairs
+        )
+        return self._merge(forward, self._flip(backward), mask=mask)
 
-    def _lowered(self, sequences, pairs, given):
-        """What both layers give, in the order of time, where an export has both as one."""
-        if self.forward_layer.go_backwards:
+    def _exported_results(self, sequences, pairs, options):
+        """Return the results of both layers where an export runs them as one operator, else None.
+
+        Both outputs are in the order of time, with zeros at padded steps.
+        """
+        if self.forward_layer.go_backwards:  # ONNX's operator has forwards first
             return None
-        found = lowered(
-            replace(layer.problem(sequences, initial_state=states, **given), zero_padding=True)
+        results = lowered(
+            replace(layer.problem(sequences, initial_state=states, **options), zero_padding=True)
             for layer, states in pairs
         )
-        if found is None:
+        if results is None:
             return None
-        return [layer.finished(*one) for (layer, _), one in zip(pairs, found, strict=True)]
+        return [layer.finished(*result) for (layer, _), result in zip(pairs, results, strict=True)]
 
-    def _turned(self, found):
-        """What the backward layer gives, its outputs in the forward layer's order."""
+    def _flip(self, result):
+        """Return the backward layer's result with its outputs in the order of the forward layer."""
         if not self.forward_layer.return_sequences:
-            return found
-        output, *states = found if self.backward_layer.return_state else (found,)
+            return result
+        output, *states = result if self.backward_layer.return_state else (result,)
+        # The layer returns its outputs in the order in which it computes them.
         output = tree.map_structure(lambda o: ops.flip(o, axis=1), output)
         return (output, *states) if states else output
 
     def _halves(self, initial_state):
+        """Split a flat initial state into the forward and the backward states."""
         if initial_state is None:
             return None, None
         flat = tree.flatten(initial_state)
@@ -131,22 +141,24 @@ class Bidirectional(keras.layers.Layer):
             )
         return flat[:count], flat[count:]
 
-    def _merged(self, forward, backward, mask=None):
+    def _merge(self, forward, backward, mask=None):
+        """Merge the results of both layers, and set the outputs at padded steps to 0."""
         forward, *states = forward if self.forward_layer.return_state else (forward,)
-        backward, *more = backward if self.backward_layer.return_state else (backward,)
+        backward, *backward_states = backward if self.backward_layer.return_state else (backward,)
         merge = MERGES[self.merge_mode]
         pairs = zip(tree.flatten(forward), tree.flatten(backward), strict=True)
         merged = [merge(a, b) for a, b in pairs]
+        # A `Recurrent` repeats its output at padding; Keras's Bidirectional has zeros there.
         if mask is not None and self.forward_layer.return_sequences:
             merged = tree.map_structure(lambda m: zero_padded(m, mask), merged)
         output = tree.pack_sequence_as(forward, merged) if self.merge_mode else merged[0]
-        return (output, *states, *more) if states else output
+        return (output, *states, *backward_states) if states else output
 
     def compute_output_spec(
         self, sequences, mask=None, initial_state=None, constants=None, training=None
     ):
         layers = (self.forward_layer, self.backward_layer)
-        return self._merged(*[layer.compute_output_spec(sequences) for layer in layers])
+        return self._merge(*[layer.compute_output_spec(sequences) for layer in layers])
 
     def compute_mask(self, sequences, mask=None):
         return self.forward_layer.compute_mask(sequences, mask)

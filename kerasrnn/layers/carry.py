@@ -1,4 +1,4 @@
-"""Recurrent state carried from one batch to the next. B batch, H units."""
+"""Carry recurrent state from one batch to the next. B batch, H units."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import tensorflow as tf
 
 
 class CarriedState(tf.Module):
-    """The state at the end of the last batch; the initial state after `reset`, or when the batch
-    size changes.
+    """The state at the end of the last batch, with which the next batch begins.
 
-    Each replica keeps its own.
+    After `reset`, or when the batch size changes, it is the initial state. Each replica keeps a
+    state of its own.
 
     Args:
         initial_state: rows -> the state before the first batch, a list of [rows, H].
@@ -22,6 +22,8 @@ class CarriedState(tf.Module):
     def __init__(self, initial_state: Callable[[int], list[tf.Tensor]]):
         super().__init__()
         self.initial_state = initial_state
+        # Zero rows stand for "no state yet". ON_READ gives each replica a variable of its own,
+        # and NONE keeps TensorFlow from summing them.
         self.states = [
             tf.Variable(
                 tf.zeros([0, state.shape[1]], state.dtype),
@@ -34,7 +36,7 @@ class CarriedState(tf.Module):
         ]
 
     def read(self, rows) -> list[tf.Tensor]:
-        """The state of a batch of `rows` rows: a list of [B, H]."""
+        """Return the state for a batch of `rows` rows, a list of [B, H]."""
         pairs = zip(self.states, self.initial_state(rows), strict=True)
         return [self._read(variable, initial, rows) for variable, initial in pairs]
 
@@ -45,31 +47,32 @@ class CarriedState(tf.Module):
         return tf.ensure_shape(state, [None, variable.shape[1]])
 
     def write(self, state: list[tf.Tensor]) -> None:
-        """Keep `state`; no gradient flows into the batch before."""
+        """Keep `state`, without its gradient: training does not reach back into earlier batches."""
         for variable, value in zip(self.states, state, strict=True):
             variable.assign(tf.stop_gradient(tf.cast(value, variable.dtype)))
 
     def numpy(self) -> list:
-        """The values, as arrays; replica after replica where there are several."""
+        """Return the values as arrays, one replica after the other."""
         return [local.numpy() for local in self._locals()]
 
     def assign(self, values: list) -> None:
-        """Put back what `numpy` gave."""
+        """Set the values that `numpy` returned."""
         for local, value in zip(self._locals(), values, strict=True):
             local.assign(value)
 
     def reset(self) -> None:
+        """Begin with the initial state in the next batch."""
         for local in self._locals():
             local.assign(tf.zeros([0, local.shape[1]], local.dtype))
 
     def _locals(self) -> list[tf.Variable]:
-        """The variables of each replica on this machine."""
+        """Return the variables of the replicas on this machine, one replica after the other."""
         replicas = [getattr(variable, "values", (variable,)) for variable in self.states]
         return [local for values in zip(*replicas, strict=True) for local in values]
 
 
 class ResetState(keras.callbacks.Callback):
-    """Begin with the initial state where an epoch or an evaluation begins."""
+    """Resets the carried state at the beginning of an epoch or an evaluation."""
 
     def on_epoch_begin(self, epoch, logs=None):
         self.model.training_state.reset()
@@ -79,27 +82,28 @@ class ResetState(keras.callbacks.Callback):
 
 
 def _with_reset(callbacks) -> list:
-    """Keras takes one callback as well as a list."""
+    """Return the callbacks of a user, one or a list or None, with a `ResetState` before them."""
     return [ResetState(), *keras.tree.flatten([] if callbacks is None else callbacks)]
 
 
 class CarriesState:
     """A `keras.Model` mixin: `fit` and `evaluate` carry recurrent state from batch to batch.
 
-    The model calls `carry_state_of(initial_state)` once it knows its layers, and in `call` reads
-    `self.carried`: None outside training and evaluation, else a `CarriedState`.
+    The model calls `carry_state_of(initial_state)` when its layers exist. In `call` it reads
+    `self.carried`: a `CarriedState` in training and evaluation, else None.
     """
 
     carried: CarriedState | None = None
 
     def carry_state_of(self, initial_state: Callable[[int], list[tf.Tensor]]) -> None:
-        """Carry the state that begins as `initial_state(rows)`, a list of [rows, H]."""
+        """Make the carried states; they begin as `initial_state(rows)`, a list of [rows, H]."""
+        # Evaluation within training must not disturb the state of the training.
         self.training_state = CarriedState(initial_state)
         self.evaluation_state = CarriedState(initial_state)
 
     @contextlib.contextmanager
     def _carrying(self, state: CarriedState):
-        # While one step is traced; nothing of a batch stays on the model.
+        """Set `self.carried` while one step is traced."""
         object.__setattr__(self, "carried", state)
         try:
             yield
@@ -107,7 +111,7 @@ class CarriesState:
             object.__setattr__(self, "carried", None)
 
     def stepping(self):
-        """What a step of training is inside of."""
+        """Return the context in which a training step runs."""
         return self._carrying(self.training_state)
 
     def train_step(self, data):
@@ -122,6 +126,7 @@ class CarriesState:
         return super().fit(*args, callbacks=_with_reset(callbacks), **kwargs)
 
     def evaluate(self, *args, callbacks=None, **kwargs):
-        if not isinstance(callbacks, keras.callbacks.CallbackList):  # else `fit` calls, with ours
+        # A CallbackList comes from `fit`, which has added the reset already.
+        if not isinstance(callbacks, keras.callbacks.CallbackList):
             callbacks = _with_reset(callbacks)
         return super().evaluate(*args, callbacks=callbacks, **kwargs)

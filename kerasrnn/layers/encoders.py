@@ -1,6 +1,6 @@
-"""Encoders of a sentence: ids in, one vector for each position and one for the whole out.
+"""Encode a sentence of ids as one vector for each position and one for the whole sentence.
 
-B batch, S source time, E embedding, H units, D values.
+B batch, S source time, E embedding, H units, D values, C summary.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from kerasrnn.layers.recurrent import Recurrent
 
 
 class Encoded(NamedTuple):
-    """What a decoder begins with.
+    """The result of an encoder, from which a decoder begins.
 
     Attributes:
-        values: [B, S, D], for each position.
-        mask: bool [B, S].
-        summary: [B, C], for the whole.
+        values: float [B, S, D], one vector for each position.
+        mask: bool [B, S], False at padding.
+        summary: float [B, C], one vector for the whole sentence.
     """
 
     values: object
@@ -30,28 +30,37 @@ class Encoded(NamedTuple):
 
 
 def recurrent(cell: str, units: int, name: str, **options) -> Recurrent:
-    """A layer that gives all its outputs and its final states."""
+    """Return a recurrent layer that returns all its outputs and its final states.
+
+    Args:
+        cell: a name in `kerasrnn.cells.CELLS`.
+        units: H.
+        name: of the layer.
+        options: of `Recurrent`.
+    """
     return Recurrent(
         CELLS[cell](units), return_sequences=True, return_state=True, name=name, **options
     )
 
 
 def both_ways(cell: str, units: int, name: str) -> Bidirectional:
+    """Return `recurrent` in both directions; its outputs are [B, S, 2H]."""
     return Bidirectional(recurrent(cell, units, "forward"), name=name)
 
 
 class Encoder(keras.layers.Layer):
-    """ids int32 [B, S], padded with 0 behind -> `Encoded`.
+    """Base class: turns ids int32 [B, S], padded with 0 at the end, into `Encoded`.
 
-    A subclass makes `self.stack` in `make_layers` and defines `encode(x, mask, training)`.
+    A subclass defines `make_layers`, which returns the stack of layers, and
+    `encode(x, mask, training)`.
 
     Args:
-        size: of the vocabulary.
+        size: the size of the vocabulary.
         embedding: E.
         cell: a name in `kerasrnn.cells.CELLS`.
         units: H.
-        layers: depth.
-        dropout: share of the inputs of every layer dropped.
+        layers: the number of layers.
+        dropout: the share of every layer's inputs that is dropped in training.
     """
 
     def __init__(
@@ -80,10 +89,11 @@ class Encoder(keras.layers.Layer):
         self.values_size, self.summary_size = self.sizes()
 
     def make_layers(self, cell, units, layers) -> list:
+        """Return the layers of the stack, the lowest first."""
         raise NotImplementedError
 
     def sizes(self) -> tuple[int, int]:
-        """(D, C)."""
+        """Return (D, C), the sizes of values and summary."""
         return self.units, self.units
 
     def build(self, ids_shape):
@@ -95,6 +105,7 @@ class Encoder(keras.layers.Layer):
             width = self.width_after(layer)
 
     def width_after(self, layer) -> int:
+        """Return the size of a layer's outputs."""
         return 2 * self.units if isinstance(layer, Bidirectional) else self.units
 
     def call(self, ids, training=None):
@@ -103,6 +114,7 @@ class Encoder(keras.layers.Layer):
         return self.encode(x, mask, training)
 
     def encode(self, x, mask, training) -> Encoded:
+        """Run the stack over the embedded words x [B, S, E]."""
         raise NotImplementedError
 
     def get_config(self):
@@ -111,10 +123,10 @@ class Encoder(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="kerasrnn")
 class BidirectionalEncoder(Encoder):
-    """A stack of recurrences read both ways (Bahdanau et al. 2014, section 3.2).
+    """A stack of recurrences in both directions (Bahdanau et al. 2014, section 3.2).
 
-    values [B, S, 2H] are the outputs of both directions, the summary [B, 2H] the outputs at the
-    last word read in each direction.
+    values [B, S, 2H] are the outputs of both directions. The summary [B, 2H] holds the output of
+    each direction after its last word.
 
     >>> encoded = BidirectionalEncoder(20, embedding=4, units=3)(ops.convert_to_tensor([[5, 6, 0]]))
     >>> encoded.values.shape, encoded.summary.shape
@@ -131,11 +143,12 @@ class BidirectionalEncoder(Encoder):
         for i, layer in enumerate(self.stack):
             x = self.dropout(x, training=training) if i else x
             x, *states = layer(x, mask=mask, training=training)
-        return Encoded(x, mask, _both_ends(states))
+        return Encoded(x, mask, _final_outputs(states))
 
 
-def _both_ends(states):
-    """The first final state of each direction, side by side."""
+def _final_outputs(states):
+    """Return the final outputs of both directions, side by side."""
+    # The first state of a cell is its output; an LSTM has a second one.
     return ops.concatenate([states[0], states[len(states) // 2]], axis=-1)
 
 
@@ -147,11 +160,11 @@ class StackedEncoder(Encoder):
 
     Args:
         size, embedding, cell, units, layers, dropout: as in `Encoder`.
-        reverse: read the source from its last word to its first, as the paper does.
+        reverse: read the source from its last word to its first, as in the paper.
     """
 
     def __init__(self, *args, reverse: bool = False, **kwargs):
-        self.reverse = reverse
+        self.reverse = reverse  # before super().__init__, which calls make_layers
         super().__init__(*args, **kwargs)
 
     def make_layers(self, cell, units, layers):
@@ -161,11 +174,13 @@ class StackedEncoder(Encoder):
         ]
 
     def encode(self, x, mask, training):
-        read = ops.flip(mask, axis=1) if self.reverse else mask
+        # The first layer reads backwards, so its outputs and the inputs of all later layers are
+        # reversed, with padding in front. Their mask is reversed too.
+        reversed_mask = ops.flip(mask, axis=1) if self.reverse else mask
         for i, layer in enumerate(self.stack):
             x = self.dropout(x, training=training) if i else x
-            x, *states = layer(x, mask=read if i else mask, training=training)
-        values = ops.flip(x, axis=1) if self.reverse else x
+            x, *states = layer(x, mask=reversed_mask if i else mask, training=training)
+        values = ops.flip(x, axis=1) if self.reverse else x  # in the order of the source again
         return Encoded(values, mask, states[0])
 
     def get_config(self):
@@ -174,11 +189,14 @@ class StackedEncoder(Encoder):
 
 @keras.saving.register_keras_serializable(package="kerasrnn")
 class GNMTEncoder(Encoder):
-    """First layer both ways, above it a stack in one direction, residual from the third layer on
-    (Wu et al. 2016, sections 3.1 and 3.2).
+    """The encoder of Google's translator: one bidirectional layer, then a residual stack.
 
-    values [B, S, H]; the summary [B, H] is the top layer's final state. `layers` counts the
-    first one, and is 2 or more.
+    From the third layer on each layer adds its input to its output (Wu et al. 2016, sections 3.1
+    and 3.2). values [B, S, H]; the summary [B, H] is the top layer's final state. `layers` counts
+    the bidirectional layer too.
+
+    Raises:
+        ValueError: if `layers` is below 2.
     """
 
     def make_layers(self, cell, units, layers):
@@ -187,14 +205,14 @@ class GNMTEncoder(Encoder):
                 f"layers: expected 2 or more (the first reads both ways), received {layers}; "
                 "use BidirectionalEncoder for one."
             )
-        above = [recurrent(cell, units, f"recurrent_{i}") for i in range(1, layers)]
-        return [both_ways(cell, units, "both_ways_0"), *above]
+        upper_layers = [recurrent(cell, units, f"recurrent_{i}") for i in range(1, layers)]
+        return [both_ways(cell, units, "both_ways_0"), *upper_layers]
 
     def encode(self, x, mask, training):
         for i, layer in enumerate(self.stack):
-            below = self.dropout(x, training=training) if i else x
-            y, *states = layer(below, mask=mask, training=training)
-            x = x + y if i > 1 else y
+            inputs = self.dropout(x, training=training) if i else x
+            y, *states = layer(inputs, mask=mask, training=training)
+            x = x + y if i > 1 else y  # their sizes differ in layers 0 and 1
         return Encoded(x, mask, states[0])
 
 
@@ -202,11 +220,10 @@ class GNMTEncoder(Encoder):
 class ConvolutionalEncoder(Encoder):
     """A convolutional n-gram model of the sentence (Kalchbrenner and Blunsom 2013, section 3).
 
-    Layers of one-dimensional convolutions, each feature by itself (the paper's kernels), of
-    widths 2, 3, 4 …, each followed by tanh; before them a Dense to H features. Unlike the
-    paper's, every layer keeps the length S, so that a decoder can attend to the n-grams; the
-    summary is their mean over the real positions instead of a convolution down to width one.
-    `cell` is not used.
+    A Dense layer to H features, then one-dimensional convolutions of widths 2, 3, 4 …, each
+    followed by tanh. As in the paper, each feature is convolved alone. Unlike in the paper, every
+    layer keeps the length S, so that a decoder can attend to the n-grams; and the summary is the
+    mean over the real positions, not a convolution down to width one. `cell` is not used.
 
     values [B, S, H], summary [B, H].
     """
@@ -221,10 +238,10 @@ class ConvolutionalEncoder(Encoder):
     def encode(self, x, mask, training):
         real = ops.cast(ops.expand_dims(mask, -1), x.dtype)
         for i, layer in enumerate(self.stack):
-            x = layer(x * real)
+            x = layer(x * real)  # zeros at padding, which the convolutions reach
             x = ops.tanh(x) if i else x
         x = x * real
-        count = ops.maximum(ops.sum(real, axis=1), 1)
+        count = ops.maximum(ops.sum(real, axis=1), 1)  # a row of padding only has no positions
         return Encoded(x, mask, ops.sum(x, axis=1) / count)
 
 

@@ -1,7 +1,8 @@
-"""Batch normalisation over several replicas, whose batches may hold rows of padding.
+"""Normalise batches over several replicas without counting rows of padding.
 
-Keras's `synchronized=True` counts all rows. Where a batch does not divide by the replicas, rows of
-zeros make their parts equal, and statistics depended on the number of replicas.
+When a batch does not divide by the number of replicas, rows of zeros are added, so that all
+replicas get equally many rows. Keras's `synchronized=True` would count these rows too. Then the
+statistics would depend on the number of replicas.
 
 B batch, C channels.
 """
@@ -18,25 +19,27 @@ from keras import ops
 
 from kerasrnn.compat.classes import mix
 
-_here = threading.local()  # each replica is traced in a thread of its own
+_local = threading.local()  # TensorFlow traces each replica in a thread of its own
 
 
 @contextlib.contextmanager
 def counting(real) -> Iterator[None]:
-    """Batch normalisation inside takes its statistics from the rows that are `real`, bool [B], of
-    all replicas; from all rows, as Keras does, where `real` is None."""
-    _here.real = real
+    """In the block, batch normalisation counts only real rows, over all replicas.
+
+    Args:
+        real: bool [B], False at rows of padding; None counts all rows, as Keras does.
+    """
+    _local.real = real
     try:
         yield
     finally:
-        _here.real = None
+        _local.real = None
 
 
 def count_real_rows(network: keras.Model) -> keras.Model:
-    """Let the batch normalisation in a network heed `counting`; it is saved as what it was.
+    """Make the batch normalisation layers of a network obey `counting`, and return the network.
 
-    Returns:
-        The network.
+    The layers are changed in place. They are saved as Keras's own class.
     """
     for layer in network.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -46,29 +49,35 @@ def count_real_rows(network: keras.Model) -> keras.Model:
 
 
 class CountsRealRows:
-    """A batch normalisation's mixin: see `counting`. Channels are the last axis."""
+    """A mixin for Keras's batch normalisation over the last axis, see `counting`."""
 
     def call(self, inputs, training=None, mask=None):
-        real = getattr(_here, "real", None)
+        real = getattr(_local, "real", None)
+        # Outside training, moving averages are used and no rows are counted.
         if real is None or not (training and self.trainable):
             return super().call(inputs, training=training, mask=mask)
-        x = ops.cast(inputs, "float32")
+        x = ops.cast(inputs, "float32")  # the sums of squares would overflow in float16
         mean, variance = _moments(x, real)
-        for moving, now in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            before = ops.cast(moving, "float32")
-            moving.assign(before * self.momentum + now * (1.0 - self.momentum))
+        for moving, batch_value in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving_value = ops.cast(moving, "float32")
+            moving.assign(moving_value * self.momentum + batch_value * (1.0 - self.momentum))
         beta, gamma = (v if v is None else ops.cast(v, "float32") for v in (self.beta, self.gamma))
         x = ops.batch_normalization(x, mean, variance, -1, beta, gamma, self.epsilon)
         return ops.cast(x, self.compute_dtype)
 
 
 def _moments(x, real):
-    """Mean and variance [C] of x [B, ..., C] over the real rows of all replicas, by the same
-    formula as Keras's, so that one replica gives the same."""
+    """Return mean and variance [C] of x [B, ..., C] over the real rows of all replicas.
+
+    mean = Σx / n, variance = Σx² / n - mean². This is Keras's formula, so that one replica without
+    padding gives the same numbers.
+    """
     weight = ops.reshape(ops.cast(real, x.dtype), (-1, *[1] * (len(x.shape) - 1)))
     axes = tuple(range(len(x.shape) - 1))
+    # Replicas add their sums, not their means, because they may have different numbers of real
+    # rows.
     sums = [ops.sum(weight * part, axis=axes) for part in (x, ops.square(x), ops.ones_like(x))]
     replica = tf.distribute.get_replica_context()
     total, squares, count = replica.all_reduce(tf.distribute.ReduceOp.SUM, sums)
     mean = total / count
-    return mean, ops.maximum(squares / count - ops.square(mean), 0.0)
+    return mean, ops.maximum(squares / count - ops.square(mean), 0.0)  # rounding may give < 0

@@ -1,4 +1,4 @@
-"""A cell run over time, as a Keras layer.
+"""Run a cell over time, as a Keras layer.
 
 B batch, T time, D input, H units.
 """
@@ -12,31 +12,31 @@ from kerasrnn.engine.recurrence import Problem, plan, run
 
 @keras.saving.register_keras_serializable(package="kerasrnn")
 class Recurrent(keras.layers.Layer):
-    """Run a cell over the time axis; what `keras.layers.RNN` is, on the recurrence engine.
+    """Runs a cell over the time axis, like `keras.layers.RNN`, on the recurrence engine.
 
     `layer(sequences, mask=None, initial_state=None, constants=None, training=None)`:
     sequences [B, T, ...]; mask bool [B, T]; initial_state with the structure of
-    `cell.state_size`; constants a tensor or a tuple of them (each may be nested), handed to
-    every step.
+    `cell.state_size`; constants a tensor or a tuple of them (each may be nested), which every
+    step gets.
 
-    Where the mask is False the state keeps its value and the output repeats the one before it,
-    zeros before the first True of a row (whatever the initial state), all as Keras has it.
-    A time axis of length zero gives an empty sequence, a last output of zeros, and the initial
+    As in Keras, where the mask is False the state keeps its value and the output repeats the
+    output before. Before the first True of a row the output is 0, whatever the initial state.
+    A time axis of length 0 gives an empty sequence, a last output of zeros, and the initial
     state.
 
     Args:
         cell: a `kerasrnn.cells.Cell`.
-        return_sequences: the outputs [B, T, ...] rather than the last one [B, ...].
-        return_state: also the final states, each [B, ...], after the output.
-        go_backwards: from the last step to the first; outputs come in that order.
-        stateful: begin where the call before ended; needs a fixed batch size.
+        return_sequences: return all outputs [B, T, ...] instead of the last one [B, ...].
+        return_state: also return the final states, each [B, ...], after the output.
+        go_backwards: run from the last step to the first; the outputs come in that order.
+        stateful: begin with the final state of the last call; needs a fixed batch size.
         runner: "auto" (see `plan`) or "loop", "replay", "cudnn", "symbolic" to force one.
-        supports_masking: the next layer gets the mask too, with return_sequences; `adopt` sets
-            False where the stock layer of the installed Keras drops it.
+        supports_masking: whether the next layer gets the mask too, with return_sequences. `adopt`
+            sets False where the layer of the installed Keras drops the mask.
 
     Raises:
-        ValueError: on a cell without the protocol, and on inputs of a wrong rank, mask,
-            state or constants.
+        ValueError: if the cell is no `Cell`, or if the rank of the inputs, the mask, the state or
+            the constants are wrong.
 
     >>> from kerasrnn.cells import LSTM
     >>> layer = Recurrent(LSTM(4), return_sequences=True)
@@ -71,7 +71,7 @@ class Recurrent(keras.layers.Layer):
         self.stateful = stateful
         self.runner = runner
         self.supports_masking = supports_masking
-        # cuDNN's kernels cannot be compiled by XLA, which Keras switches on by itself on a GPU.
+        # Keras turns XLA on by itself on a GPU, and XLA cannot compile cuDNN's kernels.
         self.supports_jit = self.plan(training=True).runner != "cudnn"
         self.kept_states = None
 
@@ -93,31 +93,41 @@ class Recurrent(keras.layers.Layer):
                 )
             self.kept_states = [
                 self.add_weight(s.shape, initializer="zeros", trainable=False, name="state")
-                for s in self._initial(sequences_shape[0])
+                for s in self._initial_states(sequences_shape[0])
             ]
             self.reset_state()
 
-    def _initial(self, batch_size):
-        """The cell's initial state as a flat list."""
+    def _initial_states(self, batch_size):
+        """Return the initial states of the cell as a flat list."""
         return tree.flatten(self.cell.initial_state(batch_size))
 
     def plan(self, masked=False, training=False, device=None):
-        """Which runner would do the work, and why: a printable `kerasrnn.engine.Plan`."""
+        """Return which runner would be used and why, as a printable `kerasrnn.engine.Plan`.
+
+        Args:
+            masked: whether the call has a mask.
+            training: whether gradients are needed.
+            device: "CPU" or "GPU"; by default "GPU" where this process sees one.
+        """
         return plan(self.cell, masked, training, device, self.runner)
 
     def reset_state(self):
-        """Begin again from the initial state (with stateful=True)."""
+        """Set the kept state to the initial state (with stateful=True)."""
         if self.kept_states:
-            batch_size = self.kept_states[0].shape[0]
-            for kept, first in zip(self.kept_states, self._initial(batch_size), strict=True):
-                kept.assign(first)
+            initial_states = self._initial_states(self.kept_states[0].shape[0])
+            for kept_state, initial_state in zip(self.kept_states, initial_states, strict=True):
+                kept_state.assign(initial_state)
 
     def call(self, sequences, mask=None, initial_state=None, constants=None, training=None):
         problem = self.problem(sequences, mask, initial_state, constants, training)
         return self.finished(*run(problem, self.runner))
 
     def problem(self, sequences, mask=None, initial_state=None, constants=None, training=None):
-        """What a call asks of the engine, a `kerasrnn.engine.recurrence.Problem`, checked."""
+        """Check the arguments of a call and return them as a `Problem` for the engine.
+
+        Raises:
+            ValueError: as the class says.
+        """
         _check_dense(sequences)
         return Problem(
             self.cell,
@@ -127,47 +137,55 @@ class Recurrent(keras.layers.Layer):
             self._checked_constants(constants),
             training=bool(training),
             sequences=self.return_sequences,
+            # Only initial states that are certainly zeros: some runners and exports use it.
             zero_start=initial_state is None and not self.stateful and self.cell.starts_at_zero,
             backwards=self.go_backwards,
         )
 
     def finished(self, output, states):
-        """What a call gives, of the engine's result."""
-        for kept, state in zip(self.kept_states or [], tree.flatten(states), strict=False):
-            kept.assign(state)
+        """Return the result of a call from the engine's result, and keep the states if stateful."""
+        # strict=False, because a layer that is not stateful keeps no states.
+        for kept_state, state in zip(self.kept_states or [], tree.flatten(states), strict=False):
+            kept_state.assign(state)
         return (output, *tree.flatten(states)) if self.return_state else output
 
     def _checked_mask(self, sequences, mask):
+        """Return the mask if it is bool [B, T] or None."""
         if mask is None:
             return None
         shape, dtype = tuple(mask.shape), keras.backend.standardize_dtype(mask.dtype)
-        wanted = tuple(sequences.shape[:2])
-        same = len(shape) == 2 and all(
-            a is None or b is None or a == b for a, b in zip(shape, wanted, strict=False)
+        expected_shape = tuple(sequences.shape[:2])
+        same = len(shape) == 2 and all(  # None is a size that is not known yet
+            a is None or b is None or a == b for a, b in zip(shape, expected_shape, strict=False)
         )
         if not same or dtype != "bool":
             raise ValueError(
-                f"mask: expected bool {wanted} (batch, time), received {dtype} {shape}; "
+                f"mask: expected bool {expected_shape} (batch, time), received {dtype} {shape}; "
                 "for lengths use ops.arange(T) < lengths[:, None]."
             )
         return mask
 
     def _checked_constants(self, constants):
-        """A list or tuple is one constant for each item, anything else is a single one."""
+        """Return the constants as a tuple with one item for each constant of the cell.
+
+        A list or tuple holds one constant in each item. Anything else is a single constant.
+        """
         constants = () if constants is None else constants
+        # Not isinstance: a named tuple is one nested constant.
         constants = tuple(constants) if type(constants) in (list, tuple) else (constants,)
         constants = self.cell.packed(constants)
-        wanted = self.cell.constants_wanted()
-        if len(constants) < len(wanted):
+        names = self.cell.constants_wanted()
+        if len(constants) < len(names):
             raise ValueError(
-                f"constants: expected {len(wanted)} for the cell's {wanted}, received "
-                f"{len(constants)}; call layer(x, constants=({', '.join(wanted)},))."
+                f"constants: expected {len(names)} for the cell's {names}, received "
+                f"{len(constants)}; call layer(x, constants=({', '.join(names)},))."
             )
         return constants
 
     def _first_states(self, sequences, initial_state):
+        """Return the states before the first step, in the structure of the cell's state."""
         if initial_state is None and self.kept_states is not None:
-            initial_state = [kept.value for kept in self.kept_states]
+            initial_state = [kept_state.value for kept_state in self.kept_states]
         batch = ops.shape(sequences)[0]
         if initial_state is None:
             return self.cell.initial_state(batch)
@@ -187,22 +205,23 @@ class Recurrent(keras.layers.Layer):
     ):
         _check_dense(sequences)
         self._checked_constants(constants)
-        batch, lead = sequences.shape[0], tuple(sequences.shape[:1])
-        lead = tuple(sequences.shape[:2]) if self.return_sequences else lead
+        batch_shape = tuple(sequences.shape[:1])
+        output_shape = tuple(sequences.shape[:2]) if self.return_sequences else batch_shape
         dtype = self.cell.compute_dtype
 
         def spec(shape):
             return lambda size: keras.KerasTensor((*shape, size), dtype=dtype)
 
-        output = tree.map_structure(spec(lead), self.cell.output_size)
+        output = tree.map_structure(spec(output_shape), self.cell.output_size)
         if not self.return_state:
             return output
-        return (output, *map(spec((batch,)), tree.flatten(self.cell.state_size)))
+        return (output, *map(spec(batch_shape), tree.flatten(self.cell.state_size)))
 
     def compute_mask(self, sequences, mask=None):
-        output = mask if self.return_sequences else None
-        count = len(tree.flatten(self.cell.state_size)) if self.return_state else 0
-        return [output, *[None] * count] if count else output
+        output_mask = mask if self.return_sequences else None
+        state_count = len(tree.flatten(self.cell.state_size)) if self.return_state else 0
+        # Keras wants a mask for each result; a state has no time axis, so its mask is None.
+        return [output_mask, *[None] * state_count] if state_count else output_mask
 
     def get_config(self):
         config = {
@@ -223,6 +242,7 @@ class Recurrent(keras.layers.Layer):
 
 
 def _check_dense(sequences):
+    """Refuse a ragged tensor (ValueError)."""
     if getattr(sequences, "ragged", False) or hasattr(sequences, "row_splits"):
         raise ValueError(
             "sequences: expected a dense tensor [batch, time, features], received a ragged one; "

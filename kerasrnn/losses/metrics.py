@@ -1,6 +1,6 @@
-"""Cross-entropy of integer targets under logits, as people quote it. Targets 0 are padding.
+"""Metrics of cross-entropy: nats, perplexity, bits per character. Targets 0 are padding.
 
-B batch, T time, V vocabulary. One sum of nats, three ways to print it.
+B batch, T time, V vocabulary. All three come from one sum of nats.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from keras import ops
 
 @keras.saving.register_keras_serializable(package="kerasrnn")
 class Nats(keras.metrics.Metric):
-    """Mean -ln p(target) per token; y_true int [B, T], y_pred logits [B, T, V].
+    """Mean -ln p(target) per token; y_true int [B, T], 0 for padding; y_pred logits [B, T, V].
 
     >>> metric = Nats()
     >>> metric.update_state([[1, 0]], [[[0.0, 0.0], [5.0, 9.0]]])
@@ -27,7 +27,7 @@ class Nats(keras.metrics.Metric):
         self.count = self.add_weight(name="count", initializer="zeros")
 
     def units(self, y_true):
-        """What the total is divided by, a number for each target: float [B, T]."""
+        """How much each target counts in the divisor of the mean: float [B, T], here 1."""
         return ops.ones_like(y_true, dtype=self.dtype)
 
     def update_state(self, y_true, y_pred, sample_weight=None):
@@ -50,7 +50,7 @@ class Nats(keras.metrics.Metric):
 
 @keras.saving.register_keras_serializable(package="kerasrnn")
 class Perplexity(Nats):
-    """exp of the mean nats per token."""
+    """exp(mean nats per token); arguments as for `Nats`."""
 
     def __init__(self, name: str = "perplexity", **kwargs):
         super().__init__(name=name, **kwargs)
@@ -61,10 +61,10 @@ class Perplexity(Nats):
 
 @keras.saving.register_keras_serializable(package="kerasrnn")
 class BitsPerCharacter(Nats):
-    """Total -log2 p(target) over the characters that the targets stand for.
+    """Mean -log2 p(target) per character of the text that the targets stand for.
 
     Args:
-        characters: how many characters each id writes, int [V].
+        characters: how many characters each id stands for, V ints.
 
     >>> metric = BitsPerCharacter([0, 1, 3, 1])
     >>> metric.update_state([[1, 2]], [[[0.0] * 4, [0.0] * 4]])

@@ -1,4 +1,4 @@
-"""The demo: models trained, exported and run on built-in data."""
+"""Run the demo: train, export and run small models on built-in data."""
 
 from __future__ import annotations
 
@@ -22,17 +22,24 @@ from kerasrnn.tasks.translate import open_translator, plot
 PROMPT = "The import statement "
 DATES = ["Samstag, 21. November 2026", "21/11/2026", "le 1 avril 1999"]
 SCENES = 4000  # pictures to train on
-MARK = "kerasrnn-demo"
+MARK = "kerasrnn-demo"  # a file that marks a folder as a demo, which may be overwritten
 
 
 def demo(out: Path, overwrite: bool, say: Callable[[str], None]) -> list[str]:
-    """Train a tiny model of each family, export it both ways, run all three.
+    """Train a tiny model of each family, export it to ONNX and SavedModel, and run all three.
+
+    Args:
+        out: the folder to write.
+        overwrite: first remove the folder of an earlier demo.
+        say: called with the messages of the training.
 
     Returns:
-        Lines to print: figures on what the models have not seen, and what all three wrote.
+        Lines to print: scores on data that the models have not seen, and the text that the
+        trained model and both exports wrote.
 
     Raises:
-        InputError: when `out` exists and is not to be overwritten, or is no earlier demo.
+        InputError: when `out` exists without `overwrite`, or is not the folder of a demo.
+        RuntimeError: when an export writes another text than the trained model.
     """
     if out.exists():
         if not overwrite:
@@ -50,21 +57,21 @@ def demo(out: Path, overwrite: bool, say: Callable[[str], None]) -> list[str]:
 
 
 def _language_model(out: Path, say: Callable[[str], None]) -> list[str]:
-    """Python's help topics, character by character."""
+    """Train a language model on Python's help topics, character by character."""
     text = write_topics(out / "topics.txt")
     run, exported = out / "lm", out / "lm-export"
     best = lm.train(lm.Job([str(text)], "char", lm.PRESETS["tiny"], 0, str(run)), say, verbose=2)
     written = export(run_folder.load_model(run), exported)
     options = {"length": 200, "temperature": 0.6, "top_k": 0, "top_p": 1.0, "seed": 1}
-    texts = {str(p): generate(str(p), [PROMPT], **options)[0] for p in (run, *written)}
+    texts = {str(path): generate(str(path), [PROMPT], **options)[0] for path in (run, *written)}
     return [
         f"language model: {best['val_nats']:.3f} nats per character on text it has not seen",
-        *_agreed(texts),
+        *_common_text(texts),
     ]
 
 
 def _translator(out: Path, say: Callable[[str], None]) -> list[str]:
-    """Dates as people write them -> ISO 8601."""
+    """Train a translator from dates as people write them to ISO 8601."""
     files = [str(path) for path in write_dates(out / "dates", train=6000, valid=500)]
     run, exported = out / "dates-run", out / "dates-export"
     job = translation.Job(
@@ -78,23 +85,24 @@ def _translator(out: Path, say: Callable[[str], None]) -> list[str]:
     )
     best = translation.train(job, say, verbose=2)
     written = export_run(run, exported, ("onnx", "saved_model"))
-    found = {str(p): open_translator(str(p), None, None, None)(DATES) for p in (run, *written)}
-    plot(found[str(run)][0], out / "attention.png")
+    paths = [str(path) for path in (run, *written)]
+    translations = {path: open_translator(path, None, None, None)(DATES) for path in paths}
+    plot(translations[str(run)][0], out / "attention.png")
     texts = {
         path: "\n".join(
             f"{source} -> {row.texts[0]}" for source, row in zip(DATES, rows, strict=True)
         )
-        for path, rows in found.items()
+        for path, rows in translations.items()
     }
     return [
         f"dates: {best['val_exact']:.1%} of dates it has not seen are right",
-        *_agreed(texts),
+        *_common_text(texts),
         f"where it looked: {out / 'attention.png'}",
     ]
 
 
 def _captioner(out: Path, say: Callable[[str], None]) -> list[str]:
-    """Pictures of shapes -> what stands where."""
+    """Train a captioner that says which shapes a picture shows and where."""
     files = write_scenes(out / "scenes", train=SCENES, valid=200)
     run, exported = out / "scenes-run", out / "scenes-export"
     job = captioning.Job(
@@ -108,21 +116,24 @@ def _captioner(out: Path, say: Callable[[str], None]) -> list[str]:
     )
     captioning.train(job, say, verbose=2)
     written = export_run(run, exported, ("onnx", "saved_model"))
+    # The number of a scene fixes its content; the model was trained on the numbers below `SCENES`.
     unseen = [scene(0, number) for number in range(SCENES, SCENES + 200)]
-    caption = {str(p): open_captioner(str(p), None, None, None) for p in (run, *written)}
-    found = {p: [c(s.image) for s in unseen[:4]] for p, c in caption.items()}
-    said = [caption[str(run)](s.image).texts[0] for s in unseen]
-    right = sum(is_true(text, s.shapes) for text, s in zip(said, unseen, strict=True))
-    plot_caption(unseen[0].image, found[str(run)][0], out / "scene.png")
+    paths = [str(path) for path in (run, *written)]
+    captioners = {path: open_captioner(path, None, None, None) for path in paths}
+    captions = {path: [c(s.image) for s in unseen[:4]] for path, c in captioners.items()}
+    texts = {path: "\n".join(row.texts[0] for row in rows) for path, rows in captions.items()}
+    unseen_texts = [captioners[str(run)](s.image).texts[0] for s in unseen]
+    right = sum(is_true(text, s.shapes) for text, s in zip(unseen_texts, unseen, strict=True))
+    plot_caption(unseen[0].image, captions[str(run)][0], out / "scene.png")
     return [
         f"scenes: {right / len(unseen):.1%} of captions of pictures it has not seen are true",
-        *_agreed({p: "\n".join(row.texts[0] for row in rows) for p, rows in found.items()}),
+        *_common_text(texts),
         f"where it looked: {out / 'scene.png'}",
     ]
 
 
-def _agreed(texts: dict[str, str]) -> list[str]:
-    """What all wrote, said once."""
+def _common_text(texts: dict[str, str]) -> list[str]:
+    """Return the text that all runtimes wrote; RuntimeError when they differ."""
     if len(set(texts.values())) != 1:
         raise RuntimeError(f"the runtimes disagree: {texts}")
     return [f"the same text from {', '.join(texts)}:", "", next(iter(texts.values()))]

@@ -1,4 +1,4 @@
-"""A run's model exported, whatever its task, and an export held against its run."""
+"""Export the model of a run, for any task, and verify an export against its run."""
 
 from __future__ import annotations
 
@@ -29,57 +29,63 @@ def export_run(
     say: Callable[[str], None] = lambda text: None,
     **search,
 ) -> list[Path]:
-    """Export a model of a run; the paths written.
+    """Export the model of a run, and return the paths of the files and folders written.
 
     Args:
         run: the run folder.
         out, formats, onnxruntime_web: as in `export`.
-        license: of the model, in a word or a line; the artifacts say it.
-        checkpoint: which model, "best" or "last", where training stands.
-        quantized: kinds of smaller ONNX files to write too, and to measure.
-        files: what they are measured on, as for `evaluate`.
-        say: told what was left out.
-        search: `beam`, `n_best` and `max_length` of what searches, None for the run's own.
+        license: of the model, in a word or a line; it is written into the artifacts.
+        checkpoint: "best" for the best model, "last" for the model of the last checkpoint.
+        quantized: kinds of smaller ONNX files to write and measure too.
+        files: the data to measure them on, as for `evaluate`.
+        say: called with a message, for example about data that was left out.
+        search: `beam`, `n_best` and `max_length` of a translator or captioner; None for the
+            settings of the run.
 
     Raises:
         InputError: when the run or an argument cannot be used.
     """
     from kerasrnn.tasks import captioning_settings, translation_settings
 
+    # Faulty arguments are refused before the model is loaded.
     check_formats(formats, quantized)
     check_new(out)
     config, model = run_folder.read_config(run), run_folder.load_chosen(run, checkpoint)
-    said = _metadata(config, license, checkpoint)
-    small = {"quantized": quantized, "measure": _measure(run, model, quantized, files, say)}
-    small["onnxruntime_web"] = onnxruntime_web
+    metadata = _metadata(config, license, checkpoint)
+    options = {"quantized": quantized, "measure": _measure(run, model, quantized, files, say)}
+    options["onnxruntime_web"] = onnxruntime_web
     task = config.get("task")
-    searching = {
+    settings_classes = {  # of the tasks whose models search
         "captioner": captioning_settings.Settings,
         "translator": translation_settings.Settings,
     }
-    if task in searching:
-        search = search_of(run, model, searching[task], **search)
-        return export(model, out, formats, said, **small, **search)
-    asked = [name for name, value in search.items() if value is not None]
-    if asked:
-        name = asked[0].replace("_", "-")
+    if task in settings_classes:
+        search = search_of(run, model, settings_classes[task], **search)
+        return export(model, out, formats, metadata, **options, **search)
+    search_options = [name for name, value in search.items() if value is not None]
+    if search_options:
+        name = search_options[0].replace("_", "-")
         expected = "a translator's or captioner's run beside it"
         raise InputError(f"--{name}", expected, run, "leave it out")
-    return export(model, out, formats, said, **small)
+    return export(model, out, formats, metadata, **options)
 
 
 def _metadata(config: dict, license: str | None, checkpoint: str) -> dict[str, str]:
-    """What the artifacts say of the run."""
-    said = {"config_sha256": hashlib.sha256(json.dumps(config).encode()).hexdigest()}
-    said |= {"checkpoint": checkpoint} if checkpoint != run_folder.BEST else {}
-    return said | ({"license": license} if license else {})
+    """Return what the artifacts record about the run."""
+    metadata = {"config_sha256": hashlib.sha256(json.dumps(config).encode()).hexdigest()}
+    metadata |= {"checkpoint": checkpoint} if checkpoint != run_folder.BEST else {}
+    return metadata | ({"license": license} if license else {})
 
 
 def formats_of(format: str, streaming: bool) -> tuple[str, ...]:
-    """What `export` is to write: "all" is ONNX and SavedModel, `streaming` adds to ONNX.
+    """Return the formats for `export` to write.
+
+    Args:
+        format: "all" for ONNX and SavedModel, or the name of one format.
+        streaming: also write the ONNX files for use token by token.
 
     Raises:
-        InputError: when streaming is asked for without ONNX.
+        InputError: when `streaming` is True without ONNX.
 
     >>> formats_of("onnx", True)
     ('onnx', 'streaming')
@@ -92,6 +98,7 @@ def formats_of(format: str, streaming: bool) -> tuple[str, ...]:
 
 
 def _measure(run, model, quantized, files: dict | None, say):
+    """Return the function that measures an ONNX file, or None when nothing is quantized."""
     files = files or {}
     values = dict.fromkeys(EVALUATED) | files | {"quantize": quantized}
     check_needs("export", values, [name for name, value in files.items() if value])
@@ -99,33 +106,41 @@ def _measure(run, model, quantized, files: dict | None, say):
 
 
 def measured(written: Sequence[Path]) -> dict[str, dict]:
-    """By path, what the quantized ones among the files say: their bytes and the full file's, and
-    the figures of both."""
-    found = {}
+    """Return sizes and scores of the quantized files, by path.
+
+    Args:
+        written: the paths that `export_run` wrote.
+
+    Returns:
+        For each quantized ONNX file its `bytes`, the `full_bytes` of model.onnx, and the scores
+        of both files.
+    """
+    measurements = {}
     for path in written:
-        said = read_metadata(path) if path.suffix == ".onnx" else {}
-        if "measured" in said:
+        metadata = read_metadata(path) if path.suffix == ".onnx" else {}
+        if "measured" in metadata:
             sizes = {"bytes": path.stat().st_size}
             sizes["full_bytes"] = path.with_name("model.onnx").stat().st_size
-            found[str(path)] = {**sizes, **json.loads(said["measured"])}
-    return found
+            measurements[str(path)] = {**sizes, **json.loads(metadata["measured"])}
+    return measurements
 
 
 def in_words(figures: dict) -> str:
-    """One line of what `measured` has on a file."""
-    full, small = (value for value in figures.values() if isinstance(value, dict))
+    """Return one line about a quantized file, from what `measured` returned for it."""
+    full, quantized = (value for value in figures.values() if isinstance(value, dict))
     share = figures["bytes"] / figures["full_bytes"]
-    changes = [f"{n} {full[n]:.6g} -> {v:.6g}" for n, v in small.items() if isinstance(v, float)]
-    counts = [f"on {v} {n}" for n, v in small.items() if isinstance(v, int)]
-    named = [f"{n} {v}" for n, v in small.items() if isinstance(v, str)]
-    said = ", ".join([*changes, *counts, *named])
-    return f"{figures['bytes']:,} bytes, {share:.1%} of the full file; {said}"
+    scores = {n: v for n, v in quantized.items() if isinstance(v, float)}
+    changes = [f"{name} {full[name]:.6g} -> {score:.6g}" for name, score in scores.items()]
+    counts = [f"on {v} {n}" for n, v in quantized.items() if isinstance(v, int)]
+    texts = [f"{n} {v}" for n, v in quantized.items() if isinstance(v, str)]
+    comparison = ", ".join([*changes, *counts, *texts])
+    return f"{figures['bytes']:,} bytes, {share:.1%} of the full file; {comparison}"
 
 
 def verify_run(
     run: str | Path, exported: str | Path, checkpoint: str = run_folder.BEST
 ) -> dict[Path, tuple[int, int] | None]:
-    """Hold what was exported against the model of its run.
+    """Compare exported artifacts with the model of their run.
 
     Args:
         run: the run folder.
@@ -133,17 +148,17 @@ def verify_run(
         checkpoint: as in `export_run`.
 
     Returns:
-        By artifact, None: it does what the model does; of a quantized one, in how many cases it
-        writes the same, and of how many.
+        For each artifact None, which means that it gives the same results as the model. For a
+        quantized artifact, whose results may differ: (cases with the same text, all cases).
 
     Raises:
-        InputError: when there is no such thing, or it is of another task.
-        VerificationError: when another artifact does not do what the model does.
+        InputError: when there is no such export, or it is of another task.
+        VerificationError: when an artifact that is not quantized gives other results.
     """
     exported = Path(exported)
-    inside = [exported / name for name in ("model.onnx", "encode.onnx", "saved_model")]
-    inside += sorted(exported.glob("model.*.onnx"))
-    artifacts = [path for path in inside if path.exists()] or [exported]
+    candidates = [exported / name for name in ("model.onnx", "encode.onnx", "saved_model")]
+    candidates += sorted(exported.glob("model.*.onnx"))
+    artifacts = [path for path in candidates if path.exists()] or [exported]
     if not artifacts[0].exists():
         raise InputError("EXPORT", "an export", f"{exported}, which is not there", "check the path")
     model = run_folder.load_chosen(run, checkpoint)

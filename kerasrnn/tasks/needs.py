@@ -1,4 +1,4 @@
-"""Options that mean nothing without another."""
+"""Options of the command line that are only allowed together with another option."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from kerasrnn.base.errors import InputError
 
-# option of `evaluate` -> the task that it belongs to
+# option of `evaluate` -> the task whose runs take it
 EVALUATED = {
     "source": "translator",
     "target": "translator",
@@ -17,12 +17,12 @@ EVALUATED = {
 
 
 class Need(NamedTuple):
-    """An option that means nothing without another.
+    """An option that is only allowed together with another option.
 
     Attributes:
-        option: its name.
-        beside: what must stand beside it, as it is typed.
-        fits: whether it does, from the values of all options.
+        option: its name, with underscores.
+        beside: the other option, as it is typed on the command line.
+        fits: values of all options by name -> whether the other option is set as needed.
     """
 
     option: str
@@ -65,12 +65,12 @@ NEEDS = {
 
 
 def check_needs(command: str, values: dict, given) -> None:
-    """Refuse an option of `NEEDS` without what it needs (InputError).
+    """Refuse an option without the other option that it needs (InputError).
 
     Args:
-        command: a key of `NEEDS`, or a command whose options need nothing.
-        values: of all options, by name.
-        given: the names of those that were given.
+        command: a key of `NEEDS`. Any other command passes.
+        values: the values of all options, by name.
+        given: the names of the options that the user gave.
     """
     for option, beside, fits in NEEDS.get(command, ()):
         if option in given and not fits(values):

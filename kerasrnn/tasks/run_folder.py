@@ -1,7 +1,7 @@
-"""The run folder: what training leaves, and how the same command goes on.
+"""Read and write the run folder, which training fills and from which it resumes.
 
-`model.keras` best model, `config.json` everything that made it, `history.csv`, `samples.txt`,
-`learning_curve.png`, `checkpoint/` where training stands.
+`model.keras` is the best model, `config.json` everything that made it, `checkpoint/` where
+training stands. Beside them: `history.csv`, `samples.txt`, `learning_curve.png`.
 """
 
 from __future__ import annotations
@@ -32,34 +32,34 @@ from kerasrnn.training.checkpoints import FOLDER, MODEL, Checkpoint, Progress, n
 
 CONFIG = "config.json"
 CHECKPOINTS = BEST, LAST = ("best", "last")
-FORMAT = 1  # of config.json; another number is refused, nothing older is carried along
+FORMAT = 1  # of config.json; a folder with another number is refused
 OTHER_VERSION = "use that version of kerasrnn, or train again"
-LENGTHS = "epochs_before"  # what was asked for before more was
+LENGTHS = "epochs_before"  # config key: the numbers of epochs that earlier commands asked for
 TRAINED_ON = "the data that it was trained on"
 
 
 def find(
     path: str | Path, config: dict, warn: Callable[[str], None] = lambda text: None
 ) -> Checkpoint | None:
-    """Where the run that the same command began stands; None where it has not begun.
+    """Return the checkpoint from which this command resumes its run, or None for a new run.
 
-    The command may ask for another number of epochs, more than are done.
+    The command may ask for a new number of epochs, if some of them are still to be trained.
 
     Args:
         path: the run folder.
         config: what this command would train; must be plain JSON.
-        warn: told of a damaged checkpoint.
+        warn: called with a message for each damaged checkpoint.
 
     Raises:
-        InputError: when the folder holds something else, a run of another command, or a run with
-            nothing left to train.
+        InputError: when the folder is no run, is the run of another command, or has nothing left
+            to train.
     """
     path = Path(path)
     recover(path / CONFIG)
-    if not path.exists() or (path.is_dir() and not _inside(path)):
+    if not path.exists() or (path.is_dir() and not _children(path)):
         return None
     before = read_config(path)
-    _same_command(path, before, config)
+    _check_command(path, before, config)
     checkpoint = newest(path, warn)
     if checkpoint is not None:
         _check_epochs(path, checkpoint.progress, before["settings"], config["settings"])
@@ -67,14 +67,15 @@ def find(
 
 
 def _check_epochs(path: Path, progress: Progress, before: dict, now: dict) -> None:
-    """Refuse a run with nothing left to train (InputError); `progress` is made to go on."""
+    """Refuse a run with nothing left to train (InputError), else mark `progress` as unfinished."""
     done, epochs = progress.epoch, now["epochs"]
-    if epochs < done + bool(progress.batch):
+    if epochs < done + bool(progress.batch):  # an epoch that has begun counts too
         received = f"{epochs}, with {done} done in {path}"
-        what = "give more, or use --overwrite"
-        raise InputError("--epochs", "as many epochs as are done, or more", received, what)
-    early = progress.finished and epochs <= before["epochs"]  # it may have stopped before
-    if early or epochs == done:
+        next_step = "give more, or use --overwrite"
+        raise InputError("--epochs", "as many epochs as are done, or more", received, next_step)
+    # Early stopping finishes a run before its last epoch: then `done` is below `epochs`.
+    stopped_early = progress.finished and epochs <= before["epochs"]
+    if stopped_early or epochs == done:
         raise InputError(
             "--out",
             "a new folder or a run with epochs left to train",
@@ -85,11 +86,11 @@ def _check_epochs(path: Path, progress: Progress, before: dict, now: dict) -> No
 
 
 def open_run(path: str | Path, config: dict, overwrite: bool) -> Path:
-    """Make the run folder, or go into it when it stands.
+    """Create the run folder with its `config.json`, or open the one that exists.
 
     Args:
         path, config: as in `find`.
-        overwrite: remove the run that stands there; nothing but a run is ever removed.
+        overwrite: first remove the run in this folder. Only a run is ever removed.
 
     Raises:
         InputError: when the folder cannot be written, or the one to overwrite is no run.
@@ -97,10 +98,11 @@ def open_run(path: str | Path, config: dict, overwrite: bool) -> Path:
     path = Path(path)
     check_writable(path)
     recover(path / CONFIG)
-    if overwrite and path.exists() and (not path.is_dir() or _inside(path)):
+    if overwrite and path.exists() and (not path.is_dir() or _children(path)):
         if not (path / CONFIG).exists():
             raise InputError("--overwrite", "a run folder", path, "remove it yourself")
-        for child in _inside(path):  # by its config a run is known, so this goes last
+        for child in _children(path):
+            # config.json marks the folder as a run, so it is removed after everything else.
             if child.name != CONFIG:
                 remove(child)
         remove(path / CONFIG)
@@ -113,71 +115,72 @@ def open_run(path: str | Path, config: dict, overwrite: bool) -> Path:
 
 
 def _continued(before: dict, config: dict) -> dict:
-    """The config of a run that goes on for another number of epochs, or with its data in another
-    place."""
+    """Return the config of a resumed run whose number of epochs or place of data has changed."""
     lengths, epochs = before.get(LENGTHS, []), before["settings"]["epochs"]
     if epochs != config["settings"]["epochs"]:
         lengths = [*lengths, epochs]
-    # Where it began stays, also when that run was trained further meanwhile.
+    # Keep the first "start": the model that it names may have been trained further since.
     return {**config, "start": before.get("start"), **({LENGTHS: lengths} if lengths else {})}
 
 
 def _write_config(path: Path, config: dict) -> None:
+    """Write `config.json` with the format number; a kill leaves the old file whole."""
     with replacing(path / CONFIG) as file:
         text = json.dumps({"format": FORMAT, **config}, indent=2)
         file.write_text(text + "\n", encoding="utf-8")
 
 
 def _without_versions(config: dict) -> dict:
+    """Return a config without the keys that describe the program and the run's past."""
     return {n: v for n, v in config.items() if n not in ("format", "versions", LENGTHS)}
 
 
-def _inside(path: Path) -> list[Path]:
-    """What is in a folder, but for the lock that this process holds on it."""
+def _children(path: Path) -> list[Path]:
+    """List the entries of a folder, without the lock file that this process holds there."""
     return [child for child in path.iterdir() if child.name != LOCK]
 
 
 def stamps(files: dict[str, str | list[str] | None]) -> dict[str, Stamp]:
-    """Size and time of the files that exist, by path."""
-    values = [v if isinstance(v, list) else [v] for v in files.values() if v]
-    return {path: stamp(path) for some in values for path in some if Path(path).is_file()}
+    """Return size and modification time of the files that exist, by path."""
+    groups = [v if isinstance(v, list) else [v] for v in files.values() if v]
+    return {path: stamp(path) for group in groups for path in group if Path(path).is_file()}
 
 
 def check_data(before: dict[str, Stamp]) -> None:
-    """Refuse data that changed while it was read (InputError): between its `stamps` and now."""
-    for path, known in before.items():
-        again = "give the same command again"
-        check_unchanged(path, known, "data", again, "a file that stays as it is while it is read")
+    """Refuse data that changed since its `stamps` were taken (InputError)."""
+    expected = "a file that stays as it is while it is read"
+    for path, first_stamp in before.items():
+        check_unchanged(path, first_stamp, "data", "give the same command again", expected)
 
 
 def digests(files: dict[str, str | list[str] | None]) -> dict[str, str]:
-    """SHA-256 of files by what they are for; None is left out.
+    """Return one SHA-256 for each name in `files`; a name without a file is left out.
 
     Raises:
-        InputError: about `--NAME` when one cannot be read.
+        InputError: about `--NAME` when one of its files cannot be read.
     """
-    paths = {name: [v] if isinstance(v, str) else v for name, v in files.items() if v}
-    return {name: fingerprint(some, f"--{name}".replace("_", "-")) for name, some in paths.items()}
+    groups = {name: [v] if isinstance(v, str) else v for name, v in files.items() if v}
+    return {name: fingerprint(v, f"--{name}".replace("_", "-")) for name, v in groups.items()}
 
 
 def resolved(files: dict[str, str | list[str] | None]) -> dict:
-    """The same with absolute paths."""
+    """Return the same dict with absolute paths."""
 
     def absolute(value):
         if isinstance(value, list):
-            return [absolute(one) for one in value]
+            return [absolute(path) for path in value]
         return value and str(Path(value).resolve())
 
     return {name: absolute(value) for name, value in files.items()}
 
 
 def check_recorded(config: dict, names: Sequence[str], options: str) -> None:
-    """Refuse data of a run that is gone or has changed since it was trained (InputError).
+    """Refuse training data that is gone or has changed since the training (InputError).
 
     Args:
         config: of the run.
-        names: what is needed, keys of its files.
-        options: with which the user gives other data.
+        names: the data that is needed, as keys of the files in `config`.
+        options: the options by which the user can give other data, for the message.
     """
     data = config["data"]
     for name in names:
@@ -192,11 +195,11 @@ def check_recorded(config: dict, names: Sequence[str], options: str) -> None:
 
 
 def read_config(path: str | Path, argument: str = "RUN") -> dict:
-    """`config.json` of a run folder, which the user gave as `argument`.
+    """Return `config.json` of a run folder, which the user gave as `argument`.
 
     Raises:
-        InputError: when it is none or is damaged, or another version of kerasrnn wrote it in
-            another format.
+        InputError: when there is no such file, it is damaged, or it has another format than
+            `FORMAT`.
     """
     try:
         config = json.loads((Path(path) / CONFIG).read_text(encoding="utf-8"))
@@ -218,97 +221,105 @@ def read_config(path: str | Path, argument: str = "RUN") -> dict:
 
 
 def _writer(config: dict) -> str:
-    """Which version of this package wrote a config, in words."""
+    """Say in words which version of kerasrnn wrote a config."""
     versions = config.get("versions")
     version = versions.get("kerasrnn") if isinstance(versions, dict) else None
     return f"written by kerasrnn {version}" if version else "written by an early kerasrnn"
 
 
 def read_settings(run: str | Path, kind: type):
-    """The settings of a run, as the dataclass `kind`.
+    """Return the settings of a run as an instance of the dataclass `kind`.
 
     Raises:
-        InputError: when the run cannot be read, or has a setting that `kind` has not.
+        InputError: when the run cannot be read, or its settings do not fit the fields of `kind`.
     """
     config = read_config(run)
-    return _of(kind, config["settings"], run, config)
+    return _instance(kind, config["settings"], run, config)
 
 
 def read_job(run: str | Path, kind: type, settings: type):
-    """The job, of class `kind`, that a run folder is of; `settings` is the class of its settings.
+    """Return the job of a run as an instance of the dataclass `kind`.
+
+    Args:
+        run: the run folder.
+        kind: the class of the job.
+        settings: the class of the job's settings.
 
     Raises:
         InputError: as `read_settings` does.
     """
     config = read_config(run)
     try:
-        known = {**config["job"], **config["data"]["files"]}
+        values = {**config["job"], **config["data"]["files"]}
     except (KeyError, TypeError) as error:
         received = f"{run} ({error} is missing)"
         expected = "a run folder with a readable config.json"
         raise InputError("RUN", expected, received, "give another folder") from error
-    return _of(
-        kind, {**known, "settings": read_settings(run, settings), "out": str(run)}, run, config
-    )
+    values |= {"settings": read_settings(run, settings), "out": str(run)}
+    return _instance(kind, values, run, config)
 
 
-def _of(kind: type, values: dict, run: str | Path, config: dict):
-    """A dataclass with these values, of the types of its fields."""
-    kinds = get_type_hints(kind)
+def _instance(kind: type, values: dict, run: str | Path, config: dict):
+    """Return the dataclass `kind` with these values, whose types are checked (InputError)."""
+    types = get_type_hints(kind)
     fields = {field.name: field for field in dataclasses.fields(kind)}
-    unknown = [n for n, v in values.items() if n not in fields or not _fits(v, kinds[n])]
+    unknown = [n for n, v in values.items() if n not in fields or not _fits(v, types[n])]
     missing = [
         name
         for name, field in fields.items()
+        # Both are dataclasses.MISSING in a field without a default.
         if name not in values and field.default is field.default_factory
     ]
     if unknown or missing:
-        what = f"{unknown[0]}={values[unknown[0]]!r}" if unknown else f"no {missing[0]}"
-        received = f"{what} in {Path(run) / CONFIG}, {_writer(config)}"
+        fault = f"{unknown[0]}={values[unknown[0]]!r}" if unknown else f"no {missing[0]}"
+        received = f"{fault} in {Path(run) / CONFIG}, {_writer(config)}"
         raise InputError("RUN", "settings that this version knows", received, OTHER_VERSION)
     return kind(**values)
 
 
-def _fits(value, kind) -> bool:
-    """Whether a value from JSON is of the type of a field."""
-    kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
-    plain = tuple(get_origin(one) or one for one in kinds)
-    return isinstance(value, (*plain, int) if float in plain else plain)
+def _fits(value, annotation) -> bool:
+    """Return whether a value from JSON has the type of a field; an int also fits a float."""
+    types = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+    # isinstance takes no parametrized types: `list[str]` is checked as `list`.
+    types = tuple(get_origin(kind) or kind for kind in types)
+    return isinstance(value, (*types, int) if float in types else types)
 
 
 def sources(config: dict) -> list[str]:
-    """The files and folders that a run was trained on, as its config names them; none where it is
-    damaged."""
+    """List the files and folders that a run was trained on; empty where the config is damaged."""
     data = config.get("data")
     files = data.get("files") if isinstance(data, dict) else None
-    named = list(files.values()) if isinstance(files, dict) else []
-    flat = [name for entry in named for name in (entry if isinstance(entry, list) else [entry])]
-    return [name for name in flat if isinstance(name, str)]
+    entries = list(files.values()) if isinstance(files, dict) else []
+    paths = [path for entry in entries for path in (entry if isinstance(entry, list) else [entry])]
+    return [path for path in paths if isinstance(path, str)]
 
 
-def _same_command(path: Path, before: dict, config: dict) -> None:
-    """Refuse a run of another command (InputError)."""
-    for name, then, now in _compared(before, config):
+def _check_command(path: Path, before: dict, config: dict) -> None:
+    """Refuse the run of another command (InputError)."""
+    for name, then, now in _comparisons(before, config):
         if then != now:
             expected = f"the command that began {path}"
             step = "use another --out, or --overwrite"
-            raise InputError("--out", expected, _changed(name, then, now), step)
+            raise InputError("--out", expected, _difference(name, then, now), step)
 
 
-def _compared(before: dict, config: dict):
-    """(name, value then, value now) of all that makes a command another one: not where data lies,
-    nor the number of epochs."""
+def _comparisons(before: dict, config: dict):
+    """Yield (name, value then, value now) of everything that must be the same in one run.
+
+    Where the data lies and the number of epochs may differ.
+    """
     for name in ("task", "job"):
         yield name, before.get(name), config.get(name)
     yield "sha256", before.get("data", {}).get("sha256"), config.get("data", {}).get("sha256")
     then, now = before.get("start"), config.get("start")
-    same = then and now and then["run"] == now["run"]  # it may be trained further meanwhile
+    # Its digest is not compared: the run that was started from may have been trained further.
+    same = then and now and then["run"] == now["run"]
     yield "start", then, then if same else now
     yield "settings", *({**c["settings"], "epochs": None} for c in (before, config))
 
 
-def _changed(kind: str, before, now) -> str:
-    """The first thing that differs, in words."""
+def _difference(kind: str, before, now) -> str:
+    """Say in words what differs first."""
     if not (isinstance(before, dict) and isinstance(now, dict)):
         return f"{kind} {now!r} where it was {before!r}"
     name = next(n for n in [*now, *before] if before.get(n) != now.get(n))
@@ -318,10 +329,14 @@ def _changed(kind: str, before, now) -> str:
 
 
 def load_model(path: str | Path, argument: str = "RUN") -> keras.Model:
-    """The best model of a run, which the user gave as `argument`, or that of a checkpoint.
+    """Load the best model of a run folder, or the model of a checkpoint folder.
+
+    Args:
+        path: the folder.
+        argument: how the user gave it, for messages.
 
     Raises:
-        InputError: when it is missing, damaged or not to be trusted.
+        InputError: when the model is missing, damaged or not to be trusted.
     """
     import kerasrnn.models  # noqa: F401  (Keras finds a class only where it has been imported)
 
@@ -336,11 +351,11 @@ def load_model(path: str | Path, argument: str = "RUN") -> keras.Model:
         raise
     except Exception as error:  # a file that was tampered with may raise anything
         received = f"{file} ({first_line(error)[:200]})"
-        raise InputError(argument, "a whole model", received, _instead(Path(path))) from error
+        raise InputError(argument, "a whole model", received, _advice(Path(path))) from error
 
 
-def _instead(run: Path) -> str:
-    """What can be done where the best model is damaged."""
+def _advice(run: Path) -> str:
+    """Say what the user can do about a damaged best model."""
     again = "copy it again, or train it again with --overwrite"
     if (run / FOLDER).is_dir() and any((run / FOLDER).glob("[0-9]*")):
         return f"{again}; `kerasrnn export {run} --checkpoint last` takes the last checkpoint"
@@ -348,7 +363,7 @@ def _instead(run: Path) -> str:
 
 
 def load_chosen(run: str | Path, checkpoint: str = BEST) -> keras.Model:
-    """The best model of a run, or that of its last checkpoint.
+    """Load the best model of a run, or the model of its last checkpoint.
 
     Args:
         run: the run folder.
@@ -358,8 +373,8 @@ def load_chosen(run: str | Path, checkpoint: str = BEST) -> keras.Model:
         InputError: when it is missing or damaged.
     """
     if checkpoint not in CHECKPOINTS:
-        known = " or ".join(CHECKPOINTS)
-        raise InputError("--checkpoint", known, checkpoint, "choose one of them")
+        expected = " or ".join(CHECKPOINTS)
+        raise InputError("--checkpoint", expected, checkpoint, "choose one of them")
     if checkpoint == BEST:
         return load_model(run)
     last = newest(Path(run))

@@ -1,7 +1,8 @@
-"""A `.keras` file of somebody else: what it would run, read or fill is refused unopened.
+"""Check a `.keras` file from a stranger before Keras opens it.
 
 Keras makes an object of every `class_name` in the file's `config.json`. Here each must be a class
-of Keras, of kerasrnn, or of a package that the user names (`--import`).
+of Keras, of kerasrnn, or of a package that the user names (`--import`). A file that would run a
+program, read another file or fill the disk is refused.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ FUNCTIONS = {"builtins", "keras.activations", "keras.losses", "keras.metrics"}
 VALUES = {
     f"__{name}__" for name in ("bytes", "ellipsis", "keras_tensor", "numpy", "slice", "tensor")
 }
-# A part that was extended in place is saved under Keras's inner name of its class.
+# Keras saves an object whose class was extended in place under the class's name inside
+# `keras.src`. Such a name is trusted for these kinds of objects.
 SAVED = (
     keras.Operation,
     keras.constraints.Constraint,
@@ -44,14 +46,14 @@ SAVED = (
 )
 # These hold or load programs: pickled Python, marshalled Python, a TensorFlow graph.
 PROGRAMS = {"FlaxLayer", "JaxLayer", "Lambda", "TFSMLayer", "TorchModuleWrapper"}
-# Options that are never saved, and that make a layer read a file or the network.
+# Keras never saves these options. In a file they would make a layer read a file or the network.
 FILES = {"vocabulary", "weights"}
 
 _packages = {"kerasrnn", "keras"}
 
 
 class Untrusted(InputError):
-    """A file that would run, read or fill what it must not."""
+    """A model file is refused because of what loading it would do."""
 
     def __init__(self, file: Path, reason: str, next_step: str = NEVER):
         expected = "a model of classes of kerasrnn and Keras"
@@ -59,15 +61,16 @@ class Untrusted(InputError):
 
 
 def import_packages(names: list[str]) -> None:
-    """Import packages; from now on the classes that they register may stand in a model.
+    """Import packages and trust the classes that they register from now on.
 
     Raises:
-        InputError: when there is no such package.
+        InputError: when a package cannot be imported.
     """
     for name in names:
         try:
             importlib.import_module(name)
-        except (ImportError, ValueError, TypeError) as error:  # a name may be none
+        # ValueError and TypeError come from texts that are no module name, as "" or ".a".
+        except (ImportError, ValueError, TypeError) as error:
             expected = "a package that Python can import"
             received = f"{name} ({error})"
             raise InputError("--import", expected, received, "install it") from error
@@ -75,10 +78,13 @@ def import_packages(names: list[str]) -> None:
 
 
 def check_model(file: Path) -> None:
-    """Look through a `.keras` file; nothing of it is run or written.
+    """Check everything that a `.keras` file names, without running or unpacking it.
+
+    Args:
+        file: the `.keras` file, a ZIP archive.
 
     Raises:
-        Untrusted: naming what would be run, read or filled.
+        Untrusted: when loading it would run, read or fill something; the message names it.
         ValueError, OSError, KeyError, zipfile.BadZipFile: when the file is damaged.
     """
     if not zipfile.is_zipfile(file):
@@ -96,15 +102,18 @@ def check_model(file: Path) -> None:
 
 
 def _check_members(file: Path, archive: zipfile.ZipFile) -> None:
+    """Refuse files in the archive that Keras does not write, and too much data."""
     size, names = 0, set()
     for member in archive.infolist():
         path = PurePosixPath(member.filename)
-        known = path.parts[:1] == (ASSETS,) or member.filename in (CONFIG, METADATA, WEIGHTS)
-        is_link = member.external_attr >> 28 == 0xA  # the file type of Unix
-        if not known or ".." in path.parts or "\\" in member.filename or is_link:
-            raise Untrusted(file, f"which holds {_shown(member.filename)}")
+        expected = path.parts[:1] == (ASSETS,) or member.filename in (CONFIG, METADATA, WEIGHTS)
+        # The upper four bits are Unix's file type, 0xA is a symbolic link. A link, ".." or "\"
+        # could lead Keras to files outside the folder into which it unpacks.
+        is_link = member.external_attr >> 28 == 0xA
+        if not expected or ".." in path.parts or "\\" in member.filename or is_link:
+            raise Untrusted(file, f"which holds {_shortened(member.filename)}")
         if member.filename in names:
-            raise Untrusted(file, f"which holds {_shown(member.filename)} twice")
+            raise Untrusted(file, f"which holds {_shortened(member.filename)} twice")
         names.add(member.filename)
         size += member.file_size
     if unpacks_too_far(size, file.stat().st_size):
@@ -113,80 +122,86 @@ def _check_members(file: Path, archive: zipfile.ZipFile) -> None:
 
 
 def _parts(config) -> Iterator[dict | str]:
-    """Every dict with a class in it, and every string."""
-    waiting = [config]
-    while waiting:
-        part = waiting.pop()
+    """Yield every string in a configuration and every dict with a `class_name`."""
+    queue = [config]
+    while queue:
+        part = queue.pop()
         if isinstance(part, str):
             yield part
         elif isinstance(part, list):
-            waiting += part
+            queue += part
         elif isinstance(part, dict):
-            waiting += part.values()
+            queue += part.values()
             if "class_name" in part:
                 yield part
 
 
 def _check_name(file: Path, name: str) -> None:
-    """A registered function is also found by its bare name."""
-    found = keras.saving.get_registered_object(name) if ">" in name else None
-    if found is not None and not _is_trusted(found):
-        raise Untrusted(file, *_foreign(found.__module__, name))
+    """Refuse a string that names a registered object of an untrusted package.
+
+    Keras finds a registered function also by its bare name, "PACKAGE>FUNCTION".
+    """
+    registered = keras.saving.get_registered_object(name) if ">" in name else None
+    if registered is not None and not _is_trusted(registered):
+        raise Untrusted(file, *_foreign_package(registered.__module__, name))
 
 
 def _check_part(file: Path, part: dict) -> None:
-    """One object of the configuration, as Keras would look for it."""
+    """Check one object of the configuration, found in the order in which Keras finds it."""
     name, module, config = part["class_name"], part.get("module"), part.get("config")
     if isinstance(name, str) and name in VALUES:
         return
     is_function = name == "function"
-    registered = part.get("registered_name") or (config if is_function else name)
+    registered_name = part.get("registered_name") or (config if is_function else name)
     name = config if is_function else name
-    if not (isinstance(name, str) and isinstance(registered, str)):
-        raise Untrusted(file, f"whose configuration names {_shown(name)}")
-    found = keras.saving.get_registered_object(registered)
-    if found is not None:
-        if not _is_trusted(found):
-            raise Untrusted(file, *_foreign(found.__module__, registered))
-    elif ">" in registered:
-        raise Untrusted(file, *_foreign(module, registered))
+    if not (isinstance(name, str) and isinstance(registered_name, str)):
+        raise Untrusted(file, f"whose configuration names {_shortened(name)}")
+    registered = keras.saving.get_registered_object(registered_name)
+    if registered is not None:
+        if not _is_trusted(registered):
+            raise Untrusted(file, *_foreign_package(registered.__module__, registered_name))
+    elif ">" in registered_name:
+        raise Untrusted(file, *_foreign_package(module, registered_name))
     elif not _is_builtin(name, module, is_function):
-        raise Untrusted(file, f"which names {_shown(f'{module}.{name}')}")
-    known = found is None or found.__module__.startswith("kerasrnn.")
-    for option in FILES & config.keys() if known and isinstance(config, dict) else ():
+        raise Untrusted(file, f"which names {_shortened(f'{module}.{name}')}")
+    # In a package that the user trusts these options may mean something else.
+    is_ours = registered is None or registered.__module__.startswith("kerasrnn.")
+    for option in FILES & config.keys() if is_ours and isinstance(config, dict) else ():
         if isinstance(config[option], str):
-            reason = f"whose {_shown(name)} would read {_shown(config[option])}"
+            reason = f"whose {_shortened(name)} would read {_shortened(config[option])}"
             raise Untrusted(file, reason)
 
 
-def _is_trusted(found) -> bool:
-    return found.__module__.split(".")[0] in _packages
+def _is_trusted(registered) -> bool:
+    """Return whether a registered class or function comes from a trusted package."""
+    return registered.__module__.split(".")[0] in _packages
 
 
 def _is_builtin(name: str, module, is_function: bool) -> bool:
-    """Whether a name is one of Keras's parts of a model, and no program."""
+    """Return whether a name is a class or function of Keras that runs no program of the file."""
     if not name.isidentifier() or not isinstance(module, str) or name in PROGRAMS:
         return False
     if is_function:
         return module in FUNCTIONS
-    # What is not loaded stays so: importing a module runs it.
-    found = getattr(sys.modules.get(module), name, None)
-    if not isinstance(found, type) or found.__name__ in PROGRAMS:
+    # Look only into modules that are loaded already: importing a module runs it.
+    keras_class = getattr(sys.modules.get(module), name, None)
+    if not isinstance(keras_class, type) or keras_class.__name__ in PROGRAMS:
         return False
-    inner = is_inner(module) and issubclass(found, SAVED)
+    inner = is_inner(module) and issubclass(keras_class, SAVED)
     return module in CLASSES or inner
 
 
-def _foreign(module, registered: str) -> tuple[str, str]:
-    """What is wrong with a class of a package that was not named, and what to do."""
-    package, _, name = registered.partition(">")
+def _foreign_package(module, registered_name: str) -> tuple[str, str]:
+    """Say why an object of another package is refused, and what the user can do."""
+    package, _, name = registered_name.partition(">")
     root = module.split(".")[0] if isinstance(module, str) else ""
     package = root if root.isidentifier() else package
-    reason = f"which needs {_shown(name)} of the package {_shown(package)}"
+    reason = f"which needs {_shortened(name)} of the package {_shortened(package)}"
     if package in _packages:
         return f"{reason}, which has none", NEVER
-    return reason, f"say --import {_shown(package)} if you trust it"
+    return reason, f"say --import {_shortened(package)} if you trust it"
 
 
-def _shown(name) -> str:
+def _shortened(name) -> str:
+    """Return a name from the file, shortened for a message."""
     return str(name)[:SHOWN]

@@ -1,7 +1,7 @@
-"""Tokenizers: strings <-> ids, in the graph, both ways.
+"""Tokenizers turn strings into ids and ids into strings, in the TensorFlow graph.
 
-Reserved ids: 0 pad, 1 unknown, 2 start, 3 end. B batch, T tokens.
-Every tokenizer has `pieces`, the string of each id, and is saved inside `.keras` files by its
+Reserved ids: 0 pad, 1 unknown, 2 start, 3 end. B batch, T tokens, V ids.
+Every tokenizer has `pieces`, the string of each id. A `.keras` file holds a tokenizer as its
 configuration. Invalid UTF-8 becomes U+FFFD.
 """
 
@@ -21,10 +21,10 @@ import tensorflow as tf
 from kerasrnn.base.errors import InputError
 
 PAD, UNKNOWN, START, END = 0, 1, 2, 3
-MARK = "\ufffd"  # how what is unknown or was not UTF-8 is shown
+MARK = "\ufffd"  # shown in place of an unknown character or word, and of invalid UTF-8
 RESERVED = ("", MARK, "", "")
-ENDED = "</s>"  # how the end of a source is shown
-LETTERS = r"\p{L}\x{2EBF0}-\x{2EE5D}"  # those of Unicode 15.1 are none to TensorFlow's RE2
+ENDED = "</s>"  # shown for the end of a source
+LETTERS = r"\p{L}\x{2EBF0}-\x{2EE5D}"  # TensorFlow's RE2 does not know the letters of Unicode 15.1
 IN_WORDS = rf"{LETTERS}\p{{M}}\p{{N}}_"
 WORD_PATTERN = rf"[{IN_WORDS}]+(?:['’][{LETTERS}]+)*|[^{IN_WORDS}\s\p{{Z}}]|\n"
 CLOSING, OPENING = set(".,;:!?)]}%…»”\n"), set("([{«“\n")
@@ -36,7 +36,7 @@ def valid_utf8(strings) -> tf.Tensor:
 
 
 def _batch(strings) -> tf.Tensor:
-    """`strings` as a tensor [B] (InputError when it is one string or nested)."""
+    """`strings` as a tensor [B] (InputError when it is a single string or nested)."""
     strings = tf.convert_to_tensor(strings, tf.string)
     if strings.shape.rank not in (1, None):
         raise InputError(
@@ -46,15 +46,15 @@ def _batch(strings) -> tf.Tensor:
 
 
 def _dense(ids) -> tf.Tensor:
-    """Ids as `tokenize` gives them, or already padded, as a tensor [B, T]."""
+    """Ids, ragged from `tokenize` or already padded, as a padded tensor [B, T]."""
     return ids.to_tensor(PAD) if isinstance(ids, tf.RaggedTensor) else tf.convert_to_tensor(ids)
 
 
 class Tokenizer(tf.Module):
-    """What every tokenizer is: `pieces[id]` is the text of an id, reserved ids first.
+    """The base class of the tokenizers: `pieces[id]` is the text of an id, reserved ids first.
 
     Attributes:
-        pieces: the text of each id; the four reserved ones are "", "�", "", "".
+        pieces: the text of each id, a list of V strings; the four reserved are "", "�", "", "".
         level: "char", "word" or "subword".
     """
 
@@ -66,37 +66,37 @@ class Tokenizer(tf.Module):
 
     @property
     def characters_per_id(self) -> list[int]:
-        """How many characters of a text each id stands for, [V]."""
+        """How many characters of a text each id stands for, a list of V numbers."""
         return [len(piece) for piece in self.pieces]
 
     @property
     def size(self) -> int:
-        """Number of ids, the four reserved ones included."""
+        """The number of ids V, with the four reserved ones."""
         return len(self.pieces)
 
     def tokenize(self, strings) -> tf.RaggedTensor:
-        """Strings [B] -> ids, ragged int32 [B, (T)]; what is not known becomes 1."""
+        """Strings [B] -> ids, ragged int32 [B, (T)]; an unknown character or word becomes id 1."""
         raise NotImplementedError
 
     def split(self, strings) -> tf.RaggedTensor:
-        """Strings [B] -> the text behind each id of `tokenize`, ragged string [B, (T)].
+        """Strings [B] -> the text of each id of `tokenize`, ragged string [B, (T)].
 
-        Characters and words are the string's own, also where they are unknown.
+        Characters and words, known or unknown, are as they stand in the string.
         """
         ids = self.tokenize(strings)
         return ids.with_flat_values(tf.gather(self.pieces, ids.flat_values))
 
     def detokenize(self, ids, unknown=None) -> tf.Tensor:
-        """Ids, int [..., T] or ragged -> strings [...]; pad, start and end vanish.
+        """Ids, int [..., T] or ragged -> strings [...]; pad, start and end give no text.
 
-        An unknown id becomes the string of `unknown` [..., T] at its place, by default "�".
+        An unknown id becomes "�", or the string of `unknown` [..., T] at its place.
         """
         return tf.strings.reduce_join(self.texts(_dense(ids), unknown), axis=-1)
 
     def texts(self, ids, unknown) -> tf.Tensor:
-        """The text of each id, string [..., T]."""
-        known = tf.gather(self.pieces, ids)
-        return known if unknown is None else tf.where(ids == UNKNOWN, unknown, known)
+        """The text of each id, string [..., T]; `unknown` as in `detokenize`."""
+        pieces = tf.gather(self.pieces, ids)
+        return pieces if unknown is None else tf.where(ids == UNKNOWN, unknown, pieces)
 
     @classmethod
     def from_config(cls, config: dict) -> Tokenizer:
@@ -104,21 +104,23 @@ class Tokenizer(tf.Module):
 
 
 def _vocabulary(entries: list[str], argument: str) -> list[str]:
-    doubled = sorted(entry for entry, n in Counter(entries).items() if n > 1)
-    if doubled:
-        raise InputError(argument, "each entry once", f"{doubled[0]!r} twice", "remove the double")
+    """The entries as a list (InputError when one stands there twice)."""
+    duplicates = sorted(entry for entry, n in Counter(entries).items() if n > 1)
+    if duplicates:
+        entry = f"{duplicates[0]!r} twice"
+        raise InputError(argument, "each entry once", entry, "remove the double")
     return list(entries)
 
 
 @keras.saving.register_keras_serializable(package="kerasrnn")
 class CharTokenizer(Tokenizer):
-    """One id per Unicode character; the round trip of known characters is byte-exact.
+    """One id for each Unicode character. Known characters come back from their ids byte for byte.
 
     Args:
         characters: the known characters; the first gets id 4.
 
     Raises:
-        InputError: when a character stands twice or an entry is not one character.
+        InputError: when a character stands there twice, or an entry is not one character.
 
     >>> tokenizer = CharTokenizer(["a", "b", "\\n"])
     >>> tokenizer.tokenize(["ab\\n", "ax"]).to_list()
@@ -131,9 +133,9 @@ class CharTokenizer(Tokenizer):
 
     def __init__(self, characters: list[str]):
         self.characters = _vocabulary(characters, "characters")
-        long = [c for c in self.characters if len(c) != 1]
-        if long:
-            raise InputError("characters", "one character an entry", repr(long[0]), "split it")
+        invalid = [c for c in self.characters if len(c) != 1]
+        if invalid:
+            raise InputError("characters", "one character an entry", repr(invalid[0]), "split it")
         super().__init__([*RESERVED, *self.characters])
         points = np.array([ord(c) for c in self.characters], np.int32)
         order = np.argsort(points)
@@ -147,9 +149,9 @@ class CharTokenizer(Tokenizer):
         counts = np.zeros(0x110000, np.int64)
         for text in texts:
             points = np.frombuffer(text.encode("utf-32-le"), np.uint32)
-            seen = np.bincount(points)
-            counts[: len(seen)] += seen
-        counts[ord(MARK)] = 0  # what was replaced is unknown, never drawn
+            text_counts = np.bincount(points)
+            counts[: len(text_counts)] += text_counts
+        counts[ord(MARK)] = 0  # it replaces invalid UTF-8, so it stays unknown and is never drawn
         order = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
         return cls([chr(point) for point in order[:max_size]])
 
@@ -158,9 +160,9 @@ class CharTokenizer(Tokenizer):
 
     def tokenize(self, strings) -> tf.RaggedTensor:
         points = tf.strings.unicode_decode(_batch(strings), "UTF-8", errors="replace")
-        place = tf.searchsorted(self._points, points.flat_values)
-        known = tf.equal(tf.gather(self._points, place), points.flat_values)
-        return points.with_flat_values(tf.where(known, tf.gather(self._ids, place), UNKNOWN))
+        indices = tf.searchsorted(self._points, points.flat_values)
+        is_known = tf.equal(tf.gather(self._points, indices), points.flat_values)
+        return points.with_flat_values(tf.where(is_known, tf.gather(self._ids, indices), UNKNOWN))
 
     def get_config(self) -> dict:
         return {"characters": self.characters}
@@ -168,16 +170,16 @@ class CharTokenizer(Tokenizer):
 
 @keras.saving.register_keras_serializable(package="kerasrnn")
 class WordTokenizer(Tokenizer):
-    """One id per word, punctuation mark or line break: what the RE2 pattern `WORD_PATTERN` finds.
+    """One id for each word, punctuation mark or line break, as the RE2 pattern `WORD_PATTERN`.
 
-    `detokenize` puts one space between words and none before closing or after opening
-    punctuation, so runs of spaces do not survive the round trip.
+    `detokenize` puts one space between words, and no space before closing or after opening
+    punctuation. So several spaces in a row become one.
 
     Args:
         words: the known words; the first gets id 4.
 
     Raises:
-        InputError: when a word stands twice.
+        InputError: when a word stands there twice.
 
     >>> tokenizer = WordTokenizer(["stop", ",", "don't", "!"])
     >>> ids = tokenizer.tokenize(["stop, don't  stop!", "go!"])
@@ -192,12 +194,12 @@ class WordTokenizer(Tokenizer):
     def __init__(self, words: list[str]):
         self.words = _vocabulary(words, "words")
         super().__init__([*RESERVED, *self.words])
-        # No word is "": it keeps the table of an empty vocabulary from being empty.
+        # "" is never a word. It keeps the table from being empty where there are no words.
         ids = tf.constant([UNKNOWN, *range(len(RESERVED), self.size)], tf.int32)
-        known = tf.constant(["", *self.words], tf.string)
-        initial = tf.lookup.KeyValueTensorInitializer(known, ids)
+        words_tensor = tf.constant(["", *self.words], tf.string)
+        initial = tf.lookup.KeyValueTensorInitializer(words_tensor, ids)
         self.table = tf.lookup.StaticHashTable(initial, UNKNOWN)
-        # Whether a piece takes a space before it, and leaves room for one after it.
+        # Whether there is no space before a piece, and whether there is none after it.
         attached = [i in (PAD, START, END) for i in range(len(RESERVED))]
         self.joins_left = np.array(attached + [w in CLOSING for w in self.words])
         self.joins_right = np.array(attached + [w in OPENING for w in self.words])
@@ -205,23 +207,23 @@ class WordTokenizer(Tokenizer):
     @classmethod
     def from_texts(cls, texts: Iterable[str], max_size: int | None = 30_000) -> WordTokenizer:
         """The words of `texts`, most frequent first, at most `max_size` of them."""
-        counts, seen = Counter(), 0
+        counts, characters = Counter(), 0
 
-        def mebi(text: str) -> int:
-            nonlocal seen
-            seen += len(text)
-            return seen >> 20
+        def megabyte(text: str) -> int:
+            nonlocal characters
+            characters += len(text)
+            return characters >> 20
 
-        for _, some in itertools.groupby(texts, mebi):  # a call costs 30 ms, however short its text
-            counts.update(cls.split(list(some)).flat_values.numpy().tolist())
-        del counts[MARK.encode()]  # what was replaced is unknown, never drawn
+        for _, group in itertools.groupby(texts, megabyte):  # a call costs 30 ms for any length
+            counts.update(cls.split(list(group)).flat_values.numpy().tolist())
+        del counts[MARK.encode()]  # it replaces invalid UTF-8, so it stays unknown, never drawn
         ranked = sorted(counts, key=lambda word: (-counts[word], word))[:max_size]
         return cls([word.decode() for word in ranked])
 
     @staticmethod
     def split(strings) -> tf.RaggedTensor:
         """Strings [B] -> words, ragged string [B, (T)]."""
-        import tensorflow_text as text  # 1 s to import, and only this level needs it here
+        import tensorflow_text as text  # here, because importing it takes 1 s
 
         # `regex_split` would drop all that follows a NUL.
         strings = tf.strings.regex_replace(valid_utf8(_batch(strings)), r"\x00", RESERVED[UNKNOWN])
@@ -236,6 +238,7 @@ class WordTokenizer(Tokenizer):
         return words.with_flat_values(self.table.lookup(words.flat_values))
 
     def texts(self, ids, unknown) -> tf.Tensor:
+        # The first word of a row stands after `START`, and so gets no space before it.
         before = tf.concat(
             [tf.fill(tf.shape(ids[..., :1]), tf.cast(START, ids.dtype)), ids[..., :-1]], -1
         )
@@ -254,17 +257,17 @@ class WordTokenizer(Tokenizer):
 
 
 def _train_subwords(texts: Iterable[str], size: int) -> bytes:
-    """A serialized unigram model of at most `size` pieces, ours the reserved ids."""
+    """A serialized unigram model of at most `size` pieces, with our reserved ids."""
     import sentencepiece
 
-    written = io.BytesIO()
+    model = io.BytesIO()
     lines = (line for text in texts for line in text.replace(MARK, "").splitlines(keepends=True))
-    # SentencePiece drops what is longer than 4192 bytes.
+    # SentencePiece drops a line longer than 4192 bytes; 1000 characters have at most 4000.
     parts = (line[i : i + 1000] for line in lines for i in range(0, len(line), 1000))
     try:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=parts,
-            model_writer=written,
+            model_writer=model,
             vocab_size=size,
             hard_vocab_limit=False,
             **{"pad_id": PAD, "unk_id": UNKNOWN, "bos_id": START, "eos_id": END},
@@ -277,24 +280,24 @@ def _train_subwords(texts: Iterable[str], size: int) -> bytes:
             minloglevel=2,
         )
     except RuntimeError as error:
-        needed = re.search(r"required_chars\. \d+ vs (\d+)", str(error))
-        if needed:
-            expected = f"{needed[1]} or more, one for each character"
+        required = re.search(r"required_chars\. \d+ vs (\d+)", str(error))
+        if required:
+            expected = f"{required[1]} or more, one for each character"
             raise InputError("max_size", expected, size, "raise it") from error
         expected = "text to learn subwords from"
         raise InputError("texts", expected, "too little", "give more text") from error
-    return written.getvalue()
+    return model.getvalue()
 
 
 @keras.saving.register_keras_serializable(package="kerasrnn")
 class SentencePieceTokenizer(Tokenizer):
-    """Subwords of a SentencePiece model (Kudo & Richardson 2018), which travels inside.
+    """Subwords of a SentencePiece model (Kudo & Richardson 2018), kept inside the configuration.
 
     Args:
-        model: the serialized model, whose reserved ids must be ours (0 to 3).
+        model: the serialized model. Its pad, unknown, start and end ids must be 0, 1, 2 and 3.
 
     Raises:
-        InputError: when the model reserves other ids.
+        InputError: when it is not a SentencePiece model, or reserves other ids.
     """
 
     level = "subword"
@@ -306,36 +309,33 @@ class SentencePieceTokenizer(Tokenizer):
         try:
             processor = sentencepiece.SentencePieceProcessor(model_proto=model)
         except RuntimeError as error:
-            raise InputError(
-                "model",
+            expected, received = (
                 "a serialized SentencePiece model",
                 f"{len(model)} bytes that are none",
-                "give the contents of its .model file",
-            ) from error
+            )
+            next_step = "give the contents of its .model file"
+            raise InputError("model", expected, received, next_step) from error
         reserved = tuple(getattr(processor, f"{n}_id")() for n in ("pad", "unk", "bos", "eos"))
         if reserved != (PAD, UNKNOWN, START, END):
-            raise InputError(
-                "model",
-                "pad, unknown, start and end at ids 0, 1, 2 and 3",
-                reserved,
-                "train it with pad_id=0, unk_id=1, bos_id=2, eos_id=3",
-            )
-        known = range(len(RESERVED), processor.get_piece_size())
-        super().__init__([*RESERVED, *(processor.id_to_piece(i).replace("▁", " ") for i in known)])
+            expected = "pad, unknown, start and end at ids 0, 1, 2 and 3"
+            next_step = "train it with pad_id=0, unk_id=1, bos_id=2, eos_id=3"
+            raise InputError("model", expected, reserved, next_step)
+        ids = range(len(RESERVED), processor.get_piece_size())  # its pieces write a space as "▁"
+        super().__init__([*RESERVED, *(processor.id_to_piece(i).replace("▁", " ") for i in ids)])
 
     @classmethod
     def from_texts(cls, texts: Iterable[str], max_size: int = 8_000) -> SentencePieceTokenizer:
-        """Train a unigram model of at most `max_size` pieces; white space is kept as it is.
+        """Train a unigram model of at most `max_size` pieces. White space stays as it is.
 
         Raises:
-            InputError: when there is no text, or too few pieces for its characters.
+            InputError: when there is too little text, or fewer pieces than characters.
         """
         return cls(_train_subwords(texts, max_size))
 
     def tokenize(self, strings) -> tf.RaggedTensor:
         import tensorflow_text as text
 
-        # Made anew, because `tf.random.set_seed` destroys the resource of one that is kept.
+        # Made at every call, because `tf.random.set_seed` destroys the resource of a kept one.
         inner = text.SentencepieceTokenizer(model=self.model, out_type=tf.int32)
         return inner.tokenize(valid_utf8(_batch(strings)))
 

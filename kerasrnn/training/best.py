@@ -1,7 +1,7 @@
-"""Which epoch is the best one: an ordered list of scores, of which each decides the ties before it.
+"""Choose the best epoch by a list of scores; each score decides ties of the scores before it.
 
-Everything that asks for the best epoch asks here: the model that is kept, the ring in the learning
-curve, early stopping and the last line of `kerasrnn train`.
+The saved model, the ring in the learning curve, early stopping and the last line of
+`kerasrnn train` all use this choice.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ HIGHER_IS_BETTER = (
 
 
 def best_row(rows: Sequence[dict], scores: Sequence[str]) -> dict:
-    """The best of these rows; of equal ones the first.
+    """Return the best row; of equal rows the first.
 
     Args:
-        rows: of `history.csv`, one or more.
-        scores: names of columns. The first decides, the second where the first is equal, and so on.
+        rows: one or more rows of `history.csv`.
+        scores: names of columns. The first decides; the second decides ties of the first, and so
+            on.
 
     >>> rows = [{"val_exact": 0.0, "val_bleu": 3.0}, {"val_exact": 0.0, "val_bleu": 4.0}]
     >>> best_row(rows, ["val_exact", "val_bleu"])["val_bleu"]
@@ -32,12 +33,12 @@ def best_row(rows: Sequence[dict], scores: Sequence[str]) -> dict:
 
 
 def _cost(row: dict, scores: Sequence[str]) -> list[float]:
-    """What the best row has least of."""
+    """Return the scores of a row, with signs such that less is better."""
     return [-row[name] if name in HIGHER_IS_BETTER else row[name] for name in scores]
 
 
 def count_records(rows: Sequence[dict], scores: Sequence[str]) -> int:
-    """How many of these rows were the best when they came.
+    """Return how many of these rows were better than all rows before them.
 
     >>> count_records([{"nats": 3.0}, {"nats": 2.0}, {"nats": 2.5}], ["nats"])
     2

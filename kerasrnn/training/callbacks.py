@@ -1,4 +1,4 @@
-"""Callbacks: what is decided and written down while a model trains."""
+"""Callbacks that stop training, choose the best epoch and write files while a model trains."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ from kerasrnn.training.not_finite import NotFinite
 
 
 class StopOnNaN(keras.callbacks.Callback):
-    """Stops training with `NotFinite` where the loss is no longer a number.
+    """Stops training when the loss becomes NaN or infinite.
 
     Args:
-        first: the batch of the epoch that training goes on with.
+        first: the batch with which training begins in its first epoch, above 0 when it continues.
+
+    Raises:
+        NotFinite: after the batch with that loss.
     """
 
     def __init__(self, first: int = 0):
@@ -28,7 +31,7 @@ class StopOnNaN(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch, self.done = epoch, self.first
-        self.first = 0
+        self.first = 0  # every later epoch begins with its first batch
 
     def on_train_batch_end(self, batch, logs=None):
         self.done += 1
@@ -36,14 +39,21 @@ class StopOnNaN(keras.callbacks.Callback):
             raise NotFinite(logs["loss"], self.epoch + 1, self.done)
 
 
-RECORDS = "records"  # how often there was a best epoch
+RECORDS = "records"  # the name under which Keras's callbacks see `count_records`
 
 
 class Resumable:
-    """Mixin of a callback of Keras's that decides by epochs: of those before, it decides again.
+    """Mixin for a Keras callback that compares epochs, so that a resumed training compares all.
 
-    What it sees are the rows of `history.csv`, so that a training that went on sees no others. It
-    is told how often there was a new best epoch, since Keras knows one score and no ties.
+    It reads the rows of `history.csv` and replays the epochs before, so a resumed training decides
+    like one that was never stopped. Keras compares a single number, without a second score for
+    ties. So it gets the number of epochs that were the best so far; that number rises with every
+    new best epoch.
+
+    Args:
+        rows: the rows of `history.csv`, to which `HistoryFile` adds.
+        scores: columns that choose the best epoch, see `best_row`.
+        options: of the Keras callback.
     """
 
     def __init__(self, rows: list[dict], scores: Sequence[str], **options):
@@ -60,30 +70,32 @@ class Resumable:
         super().on_epoch_end(epoch, self._records(None))
 
     def _records(self, count: int | None) -> dict:
+        """Return the logs for Keras's callback after the first `count` epochs, None for all."""
         return {RECORDS: count_records(epochs_of(self.rows)[:count], self.scores)}
 
 
 class StopEarly(Resumable, keras.callbacks.EarlyStopping):
-    """Keras's `EarlyStopping`; stands behind `HistoryFile`, whose `rows` it reads."""
+    """Keras's `EarlyStopping`; it must come after `HistoryFile`, whose `rows` it reads."""
 
 
 class Plateau(Resumable, keras.callbacks.ReduceLROnPlateau):
-    """Keras's `ReduceLROnPlateau`; stands behind `HistoryFile`, whose `rows` it reads."""
+    """Keras's `ReduceLROnPlateau`; it must come after `HistoryFile`, whose `rows` it reads."""
 
     def __init__(self, rows: list[dict], scores: Sequence[str], learning_rate: float, **options):
         super().__init__(rows, scores, **options)
         self.learning_rate = learning_rate
 
     def on_train_begin(self, logs=None):
+        # The checkpoint holds the lowered rate; the replay of all epochs lowers it again.
         self.model.optimizer.learning_rate = self.learning_rate
         super().on_train_begin(logs)
 
 
 class Speed(keras.callbacks.Callback):
-    """Adds to the logs of each epoch the `seconds` of its training part, and `tokens_per_second`.
+    """Adds `seconds` and `tokens_per_second` to the logs of each epoch, without its validation.
 
     Args:
-        tokens_per_batch: target tokens in a batch, on average.
+        tokens_per_batch: the mean number of target tokens in a batch.
     """
 
     def __init__(self, tokens_per_batch: float):
@@ -104,10 +116,10 @@ class Speed(keras.callbacks.Callback):
 
 
 class Scored(keras.callbacks.Callback):
-    """Adds figures of the model's own output to the logs of each epoch.
+    """Adds scores of the model's output to the logs of each epoch.
 
     Args:
-        score: gives them, by name; names begin with "val_".
+        score: returns the scores by name; each name begins with "val_".
     """
 
     def __init__(self, score: Callable[[], dict[str, float]]):
@@ -118,21 +130,21 @@ class Scored(keras.callbacks.Callback):
         logs.update(self.score())
 
 
-AVERAGED = "averaged"  # the column that only the row of a mean of epochs has
+AVERAGED = "averaged"  # a column that only the row for a mean of epochs has
 
 
 def epochs_of(rows: list[dict]) -> list[dict]:
-    """The rows of epochs, without those of means of epochs."""
+    """Return the rows of single epochs, without the rows for means of epochs."""
     return [row for row in rows if AVERAGED not in row]
 
 
 class HistoryFile(keras.callbacks.Callback):
-    """Writes `history.csv`, a row per epoch, and the learning curve beside it.
+    """Writes `history.csv`, one row for each epoch, and `learning_curve.png`.
 
     Args:
-        folder: where to.
-        rows: the epochs before, when training goes on; the list that this callback adds to.
-        scores: that choose the best epoch, see `best_row`.
+        folder: the folder to write to.
+        rows: the rows of earlier epochs; this callback adds to the list.
+        scores: columns that choose the best epoch, see `best_row`.
     """
 
     def __init__(self, folder: Path, rows: list[dict], scores: Sequence[str]):
@@ -141,11 +153,13 @@ class HistoryFile(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         row = {"epoch": epoch + 1, **{name: round(float(value), 6) for name, value in logs.items()}}
+        # In place, because other callbacks hold the same list. Rows of this epoch or of later
+        # ones are replaced.
         self.rows[:] = [*(r for r in self.rows if r["epoch"] <= epoch), row]
         self._write()
 
     def add_mean(self, row: dict) -> None:
-        """A row that is no epoch: of the mean of the weights of the last `row["averaged"]`."""
+        """Add a row for the mean of the weights of the last `row["averaged"]` epochs."""
         self.rows.append(row)
         self._write()
 
@@ -164,8 +178,10 @@ class HistoryFile(keras.callbacks.Callback):
 
 
 class BestModel(keras.callbacks.Callback):
-    """Saves the model to `path` when the newest of `rows` is the best; stands behind
-    `HistoryFile`, which adds to them."""
+    """Saves the model to `path` when the last of `rows` is the best.
+
+    It must come after `HistoryFile`, which adds the row of the epoch.
+    """
 
     def __init__(self, path: Path, rows: list[dict], scores: Sequence[str]):
         super().__init__()
@@ -180,7 +196,8 @@ class BestModel(keras.callbacks.Callback):
 class Samples(keras.callbacks.Callback):
     """Shows `sample(epoch)` after each epoch and adds it to the file `path`.
 
-    What stands there of this epoch or later ones was trained by a process that was killed.
+    Samples of this epoch or later ones in the file are replaced: a process that was killed before
+    its checkpoint wrote them.
     """
 
     def __init__(self, path: Path, sample: Callable[[int], str]):
@@ -191,6 +208,6 @@ class Samples(keras.callbacks.Callback):
         title = f"--- after epoch {epoch + 1} ---\n"
         text = f"{title}{self.sample(epoch)}\n"
         print(f"\n{text}")
-        before = self.path.read_text(encoding="utf-8") if epoch and self.path.exists() else ""
+        samples = self.path.read_text(encoding="utf-8") if epoch and self.path.exists() else ""
         with replacing(self.path) as path:
-            path.write_text(before.split(title)[0] + text, encoding="utf-8")
+            path.write_text(samples.split(title)[0] + text, encoding="utf-8")

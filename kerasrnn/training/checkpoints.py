@@ -1,7 +1,8 @@
-"""Where training stands, on disk: the last few checkpoints of a run, each whole or not at all.
+"""Write and read the checkpoints of a run.
 
-`RUN/checkpoint/EPOCH-BATCH/` holds `model.keras` with its optimizer, `state.npz`, `progress.json`
-and `digests.json`, by which a damaged one is known; then the one before it is used.
+The last two checkpoints are kept. A damaged one is skipped in favour of the one before it.
+`RUN/checkpoint/EPOCH-BATCH/` holds `model.keras` with its optimizer, `N.state.npz` for worker N,
+`progress.json`, and `digests.json`, the SHA-256 of the other files, which shows damage.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ from kerasrnn.base.files import recover_all, replacing, unpacks_too_far
 FOLDER, MODEL, STATE = "checkpoint", "model.keras", "state.npz"
 PROGRESS, DIGESTS = "progress.json", "digests.json"
 PARTS = re.compile(rf"{re.escape(MODEL)}|{re.escape(PROGRESS)}|\d+\.{re.escape(STATE)}")
-KEEP = 2  # how many, so that there is one before a damaged one
+KEEP = 2  # checkpoints; with two there is still one when the last is damaged
 
-# What the readers of a file that is damaged, or was made to do damage, raise.
+# NumPy, zipfile and json raise these on a file that is damaged or was made to do damage.
 DAMAGE = (OSError, ValueError, TypeError, KeyError, EOFError, MemoryError, RecursionError)
 DAMAGE += (NotImplementedError, zipfile.BadZipFile, zlib.error)
 
@@ -37,13 +38,13 @@ State = dict[str, list[np.ndarray]]
 
 @dataclass
 class Progress:
-    """Where training stands.
+    """The position of a training and its history.
 
     Attributes:
-        epoch, batch: the next batch to train on.
-        rows: `history.csv` so far.
-        finished: nothing is left to train.
-        replicas: among which batches are dealt.
+        epoch, batch: the next batch to train on, both counted from 0.
+        rows: the rows of `history.csv` so far.
+        finished: whether nothing is left to train.
+        replicas: the number of replicas that share each batch.
     """
 
     epoch: int = 0
@@ -54,18 +55,18 @@ class Progress:
 
     @property
     def name(self) -> str:
-        """Of its checkpoint; a later one sorts behind."""
+        """The folder name of the checkpoint; names sort by position."""
         return f"{self.epoch:06d}-{self.batch:09d}"
 
 
 @dataclass
 class Checkpoint:
-    """One checkpoint as it was read.
+    """One checkpoint, read from disk.
 
     Attributes:
-        folder: with `model.keras` in it.
-        progress: where training stood.
-        states: of each worker, what it holds beside the model.
+        folder: the folder that holds its `model.keras`.
+        progress: the position of the training.
+        states: for each worker, the arrays that `model.keras` does not hold.
     """
 
     folder: Path
@@ -74,7 +75,7 @@ class Checkpoint:
 
 
 def packed(state: State) -> bytes:
-    """Arrays by name as the bytes of an .npz file."""
+    """Return arrays by name as the bytes of an .npz file."""
     arrays = {f"{name}/{i}": a for name, group in state.items() for i, a in enumerate(group)}
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
@@ -82,7 +83,10 @@ def packed(state: State) -> bytes:
 
 
 def unpacked(data: bytes) -> State:
-    """What `packed` packed.
+    """Return the arrays that `packed` turned into bytes.
+
+    Raises:
+        ValueError: when an array is larger than the bytes allow.
 
     >>> unpacked(packed({"seed": [np.array([1, 2])]}))
     {'seed': [array([1, 2])]}
@@ -90,13 +94,13 @@ def unpacked(data: bytes) -> State:
     state: State = {}
     _check_sizes(data)
     with np.load(io.BytesIO(data)) as arrays:
-        for name in arrays.files:  # in the order in which they were written
+        for name in arrays.files:  # in the order of writing, so each list keeps its order
             state.setdefault(name.split("/")[0], []).append(arrays[name])
     return state
 
 
 def _check_sizes(data: bytes) -> None:
-    """Refuse (ValueError) what was made to fill the memory; NumPy takes a size as it is said."""
+    """Refuse an archive that was made to fill the memory (ValueError)."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         members = archive.infolist()
         if unpacks_too_far(sum(member.file_size for member in members), len(data)):
@@ -105,6 +109,7 @@ def _check_sizes(data: bytes) -> None:
             with archive.open(member) as file:
                 np.lib.format.read_magic(file)
                 shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+            # NumPy reserves memory for the shape in the header before it reads any data.
             if math.prod(shape) * dtype.itemsize > member.file_size:
                 raise ValueError(f"{STATE} says more than it has")
 
@@ -120,14 +125,18 @@ def write(
 
     Args:
         run: the run folder.
-        progress: where training stands.
+        progress: the position of the training.
         save: writes the model to a path.
-        states: `packed`, of each worker.
-        keep: how many stay.
+        states: the state of each worker, as `packed` returns it.
+        keep: the number of checkpoints to keep.
+
+    Raises:
+        InputError: when the folder of the checkpoints is a link.
     """
     _check_folder(run)
     (run / FOLDER).mkdir(exist_ok=True)
     recover_all(run / FOLDER)
+    # The folder gets its name when it is complete, so a kill leaves no half-written checkpoint.
     with replacing(run / FOLDER / progress.name) as folder:
         folder.mkdir()
         save(folder / MODEL)
@@ -137,8 +146,9 @@ def write(
         digests = {path.name: _digest(path) for path in sorted(folder.iterdir())}
         (folder / DIGESTS).write_text(json.dumps(digests), encoding="utf-8")
     names = _names(run)
-    here = names.index(progress.name) + 1
-    for name in [*names[: max(here - keep, 0)], *names[here:]]:  # behind it: damaged, or undone
+    end = names.index(progress.name) + 1
+    # Later checkpoints are removed too: they are damaged, or their steps were taken back.
+    for name in [*names[: max(end - keep, 0)], *names[end:]]:
         shutil.rmtree(run / FOLDER / name)
 
 
@@ -147,28 +157,31 @@ def _digest(path: Path) -> str:
 
 
 def _check_folder(run: Path) -> None:
-    """Refuse a link (InputError): what lies there is removed in time, and must be ours."""
+    """Refuse a link as the folder of the checkpoints (InputError).
+
+    Old checkpoints are removed, and behind a link that could be somebody else's data.
+    """
     if (run / FOLDER).is_symlink():
         received = f"{run / FOLDER}, a link"
         raise InputError("RUN", "a folder of checkpoints", received, "put what it leads to there")
 
 
 def _names(run: Path) -> list[str]:
-    """Of all checkpoints, the oldest first; one that is being written is none."""
+    """Return the names of all complete checkpoints, the oldest first."""
     _check_folder(run)
-    folders = (run / FOLDER).glob("[0-9]*")
+    folders = (run / FOLDER).glob("[0-9]*")  # while one is written, its name begins with "."
     return sorted(path.name for path in folders if path.is_dir())
 
 
 def newest(run: Path, warn: Callable[[str], None] = lambda text: None) -> Checkpoint | None:
-    """The last checkpoint that is whole; None when there never was one.
+    """Return the last checkpoint that is not damaged, or None when the run has no checkpoint.
 
     Args:
         run: the run folder.
-        warn: told of each that is damaged.
+        warn: called with a message for each damaged checkpoint.
 
     Raises:
-        InputError: when there are checkpoints and none is whole.
+        InputError: when all checkpoints are damaged.
     """
     names = _names(run)
     for name in reversed(names):
@@ -185,15 +198,16 @@ def newest(run: Path, warn: Callable[[str], None] = lambda text: None) -> Checkp
 
 
 def read_progress(run: Path) -> Progress | None:
-    """Where a run stands; None where it has no checkpoint."""
+    """Return the position of a run's training, or None when the run has no checkpoint."""
     checkpoint = newest(run)
     return None if checkpoint is None else checkpoint.progress
 
 
 def _read(folder: Path) -> Checkpoint:
+    """Read a checkpoint and check it; damage raises one of `DAMAGE`."""
     digests = json.loads((folder / DIGESTS).read_text(encoding="utf-8"))
     for name, digest in dict(digests).items():
-        if not PARTS.fullmatch(name):
+        if not PARTS.fullmatch(name):  # a path such as "../x" is not one of our files
             raise ValueError(f"{DIGESTS} names {name!r}")
         if _digest(folder / name) != digest:
             raise ValueError(f"{name} is not what was written")

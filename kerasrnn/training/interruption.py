@@ -1,4 +1,4 @@
-"""Training that can be stopped at any moment and goes on as if it never had been."""
+"""Train with checkpoints, so that a training that was stopped continues with the same result."""
 
 from __future__ import annotations
 
@@ -20,15 +20,17 @@ from kerasrnn.pipelines.dataset import Position, own_errors
 from kerasrnn.training import checkpoints
 from kerasrnn.training.checkpoints import Progress, State
 
-SECONDS = 60.0  # between two checkpoints, at least
-SHARE = 0.01  # of the time that checkpoints may take
-AGREE = 20  # batches after which several workers ask each other
+SECONDS = 60.0  # the least time between two checkpoints
+SHARE = 0.01  # writing checkpoints may take this share of the time
+AGREE = 20  # batches between two questions among several workers: each is a collective sum
 
 
 class Interrupted(Exception):
-    """Training stopped because the user asked; the checkpoint is written.
+    """Training stopped because the user asked; its checkpoint is written.
 
-    `exit_code` is 130 after Ctrl-C, as shells have it, and 0 after SIGTERM (preemption).
+    Attributes:
+        exit_code: 130 after Ctrl-C, as in shells; 0 after SIGTERM, by which a scheduler stops a
+            job (preemption).
     """
 
     def __init__(self, run: Path, progress: Progress, number: int):
@@ -39,7 +41,11 @@ class Interrupted(Exception):
 
 @dataclass
 class Asked:
-    """The signal that asked to stop, 0 before."""
+    """A request to stop.
+
+    Attributes:
+        signal: the number of the signal that asked, 0 as long as none did.
+    """
 
     signal: int = 0
 
@@ -50,45 +56,54 @@ NO_SIGNALS = "not in the main thread: Ctrl-C and SIGTERM do not write a checkpoi
 
 @contextlib.contextmanager
 def stopping(asked: Asked, say: Callable[[str], None]) -> Iterator[None]:
-    """Ctrl-C and SIGTERM ask to stop; a second one stops at once.
+    """Note Ctrl-C and SIGTERM in `asked` while the block runs; a second one stops at once.
 
-    Only the main thread hears signals. In another one, as of a notebook server, training runs
-    without, and `say` is told.
+    Python delivers signals to the main thread only. In any other thread, as in a notebook server,
+    the block runs without this, and `say` is called with a message.
+
+    Args:
+        asked: where the signal is noted.
+        say: shows a message to the user.
+
+    Raises:
+        KeyboardInterrupt: at the second signal.
     """
 
-    def ask(number, frame):
+    def handle(number, frame):
         if asked.signal:
             raise KeyboardInterrupt
         asked.signal = number
-        os.write(2, STOPPING)  # `print` may have been interrupted while it held its lock
+        # Not `print`: the signal may have interrupted a `print` that holds the stream's lock.
+        os.write(2, STOPPING)
 
     if threading.current_thread() is not threading.main_thread():
         say(NO_SIGNALS)
         yield
         return
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
 
 
 class Checkpoints(keras.callbacks.Callback):
     """Writes a checkpoint every minute, after each epoch and when asked to stop.
 
-    Model, optimizer, seeds, carried state, running metrics and position are written, so that
-    training goes on as if it had never stopped. Of several workers all call it and the chief
-    writes; what each replica keeps for itself is there for each.
+    A checkpoint holds the model, the optimizer, the seeds, the carried state, the running metrics
+    and the position, so that a training that continues gives the same result as one that was
+    never stopped. All workers call this callback and the chief writes, with the state of every
+    worker.
 
     Args:
         run: the run folder.
-        progress: where training stands; moved along.
-        batches: in an epoch.
-        epochs: in all.
+        progress: the position of the training, which this callback moves forward.
+        batches: the number of batches in an epoch.
+        epochs: the number of epochs in all.
         carried: the model's training state, if it carries one.
-        pending: what this worker held beside the model where training goes on.
-        keep: how many checkpoints stay.
+        pending: the state of this worker in the checkpoint from which training continues.
+        keep: the number of checkpoints to keep.
     """
 
     def __init__(
@@ -110,20 +125,22 @@ class Checkpoints(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         if not (self.progress.epoch or self.progress.batch):
-            self._save()  # where to go back to from the first minute
+            self._save()  # a run that is killed in its first minute can continue too
 
     def on_epoch_begin(self, epoch, logs=None):
         seeds = self.pending.get("seed", [])
-        for variable, value in zip(_parts(self._seeds()), seeds, strict=False):
-            variable.assign(value)
+        for part, value in zip(_replica_parts(self._seeds()), seeds, strict=False):
+            part.assign(value)
         if self.carried is not None and "carried" in self.pending:
             self.carried.assign(self.pending["carried"])
 
     def on_train_batch_end(self, batch, logs=None):
-        # Keras makes the metrics in the first step; they are sums, so what was is added then.
+        # Keras creates the metrics in the first step. They are sums, so the sums from before the
+        # interruption are added after that step.
         if self.pending:
-            metrics = self.pending.get("metric", [])
-            for part, value in zip(_parts(self.model.metrics_variables), metrics, strict=False):
+            sums = self.pending.get("metric", [])
+            parts = _replica_parts(self.model.metrics_variables)
+            for part, value in zip(parts, sums, strict=False):
                 part.assign_add(value)
             self.pending = {}
         self.progress.batch += 1
@@ -131,7 +148,8 @@ class Checkpoints(keras.callbacks.Callback):
             return  # the end of the epoch follows, with its validation
         if is_multi_worker(self.model.distribute_strategy) and self.progress.batch % AGREE:
             return
-        stop = self._asked()
+        # Workers write and stop together, at the same batch: `any_of` asks all of them.
+        stop = self._stop_requested()
         due = time.monotonic() - self.written > self.pause
         if stop or any_of(due, self.model.distribute_strategy):
             self._save()
@@ -140,28 +158,32 @@ class Checkpoints(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self.progress.epoch, self.progress.batch = epoch + 1, 0
-        stopped = self.model.stop_training  # early
-        self.progress.finished = stopped or self.progress.epoch == self.epochs
+        stopped_early = self.model.stop_training
+        self.progress.finished = stopped_early or self.progress.epoch == self.epochs
         self._save()
-        if self._asked() and not self.progress.finished:
+        if self._stop_requested() and not self.progress.finished:
             raise Interrupted(self.run, self.progress, self.asked.signal)
 
-    def _asked(self) -> bool:
-        """Whether any worker was asked to stop."""
+    def _stop_requested(self) -> bool:
+        """Return whether any worker was asked to stop."""
         return any_of(bool(self.asked.signal), self.model.distribute_strategy)
 
     def _seeds(self) -> list:
-        """What the model's random numbers come from; Keras does not save it."""
+        """Return the states of the model's random number generators, which Keras does not save."""
         weights = {id(weight) for weight in self.model.weights}
         return [v for v in self.model.variables if id(v) not in weights]
 
     def _save(self) -> None:
+        """Write a checkpoint, and set the pause before the next one by the time that it took."""
         begin = time.monotonic()
-        state: State = {"seed": [part.numpy() for part in _parts(self._seeds())]}
-        if self.progress.batch:  # else an epoch begins, and with it these
-            state["metric"] = [part.numpy() for part in _parts(self.model.metrics_variables)]
+        state: State = {"seed": [part.numpy() for part in _replica_parts(self._seeds())]}
+        # At the beginning of an epoch metrics and carried state are reset, so they are not saved.
+        if self.progress.batch:
+            metrics = _replica_parts(self.model.metrics_variables)
+            state["metric"] = [part.numpy() for part in metrics]
             state["carried"] = [] if self.carried is None else self.carried.numpy()
         strategy = self.model.distribute_strategy
+        # Every worker must call `gathered`; only the chief writes.
         states = gathered(checkpoints.packed(state), strategy)
         self.progress.replicas = strategy.num_replicas_in_sync
         if is_chief(strategy):
@@ -170,14 +192,14 @@ class Checkpoints(keras.callbacks.Callback):
         self.pause = max(SECONDS, (self.written - begin) / SHARE)
 
 
-def _parts(variables: list) -> list[tf.Variable]:
-    """The variables of each replica on this machine that Keras's variables stand for."""
-    own = [v.value if isinstance(v, keras.Variable) else v for v in variables]
-    return [part for variable in own for part in getattr(variable, "values", (variable,))]
+def _replica_parts(variables: list) -> list[tf.Variable]:
+    """Return the variable of each replica on this machine, for every Keras variable."""
+    values = [v.value if isinstance(v, keras.Variable) else v for v in variables]
+    return [part for value in values for part in getattr(value, "values", (value,))]
 
 
 class _EndOfEpoch(Exception):
-    """The rest of an epoch is done; what `fit` does at its own end is not wanted."""
+    """Leaves `model.fit` after the rest of an epoch, so that `on_train_end` is not called."""
 
 
 def fit(
@@ -188,36 +210,44 @@ def fit(
     epochs: int,
     callbacks: list,
 ) -> None:
-    """`model.fit` from where `progress` stands to the end of `epochs`.
+    """Run `model.fit` from the position in `progress` to the end of `epochs`.
 
     Args:
-        at: position and shard -> training dataset; an epoch that was interrupted has a dataset
-            of its own, which begins at its next batch.
+        model: the compiled model.
+        at: position and shard -> training dataset. The rest of an interrupted epoch is a separate
+            dataset, which begins at the next batch.
         valid: shard -> validation dataset.
-        callbacks: a `Checkpoints` among them, which moves `progress`.
+        progress: the position of the training.
+        epochs: the number of epochs in all.
+        callbacks: one of them must be a `Checkpoints`, which moves `progress` forward.
 
     Raises:
-        Exception: what reading the training data raised.
+        Interrupted: when the user asked to stop.
+        Exception: any error of reading the training data, as it was raised there.
     """
-    strategy, follow = model.distribute_strategy, keras.callbacks.LambdaCallback
+    strategy, callback = model.distribute_strategy, keras.callbacks.LambdaCallback
 
-    def end(*_):
+    def end_fit(*_):
         raise _EndOfEpoch
 
     while not progress.finished:
         position = Position(progress.epoch, progress.batch)
-        if position.batch:  # the rest of one epoch, then the others
-            own = follow(on_epoch_end=end)
+        if position.batch:  # first the rest of this epoch, then one `fit` for all others
+            epoch_callback = callback(on_epoch_end=end_fit)
         else:
-            own = follow(on_epoch_begin=lambda epoch, _, at=position: setattr(at, "epoch", epoch))
-        data = distribute(lambda shard, here=position: at(here, shard), strategy)
+            # One dataset serves all whole epochs; it reads from `position` which epoch it is.
+            epoch_callback = callback(
+                on_epoch_begin=lambda epoch, _, at=position: setattr(at, "epoch", epoch)
+            )
+        data = distribute(lambda shard, position=position: at(position, shard), strategy)
         with contextlib.suppress(_EndOfEpoch), own_errors():
             model.fit(
                 data,
                 validation_data=distribute(valid, strategy),
                 initial_epoch=position.epoch,
                 epochs=epochs,
-                callbacks=[*callbacks, own],
+                # Last, because it may leave `fit` at the end of the epoch.
+                callbacks=[*callbacks, epoch_callback],
                 shuffle=False,
                 verbose=0,
             )

@@ -1,4 +1,4 @@
-"""Where a number that is none came from: the first layer, or the first gradient, of one batch."""
+"""Find the first layer or gradient of a training step that is NaN or infinite."""
 
 from __future__ import annotations
 
@@ -14,16 +14,22 @@ from kerasrnn.compat.keras import layers_of
 
 
 class NotFinite(InputError):
-    """The loss is no longer a number."""
+    """The loss is NaN or infinite.
+
+    Attributes:
+        loss: its value.
+        epoch, batch: where it appeared, both counted from 1.
+    """
 
     def __init__(self, loss: float, epoch: int, batch: int, where: str = ""):
         self.loss, self.epoch, self.batch = loss, epoch, batch
         received = f"{loss} in epoch {epoch}, batch {batch}{where}"
-        what = "lower it, or clip_at"
-        super().__init__("learning_rate", "a loss that stays finite", received, what)
+        next_step = "lower it, or clip_at"
+        super().__init__("learning_rate", "a loss that stays finite", received, next_step)
 
 
 def _is_finite(value) -> bool:
+    """Return whether all numbers of a tensor are finite; integers always are."""
     value = tf.convert_to_tensor(value.values if isinstance(value, tf.IndexedSlices) else value)
     if not value.dtype.is_floating:
         return True
@@ -32,16 +38,19 @@ def _is_finite(value) -> bool:
 
 @contextlib.contextmanager
 def _watched(model: keras.Model) -> Iterator[list[str]]:
-    """Names of layers whose output is not finite, in the order in which they end."""
-    found: list[str] = []
+    """Yield a list that collects the paths of layers whose output is not finite, in call order.
+
+    A layer is added when its call ends, so inner layers come before the layer that holds them.
+    """
+    faulty_layers: list[str] = []
 
     def watch(layer):
-        inner = layer.call
+        original_call = layer.call
 
         def call(*args, **kwargs):
-            output = inner(*args, **kwargs)
+            output = original_call(*args, **kwargs)
             if not all(_is_finite(x) for x in keras.tree.flatten(output) if x is not None):
-                found.append(layer.path)
+                faulty_layers.append(layer.path)
             return output
 
         object.__setattr__(layer, "call", call)
@@ -50,22 +59,24 @@ def _watched(model: keras.Model) -> Iterator[list[str]]:
     for layer in layers:
         watch(layer)
     try:
-        yield found
+        yield faulty_layers
     finally:
         for layer in layers:
             object.__delattr__(layer, "call")
 
 
 def first_not_finite(model: keras.Model, x, y) -> str:
-    """What is not finite first in a training step on one batch, in words.
+    """Say in words which value of a training step on one batch is the first that is not finite.
+
+    Weights are looked at first, then the outputs of the layers, then the loss, then the
+    gradients, from the last weight to the first.
 
     Args:
         model: compiled, with the weights from before the step.
         x, y: the batch.
 
     Returns:
-        A weight that is not finite already, else the layer whose output is not, else the loss,
-        else the weight whose gradient is not; "" when all of it is finite.
+        "the output of LAYER", "the gradient of WEIGHT" and so on; "" when all values are finite.
 
     >>> layers = [keras.Input((2,)), keras.layers.Dense(3, name="a"), keras.layers.Dense(1)]
     >>> model = keras.Sequential([*layers, keras.layers.Lambda(lambda x: x / 0.0, name="b")])
@@ -76,17 +87,19 @@ def first_not_finite(model: keras.Model, x, y) -> str:
     for weight in model.weights:
         if not _is_finite(weight.value):
             return f"the weight {weight.path}"
-    step = getattr(model, "stepping", contextlib.nullcontext)  # with the state that is carried
+    # A model that carries state between batches must begin this step with that state.
+    step = getattr(model, "stepping", contextlib.nullcontext)
     with tf.GradientTape() as tape:
-        with _watched(model) as found, step():
+        with _watched(model) as faulty_layers, step():
             logits = model(x, training=True)
         loss = model.compute_loss(x, y, logits, training=True)
-    if found:
-        return f"the output of {found[0]}"
+    if faulty_layers:
+        return f"the output of {faulty_layers[0]}"
     if not _is_finite(loss):
         return "the loss"
     weights = model.trainable_weights
     gradients = tape.gradient(loss, [weight.value for weight in weights])
+    # Backpropagation reaches the last weights first, so a fault there is the earlier one.
     for weight, gradient in reversed(list(zip(weights, gradients, strict=True))):
         if gradient is not None and not _is_finite(gradient):
             return f"the gradient of {weight.path}"

@@ -1,4 +1,4 @@
-"""Optimizers by name: clipping, the learning rate's course, accumulation and averages."""
+"""Make optimizers by name, with learning rate schedule, clipping, accumulation and averages."""
 
 from __future__ import annotations
 
@@ -27,15 +27,16 @@ SCHEDULES = ("constant", "cosine", "inverse_sqrt", "plateau")
 
 @dataclass(frozen=True)
 class Course:
-    """How the learning rate goes during training.
+    """The learning rate over the steps of a training.
 
     Attributes:
-        highest: the learning rate at its highest.
+        highest: the highest learning rate.
         schedule: "constant"; "cosine": up over `warmup` steps, then down along a half cosine
             to a hundredth at `steps` (Loshchilov & Hutter 2017); "inverse_sqrt": up over `warmup`
-            steps, then as 1/√step (Vaswani et al. 2017); "plateau": constant, for `Plateau`.
-        steps: of the whole training.
-        warmup: steps of the way up.
+            steps, then as 1/√step (Vaswani et al. 2017); "plateau": constant, until the callback
+            `Plateau` lowers it.
+        steps: the number of steps of the whole training.
+        warmup: the number of steps over which the rate rises to `highest`.
     """
 
     highest: float
@@ -44,11 +45,12 @@ class Course:
     warmup: int = 0
 
     def learning_rate(self):
-        """A number, or one of Keras's schedules."""
+        """Return a number for a constant rate, else a Keras schedule."""
         if self.schedule == "inverse_sqrt":
             return InverseSquareRoot(self.highest, max(self.warmup, 1))
         if self.schedule != "cosine":
             return self.highest
+        # Keras counts the steps of the decay after the warm-up, and divides by them: at least 1.
         return keras.optimizers.schedules.CosineDecay(
             0.0 if self.warmup else self.highest,
             max(self.steps - self.warmup, 1),
@@ -68,17 +70,17 @@ def make_optimizer(
     accumulate: int = 1,
     ema: float = 0.0,
 ) -> keras.optimizers.Optimizer:
-    """A Keras optimizer with its learning rate's course and its clipping of gradients.
+    """Make a Keras optimizer with a learning rate schedule and clipping of gradients.
 
     Args:
         name: one of `OPTIMIZERS`.
-        course: of the learning rate.
-        clip: "global_norm" scales all gradients together (Pascanu et al. 2013), "norm" each by
-            itself, "value" each number; "none".
-        clip_at: the norm or value.
-        weight_decay: decoupled decay; None for the optimizer's own default.
-        accumulate: batches whose mean gradient makes one step.
-        ema: momentum of an exponential moving average of the weights, 0 for none.
+        course: the learning rate over the steps.
+        clip: "global_norm" scales all gradients together (Pascanu et al. 2013), "norm" scales
+            each gradient alone, "value" limits each number, "none" does not clip.
+        clip_at: the largest norm or value that is not clipped.
+        weight_decay: decoupled weight decay; None for the default of the optimizer.
+        accumulate: the number of batches whose mean gradient makes one step.
+        ema: momentum of an exponential moving average of the weights, 0 for no average.
 
     Raises:
         InputError: for an unknown name or a number out of its range.
@@ -106,14 +108,17 @@ def check_optimizer(
     accumulate: int,
     ema: float,
 ) -> None:
-    """Refuse what `make_optimizer` refuses (InputError)."""
-    for argument, value, known in (
+    """Refuse unknown names and numbers out of their range (InputError), as `make_optimizer` does.
+
+    The arguments are those of `make_optimizer`.
+    """
+    for argument, value, names in (
         ("optimizer", name, OPTIMIZERS),
         ("clip", clip, CLIPPING),
         ("schedule", course.schedule, SCHEDULES),
     ):
-        if value not in known:
-            raise InputError(argument, f"one of {', '.join(known)}", value, "choose one of them")
+        if value not in names:
+            raise InputError(argument, f"one of {', '.join(names)}", value, "choose one of them")
     for argument, value in (("learning_rate", course.highest), ("clip_at", clip_at)):
         if not 0 < value < math.inf:
             raise InputError(argument, "a number above 0", value, "change it")
@@ -124,7 +129,9 @@ def check_optimizer(
 
 
 def renew_course(optimizer, course: Course) -> None:
-    """Let an optimizer that has taken steps already go on in this course.
+    """Give the schedule of `course` to an optimizer that has taken steps already.
+
+    A constant rate stays as it is.
 
     >>> optimizer = make_optimizer("adam", Course(0.5, "cosine", steps=100))
     >>> renew_course(optimizer, Course(0.5, "cosine", steps=200))
@@ -133,16 +140,19 @@ def renew_course(optimizer, course: Course) -> None:
     """
     rate = course.learning_rate()
     if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
+        # In mixed precision the optimizer is wrapped by one that scales the loss.
         getattr(optimizer, "inner_optimizer", optimizer).learning_rate = rate
 
 
 @keras.saving.register_keras_serializable(package="kerasrnn")
 class InverseSquareRoot(keras.optimizers.schedules.LearningRateSchedule):
-    """Up in a line over `warmup` steps, then as 1/√step (Vaswani et al. 2017, equation 3).
+    """Rise linearly over `warmup` steps, then fall as 1/√step (Vaswani et al. 2017, equation 3).
+
+    With t = step + 1: rate = highest · min(t / warmup, √(warmup / t)).
 
     Args:
-        highest: at the end of the warm-up.
-        warmup: steps, 1 or more.
+        highest: the learning rate at the end of the warm-up.
+        warmup: the number of steps of the warm-up, 1 or more.
 
     >>> rate = InverseSquareRoot(0.5, 4)
     >>> [float(rate(step)) for step in (0, 1, 3, 15)]

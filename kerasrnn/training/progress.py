@@ -1,4 +1,4 @@
-"""How far training is: share of the epoch, tokens a second, time left."""
+"""Report the progress of training: share of the epoch, tokens per second, time left."""
 
 from __future__ import annotations
 
@@ -9,39 +9,40 @@ from collections.abc import Callable
 import keras
 
 IN_PLACE, LINES = 0.5, 30.0  # seconds between two reports, in a terminal and elsewhere
-CLEAR = "\r\x1b[K"  # back to the beginning of the line, and nothing behind it
+CLEAR = "\r\x1b[K"  # a terminal returns to the beginning of the line and deletes the line
 
 
 def write_to_stderr(text: str) -> None:
+    """Write text to stderr at once, without an end of line."""
     print(text, end="", file=sys.stderr, flush=True)
 
 
 def clock_time(seconds: float) -> str:
-    """Seconds as people read them.
+    """Return seconds as "m:ss" or "h:mm:ss".
 
     >>> clock_time(35.4), clock_time(754), clock_time(3 * 3600 + 5)
     ('0:35', '12:34', '3:00:05')
     """
-    minutes, rest = divmod(round(seconds), 60)
+    minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
 class ProgressReport(keras.callbacks.Callback):
-    """Says how far training is while an epoch runs, and after each epoch its row.
+    """Reports the progress while an epoch runs, and the row of `history.csv` after each epoch.
 
-    It stands behind `HistoryFile`, which adds to the rows.
+    It must come after `HistoryFile`, which adds to the rows.
 
     Args:
-        rows: of `history.csv`.
-        batches: in an epoch.
-        epochs: in all.
-        tokens_per_batch: on average.
-        first: the batch of its epoch that training goes on with.
-        in_place: on one line of a terminal, which is written anew twice a second; otherwise a line
-            every 30 seconds.
-        write: what writes text, without adding an end of line.
-        clock: seconds, for tests.
+        rows: the rows of `history.csv`.
+        batches: the number of batches in an epoch.
+        epochs: the number of epochs in all.
+        tokens_per_batch: the mean number of target tokens in a batch.
+        first: the batch with which training begins in its first epoch, above 0 when it continues.
+        in_place: True rewrites one line of a terminal twice a second; False writes a line every
+            30 seconds.
+        write: writes text without adding an end of line.
+        clock: returns seconds; tests replace it.
     """
 
     def __init__(
@@ -62,28 +63,31 @@ class ProgressReport(keras.callbacks.Callback):
         self.write, self.clock = write, clock
         self.every = IN_PLACE if in_place else LINES
         self.compiled = False
-        self.end: float | None = None  # of the training part of the epoch before
-        self.between = 0.0  # seconds from there to the next epoch: validation and samples
+        self.end: float | None = None  # time at which the last batch of the last epoch ended
+        self.between = 0.0  # seconds from there to the next epoch, for validation and samples
 
     def on_epoch_begin(self, epoch, logs=None):
         now = self.clock()
         if self.end is not None:
             self.between = now - self.end
         self.epoch, self.done, self.first = epoch, self.first, 0
-        self.begin, self.counted, self.said = now, self.done, now
+        # The speed is measured from `begin`, at which `batches_before` batches were done.
+        self.begin, self.batches_before, self.last_report = now, self.done, now
         if not self.compiled:
             self._report(f"{self._title()}  compiling the first batches")
 
     def on_train_batch_end(self, batch, logs=None):
         self.done += 1
         now = self.clock()
-        if not self.compiled:  # the time of the first batch is that of compiling
-            self.compiled, self.begin, self.counted = True, now, self.done
+        if not self.compiled:  # the first batch is compiled, so it says nothing about the speed
+            self.compiled, self.begin, self.batches_before = True, now, self.done
         if self.done == self.batches:
             self.end = now
             self.clear()
-        elif now - self.said >= self.every and self.done > self.counted and now > self.begin:
-            self.said = now
+            return
+        measured = self.done > self.batches_before and now > self.begin
+        if measured and now - self.last_report >= self.every:
+            self.last_report = now
             self._report(self._line(now))
 
     def on_test_begin(self, logs=None):
@@ -103,18 +107,21 @@ class ProgressReport(keras.callbacks.Callback):
         return f"epoch {self.epoch + 1}/{self.epochs}"
 
     def _line(self, now: float) -> str:
-        seconds = (now - self.begin) / (self.done - self.counted)  # for a batch
-        epoch = seconds * (self.batches - self.done)
-        others = self.epochs - self.epoch - 1
-        whole = epoch + others * seconds * self.batches + (others + 1) * self.between
-        speed = f"{round(self.tokens_per_batch / seconds):,} tokens/s"
-        left = f"epoch {clock_time(epoch)} left, training {clock_time(whole)} left"
+        """Return the line about the running epoch."""
+        seconds_per_batch = (now - self.begin) / (self.done - self.batches_before)
+        epoch_left = seconds_per_batch * (self.batches - self.done)
+        epochs_left = self.epochs - self.epoch - 1
+        # Validation follows this epoch and every later one.
+        training_left = epoch_left + epochs_left * seconds_per_batch * self.batches
+        training_left += (epochs_left + 1) * self.between
+        speed = f"{round(self.tokens_per_batch / seconds_per_batch):,} tokens/s"
+        left = f"epoch {clock_time(epoch_left)} left, training {clock_time(training_left)} left"
         return f"{self._title()}  {self.done / self.batches:.0%}  {speed}  {left}"
 
     def _report(self, text: str) -> None:
         self.write(f"{CLEAR}{text}" if self.in_place else f"{text}\n")
 
     def clear(self) -> None:
-        """Leave the line of a terminal to others."""
+        """Delete the report from the line of a terminal, so that other text can begin there."""
         if self.in_place:
             self.write(CLEAR)
