@@ -18,7 +18,7 @@ import tensorflow as tf
 from kerasrnn.base.errors import InputError
 from kerasrnn.base.files import Stamp, check_unchanged, replacing, stamp
 from kerasrnn.pipelines.dataset import Position
-from kerasrnn.pipelines.graph_reading import ids_at
+from kerasrnn.pipelines.graph_reading import at_top, ids_at
 from kerasrnn.pipelines.reading import CHUNK, LINE_FAULTS, blocks, refuse_utf16
 from kerasrnn.pipelines.reading import fingerprint as fingerprint  # part of this module's interface
 from kerasrnn.pipelines.reports import Faults, Tally
@@ -194,14 +194,19 @@ def _check(ids: IdStream, batch_size: int, length: int, shard: tuple[int, int]) 
 
 
 def _rows(batch_size: int, shard: tuple[int, int]) -> range:
-    """The rows of the global batch that worker `shard[0]` of `shard[1]` reads."""
+    """The rows of the global batch that worker `shard[0]` of `shard[1]` reads.
+
+    >>> [list(_rows(5, (index, 3))) for index in range(3)]
+    [[0, 1], [2, 3], [4]]
+    """
     index, count = shard
-    return range(index * batch_size // count, (index + 1) * batch_size // count)
+    most = -(-batch_size // count)
+    return range(min(index * most, batch_size), min((index + 1) * most, batch_size))
 
 
-def _signature(rows: range, length: int | None) -> tuple:
+def _signature(rows: int, length: int | None) -> tuple:
     """Specs of (inputs, targets), each int32 [B, T]."""
-    return (tf.TensorSpec([len(rows), length], tf.int32),) * 2
+    return (tf.TensorSpec([rows, length], tf.int32),) * 2
 
 
 def _window(ids: IdStream, start: int, length: int, begins: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -255,32 +260,38 @@ def contiguous(
         length: T.
         position: where training stands; by default at the beginning.
         whole: also yield the last, shorter window of the rows.
-        shard: (index, count) of this worker, which reads only its rows.
+        shard: (index, count) of this worker, which reads only its rows. With `whole`, rows of zeros
+            are added where `count` does not divide B, so that every worker has as many.
         service: the data service that reads; by default this process reads.
 
     Raises:
-        InputError: when the stream is shorter than one batch, or `count` does not divide B.
+        InputError: when the stream is shorter than one batch, or `count` does not divide B and
+            `whole` is not asked for.
     """
-    _check(ids, batch_size, length, shard)
+    _check(ids, batch_size, length, (0, 1) if whole else shard)
     row_length = len(ids) // batch_size
     rows = _rows(batch_size, shard)
     starts = range(0, row_length if whole else row_length - length + 1, length)
     position = position or Position()
     numbers = range(len(starts))[position.batch :]
-    signature = _signature(rows, None if whole else length)
+    count = -(-batch_size // shard[1])  # rows of zeros stand behind those that are read
+    signature = _signature(count, None if whole else length)
 
     def generate():
         for start in starts[position.batch :]:
             size = min(length, row_length - start)
-            windows = [_window(ids, row * row_length + start, size, start == 0) for row in rows]
-            yield tuple(np.stack(part) for part in zip(*windows, strict=True))
+            windows = np.zeros([2, count, size], np.int32)
+            for i, row in enumerate(rows):
+                windows[:, i] = _window(ids, row * row_length + start, size, start == 0)
+            yield tuple(windows)
 
     def epoch():
-        windows, first = _windows(ids), np.array(rows) * row_length
+        windows, first = _windows(ids), np.arange(rows.start, rows.stop) * row_length
 
         def read(number):
             size = tf.minimum(row_length - number * length, length)
-            return number, windows(first + number * length, size, number == 0)
+            inputs, targets = windows(first + number * length, size, number == 0)
+            return number, (at_top(inputs, count), at_top(targets, count))
 
         return lambda dataset: dataset.map(read)
 
@@ -331,4 +342,4 @@ def shuffled(
         starts, read = drawn_starts(), _windows(ids)
         return lambda numbers: numbers.map(lambda n: (n, read(tf.gather(starts, n), length, True)))
 
-    return read_by(service, generate, epoch, batches, _signature(rows, length))
+    return read_by(service, generate, epoch, batches, _signature(len(rows), length))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kerasrnn.tasks.needs import NEEDS
+from kerasrnn.tasks.needs import NEEDS, RIVALS
 from tests.test_cli import refused
 
 COMMANDS = {
@@ -12,6 +12,7 @@ COMMANDS = {
     "export": ["run", "--out", "e"],
 }
 VALUES = {"top_k": "3", "top_p": "0.5", "seed": "7", "split": "val"}
+RIVAL_OPTIONS = {f"--{rival.replace('_', '-')}" for _, rival in RIVALS}
 SETTINGS = NEEDS["settings"]
 TABLE = [(c, need) for c, needs in NEEDS.items() if c != "settings" for need in needs]
 
@@ -39,6 +40,26 @@ def test_a_setting_that_means_nothing_alone_is_refused(need, capsys):
     words = [*command.split(), "--out", "run", *others.split(), "--set", f"{need.option}={value}"]
     line = refused(capsys, *words)
     assert line.startswith(f"kerasrnn: --{need.option.replace('_', '-')}: expected {need.beside} ")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "train lm --text a --embeddings v.txt --embedding 64",
+        "train lm --text a --valid-text v.txt --valid-share 0.2",
+        "train translator --source a --target b --valid-source c --valid-target d "
+        "--valid-share 0.2",
+        "train captioner --images a --captions b --valid-captions v.json --valid-share 0.2",
+    ],
+)
+def test_a_setting_that_another_option_makes_meaningless_is_refused(words, capsys):
+    words = [*words.split(), "--out", "run"]
+    setting, value = words[-4], words[-3]
+    rival = next(w for w in words if w in RIVAL_OPTIONS and w != setting)
+    assert refused(capsys, *words) == (
+        f"kerasrnn: {setting}: expected no {rival} beside it, got {value}; "
+        f"leave {setting} or {rival} out"
+    )
 
 
 def test_a_setting_beside_what_it_needs_is_taken(monkeypatch):

@@ -409,6 +409,23 @@ def test_the_shards_together_are_the_batches(tmp_path, make, workers):
         np.testing.assert_array_equal(y, np.concatenate([s[k][1] for s in shards]))
 
 
+@pytest.mark.parametrize("rows, workers", [(5, 3), (1, 2), (4, 4)])
+def test_whole_passes_have_equal_parts_on_any_number_of_workers(tmp_path, rows, workers):
+    """What is measured must not depend on how many measure; rows of zeros make the parts equal."""
+    ids = stream(tmp_path, 60)
+    whole = batches(contiguous(ids, rows, 7, whole=True))
+    parts = [
+        batches(contiguous(ids, rows, 7, whole=True, shard=(i, workers))) for i in range(workers)
+    ]
+    for k, pair in enumerate(whole):
+        for side, wanted in enumerate(pair):
+            shapes = {part[k][side].shape for part in parts}
+            joined = np.concatenate([part[k][side] for part in parts])
+            assert shapes == {(-(-rows // workers), wanted.shape[1])}
+            np.testing.assert_array_equal(joined[:rows], wanted)
+            assert not joined[rows:].any()
+
+
 def test_a_second_pass_is_the_first_again(tmp_path):
     dataset = contiguous(stream(tmp_path, 60), 2, 5)
     assert as_lists(dataset) == as_lists(dataset)

@@ -19,7 +19,7 @@ from kerasrnn.cli.parser import make_parser
 from kerasrnn.cli.parsing import as_typed
 from kerasrnn.export.verify import VerificationError
 from kerasrnn.tasks.hyperparameters import PRESETS
-from kerasrnn.tasks.needs import EVALUATED, check_needs
+from kerasrnn.tasks.needs import EVALUATED, check_needs, check_rivals
 from kerasrnn.tasks.settings import changed
 
 PLOTS = (".png", ".pdf", ".svg")
@@ -115,6 +115,7 @@ def _settings(args):
     settings = changed(preset, assignments)
     changed_names = [assignment.partition("=")[0] for assignment in assignments]
     check_needs("settings", vars(settings), changed_names)
+    check_rivals(vars(args) | vars(settings), changed_names)
     return settings
 
 

@@ -117,25 +117,22 @@ def moved(folder: Path, *ids: IdStream) -> list[IdStream]:
     return [dataclasses.replace(stream, path=folder / stream.path.name) for stream in ids]
 
 
-def datasets(
-    job: Job, train: IdStream, valid: IdStream, replicas: int = 1, service: Service | None = None
-):
+def datasets(job: Job, train: IdStream, valid: IdStream, service: Service | None = None):
     """(position and shard -> training dataset, shard -> validation dataset).
 
     The service, if there is one, reads the training dataset.
     """
     s = job.settings
-    if len(valid) < s.window * replicas:
-        room = f"fills a window of {s.window}"
-        room += f" for each of {replicas} replicas" if replicas > 1 else ""
-        what = "give more text, or a smaller --window"
+    if len(valid) < s.window:
+        room, what = f"fills a window of {s.window}", "give more text, or a smaller --window"
         if job.valid_text:
             received = f"{len(valid):,} tokens"
             raise InputError("--valid-text", f"a text that {room}", received, what)
         received = f"{len(train) + len(valid):,} tokens in all"
         expected = f"a text whose last {s.valid_share:.0%}, for validation, {room}"
         raise InputError("--text", expected, received, what)
-    rows = min(s.batch_size, len(valid) // s.window) // replicas * replicas
+    # As many rows on any number of replicas, for the figures depend on it.
+    rows = min(s.batch_size, len(valid) // s.window)
 
     def at(position: Position, shard: tuple[int, int]) -> tf.data.Dataset:
         where = {"position": position, "shard": shard, "service": service}
@@ -168,13 +165,13 @@ def _train(job: Job, session: TrainingSession, verbose: int) -> dict:
     # Everything that can be refused is, before the run folder is touched.
     with staging(session.out) as folder:
         *ids, report = streams(job, tokenizer, folder, say)
-        batches = len(datasets(job, *ids, replicas)[0](Position(), (0, replicas)))
+        batches = len(datasets(job, *ids)[0](Position(), (0, replicas)))
         steps = batches * s.epochs
         model = model_to_train(session, job, lambda: make_model(job, tokenizer, steps, say))
         run_folder.check_data(session.stamps)
         run = run_folder.open_run(session.out, session.config, job.overwrite)
         say(f"{report}; {ids_said([tokenizer], s.vocabulary)}")
-        at, held_out = datasets(job, *moved(run, *ids), replicas, session.service)
+        at, held_out = datasets(job, *moved(run, *ids), session.service)
     return run_training(
         model,
         session,

@@ -1,4 +1,4 @@
-"""Options of the command line that are only allowed together with another option."""
+"""Options of the command line that need another option, or exclude it."""
 
 from __future__ import annotations
 
@@ -46,6 +46,13 @@ SETTING_NEEDS = (
     Need("reinforce_weight", "--conditioning hard", lambda v: v["conditioning"] == "hard"),
     Need("entropy_weight", "--conditioning hard", lambda v: v["conditioning"] == "hard"),
 )
+# settings that say nothing where another option stands: (setting, the other option)
+RIVALS = (
+    ("embedding", "embeddings"),  # the file says how wide its vectors are
+    ("valid_share", "valid_text"),
+    ("valid_share", "valid_source"),
+    ("valid_share", "valid_captions"),
+)
 NEEDS = {
     "settings": SETTING_NEEDS,
     "train translator": (
@@ -78,3 +85,17 @@ def check_needs(command: str, values: dict, given) -> None:
             received = value[0] if isinstance(value, list) else value
             name, step = option.replace("_", "-"), f"add {beside.split()[0]}, or leave it out"
             raise InputError(f"--{name}", f"{beside} beside it", received, step)
+
+
+def check_rivals(values: dict, given) -> None:
+    """Refuse a setting beside the option that makes it meaningless (InputError).
+
+    Args:
+        values: the values of all options and settings, by name.
+        given: the names of the settings that the user gave.
+    """
+    for name, rival in RIVALS:
+        if name in given and values.get(rival):
+            option, other = (f"--{word.replace('_', '-')}" for word in (name, rival))
+            step = f"leave {option} or {other} out"
+            raise InputError(option, f"no {other} beside it", values[name], step)
