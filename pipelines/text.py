@@ -218,6 +218,14 @@ def _window(ids: IdStream, start: int, length: int, begins: bool) -> tuple[np.nd
     return window[:-1], window[1:]
 
 
+def _batch(ids: IdStream, starts: list[int], length: int, begins: bool, rows: int) -> tuple:
+    """(inputs, targets) of the windows at `starts`, rows of zeros below: int32 [rows, T] each."""
+    windows = np.zeros([2, rows, length], np.int32)
+    for i, start in enumerate(starts):
+        windows[:, i] = _window(ids, start, length, begins)
+    return tuple(windows)
+
+
 def _windows(ids: IdStream) -> Callable:
     """The same as `_window` for several rows, in graph code.
 
@@ -280,10 +288,8 @@ def contiguous(
     def generate():
         for start in starts[position.batch :]:
             size = min(length, row_length - start)
-            windows = np.zeros([2, count, size], np.int32)
-            for i, row in enumerate(rows):
-                windows[:, i] = _window(ids, row * row_length + start, size, start == 0)
-            yield tuple(windows)
+            begins = [row * row_length + start for row in rows]
+            yield _batch(ids, begins, size, start == 0, count)
 
     def epoch():
         windows, first = _windows(ids), np.arange(rows.start, rows.stop) * row_length
@@ -335,8 +341,7 @@ def shuffled(
 
     def generate():
         for starts in drawn_starts()[batches.start :].tolist():
-            pairs = [_window(ids, start, length, True) for start in starts]
-            yield tuple(np.stack(part) for part in zip(*pairs, strict=True))
+            yield _batch(ids, starts, length, True, len(rows))
 
     def epoch():
         starts, read = drawn_starts(), _windows(ids)

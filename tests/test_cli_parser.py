@@ -64,9 +64,10 @@ def test_a_setting_that_another_option_makes_meaningless_is_refused(words, capsy
 
 def test_a_setting_beside_what_it_needs_is_taken(monkeypatch):
     from kerasrnn.cli import command as cli
+    from kerasrnn.cli.training import settings_of
 
     seen = []
-    monkeypatch.setitem(cli.COMMANDS, "train lm", lambda args: seen.append(cli._settings(args)))
+    monkeypatch.setitem(cli.COMMANDS, "train lm", lambda args: seen.append(settings_of(args)))
     options = "--weight-decay 0.5 --clip-at 2 --embeddings v.txt --embeddings-frozen true"
     assert cli.main([*"train lm --text a --out b".split(), *options.split()]) == 0
     assert (seen[0].weight_decay, seen[0].clip_at, seen[0].embeddings_frozen) == (0.5, 2.0, True)

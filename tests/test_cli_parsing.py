@@ -71,9 +71,10 @@ def test_every_setting_is_an_option(task):
 
 def test_the_same_value_twice_is_one_value(monkeypatch, capsys):
     from kerasrnn.cli import command as cli
+    from kerasrnn.cli.training import settings_of
 
     seen = []
-    monkeypatch.setitem(cli.COMMANDS, "train lm", lambda args: seen.append(cli._settings(args)))
+    monkeypatch.setitem(cli.COMMANDS, "train lm", lambda args: seen.append(settings_of(args)))
     both = "--units 5 --set units=5 layers=3 --tied true --embedding one-hot --learning-rate 1e-4"
     assert cli.main([*LM.split(), *both.split()]) == 0
     [settings] = seen

@@ -7,7 +7,7 @@ import pytest
 
 CODE = """
 import sys
-from kerasrnn.cli.command import load_tensorflow
+from kerasrnn.cli.printing import load_tensorflow
 
 load_tensorflow()
 import keras

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import errno
-import json
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,146 +14,21 @@ from kerasrnn.base.ending import end
 from kerasrnn.base.errors import InputError
 from kerasrnn.cli.parser import make_parser
 from kerasrnn.cli.parsing import as_typed
+from kerasrnn.cli.printing import (
+    ReaderLeft,
+    figures,
+    load_tensorflow,
+    print_result,
+    say,
+    write_result,
+)
+from kerasrnn.cli.training import FAILED, train_captioner, train_lm, train_translator
 from kerasrnn.export.verify import VerificationError
-from kerasrnn.tasks.hyperparameters import PRESETS
-from kerasrnn.tasks.needs import EVALUATED, check_needs, check_rivals
-from kerasrnn.tasks.settings import changed
+from kerasrnn.tasks.needs import EVALUATED, check_needs
 
 PLOTS = (".png", ".pdf", ".svg")
-FAILED = 1  # exit code when the disk fails, a worker is lost or an export differs from its model
 STOPPED = 130  # exit code for Ctrl-C, as in shells
 TERMINATED = 143  # exit code for SIGTERM outside training, as in shells
-
-
-def say(text: str) -> None:
-    """Print a message to stderr."""
-    print(text, file=sys.stderr, flush=True)
-
-
-def load_tensorflow() -> None:
-    """Import TensorFlow and hide what its libraries write to stderr, unless the import fails."""
-    sys.stderr.flush()
-    # C++ libraries write to file descriptor 2 before a log level is set, so that descriptor
-    # itself is redirected, not `sys.stderr`.
-    stderr = os.dup(2)
-    with tempfile.TemporaryFile() as log:
-        os.dup2(log.fileno(), 2)
-        try:
-            import tensorflow as tf
-
-            # Listing the devices makes the GPU libraries write here. Workers of a cluster must
-            # meet before TensorFlow initializes its devices.
-            if "TF_CONFIG" not in os.environ:
-                tf.config.list_logical_devices()
-        except BaseException:
-            log.seek(0)
-            os.write(stderr, log.read())
-            raise
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
-
-
-def _train_lm(args) -> int | None:
-    settings = _settings(args)
-    load_tensorflow()
-    from kerasrnn.tasks import language_model as task
-
-    names = ("text", "valid_text", "level", "seed", "out")
-    options = {name: getattr(args, name) for name in names} | _common(args)
-    job = task.Job(settings=settings, faults=_faults(args), **options)
-    return _train(args, task, job)
-
-
-def _train_translator(args) -> int | None:
-    settings = _settings(args)
-    load_tensorflow()
-    from kerasrnn.tasks import translation as task
-
-    names = ("source", "target", "level", "seed", "out", "valid_source", "valid_target")
-    options = {name: getattr(args, name) for name in names} | _common(args)
-    job = task.Job(settings=settings, faults=_faults(args), **options)
-    return _train(args, task, job)
-
-
-def _train_captioner(args) -> int | None:
-    settings = _settings(args)
-    load_tensorflow()
-    from kerasrnn.tasks import captioning as task
-
-    names = ("images", "captions", "valid_captions", "cache", "strict", "level", "seed", "out")
-    options = {name: getattr(args, name) for name in names} | _common(args)
-    weights = None if args.cnn_weights == "none" else args.cnn_weights
-    job = task.Job(settings=settings, cnn_weights=weights, **options)
-    return _train(args, task, job)
-
-
-def _faults(args) -> str:
-    """Return what to do with faulty lines: "drop" or "refuse"."""
-    return "drop" if args.drop_faulty else "refuse"
-
-
-def _common(args) -> dict:
-    """Return the options that the jobs of all tasks have."""
-    names = ("overwrite", "strategy", "keep_checkpoints", "data_service", "start")
-    return {name: getattr(args, name) for name in names}
-
-
-def _settings(args):
-    """Return the settings of the preset with the changes from the command line."""
-    presets = PRESETS[args.task]
-    if args.preset not in presets:
-        names = ", ".join(presets)
-        raise InputError("--preset", f"one of {names}", args.preset, "choose one of them")
-    preset = presets[args.preset]
-    assignments = [part for group in args.set for part in group]
-    for field in dataclasses.fields(preset):
-        assignments += [f"{field.name}={value}" for value in getattr(args, field.name) or ()]
-    settings = changed(preset, assignments)
-    changed_names = [assignment.partition("=")[0] for assignment in assignments]
-    check_needs("settings", vars(settings), changed_names)
-    check_rivals(vars(args) | vars(settings), changed_names)
-    return settings
-
-
-def _train(args, task, job) -> int | None:
-    """Train a job of any task and print its best epoch; return an exit code, None for 0."""
-    from kerasrnn.distribution.strategies import WorkerLost
-    from kerasrnn.training.interruption import Interrupted
-
-    with contextlib.redirect_stdout(sys.stderr):
-        try:
-            best = task.train(job, say, verbose=1 if sys.stderr.isatty() else 2)
-        except Interrupted as stop:
-            without = " without --overwrite" if args.overwrite else ""
-            say(f"kerasrnn: {stop}{without}")
-            return stop.exit_code
-        except WorkerLost as lost:
-            say(f"kerasrnn: {lost}")
-            return FAILED
-    _print(args, {"run": args.out, **best}, f"{args.out}: best {_figures(best)}")
-
-
-def _figures(row: dict) -> str:
-    """Return numbers by name as one line of text."""
-    return ", ".join(f"{name} {v if isinstance(v, str) else f'{v:.6g}'}" for name, v in row.items())
-
-
-class ReaderLeft(Exception):
-    """The program that reads stdout has ended, as in `kerasrnn generate … | head`."""
-
-
-def _write(text: str) -> None:
-    """Print a result to stdout."""
-    try:
-        print(text, flush=True)
-    except BrokenPipeError as error:
-        raise ReaderLeft from error
-
-
-def _print(args, data, text: str) -> None:
-    """Print `data` as JSON with --json, else `text`."""
-    _write(json.dumps(data, ensure_ascii=False) if args.json else text)
 
 
 def _generate(args) -> None:
@@ -175,7 +47,7 @@ def _generate(args) -> None:
     with contextlib.redirect_stdout(sys.stderr):
         texts = generate(args.model, prompts, **options)
     for text in texts:
-        _print(args, {"text": text}, text)
+        print_result(args, {"text": text}, text)
 
 
 def _translate(args) -> None:
@@ -189,7 +61,7 @@ def _translate(args) -> None:
         translate = task.open_translator(args.model, args.beam, args.n_best, args.max_length)
     translations = task.translate_lines(translate, task.lines_of(args.file), rows)
     for number, row in enumerate(translations, 1):
-        _print(args, _best(args, row), "\t".join(row.texts))
+        print_result(args, _best(args, row), "\t".join(row.texts))
         if plot:
             task.plot(row, _numbered(plot, number))
 
@@ -213,7 +85,7 @@ def _caption(args) -> int | None:
     number = 0
     for number, (path, image, row) in enumerate(captions, 1):
         data = {"image": str(path), **_best(args, row)}
-        _print(args, data, "\t".join([str(path), *row.texts]))
+        print_result(args, data, "\t".join([str(path), *row.texts]))
         if plot:
             task.plot(image, row, _numbered(plot, number))
     if not errors and not number:
@@ -254,7 +126,7 @@ def _evaluate(args) -> None:
     with contextlib.redirect_stdout(sys.stderr):
         files = {name: getattr(args, name) for name in ("text", *EVALUATED, "split")}
         values = evaluate(args.run, say, drawn=args.drawn, **files)
-    _print(args, values, _figures(values))
+    print_result(args, values, figures(values))
 
 
 def _export(args) -> None:
@@ -270,10 +142,10 @@ def _export(args) -> None:
             args.run, args.out, formats, quantized=args.quantize, files=files, say=say, **options
         )
     paths, measurements = [str(path) for path in written], measured(written)
-    for path, figures in measurements.items():
-        say(f"{path}: {in_words(figures)}")
+    for path, sizes in measurements.items():
+        say(f"{path}: {in_words(sizes)}")
     data = {"written": paths} | ({"measured": measurements} if measurements else {})
-    _print(args, data, "\n".join(paths))
+    print_result(args, data, "\n".join(paths))
 
 
 def _verify(args) -> None:
@@ -292,7 +164,7 @@ def _verify(args) -> None:
             data["quantized"][str(path)] = {"same": same, "cases": cases}
             agreement = f"the same text as {args.run} in {same} of {cases} cases"
             lines.append(f"{path}: quantized, {agreement}")
-    _print(args, data, "\n".join(lines))
+    print_result(args, data, "\n".join(lines))
 
 
 def _demo(args) -> None:
@@ -301,7 +173,7 @@ def _demo(args) -> None:
 
     with contextlib.redirect_stdout(sys.stderr):
         lines = demo(Path(args.out), args.overwrite, say)
-    _write("\n".join(lines))
+    write_result("\n".join(lines))
 
 
 def _import(packages: list[str]) -> None:
@@ -315,9 +187,9 @@ def _import(packages: list[str]) -> None:
 
 COMMANDS = {
     "demo": _demo,
-    "train lm": _train_lm,
-    "train translator": _train_translator,
-    "train captioner": _train_captioner,
+    "train lm": train_lm,
+    "train translator": train_translator,
+    "train captioner": train_captioner,
     "generate": _generate,
     "translate": _translate,
     "caption": _caption,

@@ -41,18 +41,18 @@ def _scan_tensorflow(body, xs, carry, specs, reverse, delayed):
         return carry, [tf.zeros((0, batch, *s.shape[1:]), s.dtype) for s in specs]
     T = tf.shape(xs[0])[0] if T is None else T
 
-    def readable(x):
-        # Kept after a read: step 0 and step 1 both read x[0] of a delayed x.
-        array = tf.TensorArray(x.dtype, T, element_shape=x.shape[1:], clear_after_read=False)
-        return array.unstack(x)
-
-    reads, delayed = [readable(x) for x in xs], [(first, readable(x)) for first, x in delayed]
+    # Kept after a read: step 0 and step 1 both read x[0] of a delayed x.
+    arrays = [
+        tf.TensorArray(x.dtype, T, element_shape=x.shape[1:], clear_after_read=False).unstack(x)
+        for x in (*xs, *(x for _, x in delayed))
+    ]
+    reads, delayed = arrays[: len(xs)], list(zip(delayed, arrays[len(xs) :], strict=True))
     writes = tuple(tf.TensorArray(s.dtype, size=T, element_shape=s.shape) for s in specs)
 
     def step(t, carry, writes):
         x_t = [x.read(t) for x in reads]
         # At t = 0 the value read is dropped, but its index has to be a valid one.
-        x_t += [tf.where(t > 0, x.read(tf.maximum(t - 1, 0)), first) for first, x in delayed]
+        x_t += [tf.where(t > 0, x.read(tf.maximum(t - 1, 0)), first) for (first, _), x in delayed]
         new_carry, ys = body(x_t, list(carry))
         for old, new in zip(carry, new_carry, strict=True):
             new.set_shape(old.shape)  # `tf.while_loop` refuses a less exact static shape

@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import functools
-import hashlib
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
 import sacrebleu
-import tensorflow as tf
 
-from kerasrnn import distribution
 from kerasrnn.base.errors import InputError
 from kerasrnn.decoding.beam import BeamRules
-from kerasrnn.layers.images import check_network, resized
+from kerasrnn.layers.images import check_network
 from kerasrnn.models.captioner import Captioner
-from kerasrnn.pipelines import augmentation
 from kerasrnn.pipelines.batching import plan
-from kerasrnn.pipelines.captions import Captioned, batches, encode_captions, read_captions, split
+from kerasrnn.pipelines.captions import Captioned, batches, encode_captions, read_captions
 from kerasrnn.pipelines.dataset import Position
-from kerasrnn.pipelines.images import Store, usable
-from kerasrnn.tasks import run_folder
+from kerasrnn.pipelines.images import Store
+from kerasrnn.tasks import run_data, run_folder
+from kerasrnn.tasks.captioning_data import (
+    augment_of,
+    digest_of,
+    filled_store,
+    sides_of,
+    store_of,
+    used,
+)
 from kerasrnn.tasks.captioning_settings import (
     Settings,
-    changes_images,
     check,
     make_encoder,
     make_model,
@@ -50,7 +50,6 @@ __all__ = ["PRESETS", "Job", "Settings", "evaluate", "train"]
 SIDES = ("training", "validation")
 SHOWN = 4  # example captions after each epoch
 ROWS = 32  # images captioned at once
-IMAGES = "images"  # of the run folder: arrays made of the images
 WORD = re.compile(r"\w+(?:['’]\w+)*")
 BLEU = {
     n: sacrebleu.BLEU(max_ngram_order=n, tokenize="none", smooth_method="none", force=True)
@@ -94,79 +93,6 @@ class Job(CommonJob):
         return bool(self.cnn_weights) and Path(self.cnn_weights).is_file()
 
 
-def digest_of(sides: Iterable[list[Captioned]]) -> str:
-    """SHA-256 of the images' names and sizes, in order: reading all of them would take long."""
-    digest = hashlib.sha256()
-    for one in (one for side in sides for one in side):
-        size = one.image.stat().st_size if one.image.exists() else None
-        digest.update(f"{one.image.name}\0{size}\0".encode())
-    return digest.hexdigest()
-
-
-def sides_of(job: Job) -> tuple[list[Captioned], list[Captioned]]:
-    """(for training, for validation), as the files have them; no image is looked at."""
-    if not Path(job.images).is_dir():
-        raise InputError("--images", "a folder", job.images, "check the path")
-
-    def read(file):
-        return read_captions(file, job.images, lowercase=job.settings.lowercase)
-
-    if job.valid_captions:
-        return read(job.captions), read(job.valid_captions)
-    return split(read(job.captions), job.settings.valid_share)
-
-
-def used(name: str, captioned: list[Captioned], job: Job, say: Callable[[str], None]):
-    """Those whose images can be used; the others are told of."""
-    kept, report = usable(captioned, strict=job.strict)
-    say(f"{name}: {report}")
-    return kept
-
-
-def store_of(model: Captioner, job: Job, run: Path) -> Store:
-    """Where what the decoder or the network trains on is kept: a frozen network's features, or
-    images brought to its size."""
-    encoder, size = model.encoder, model.encoder.image_size
-    folder = Path(job.cache) if job.cache else run / IMAGES
-
-    def pixels(image):
-        return tf.cast(resized(image[np.newaxis], size), tf.uint8)
-
-    if not encoder.frozen:
-        return Store(folder, f"pixels-{size}", lambda image: pixels(image)[0].numpy())
-    digest = hashlib.sha256()
-    for weight in encoder.network.get_weights():
-        digest.update(weight.tobytes())
-    features = tf.function(encoder.features, autograph=False)
-    name = f"{encoder.options['backbone']}-{size}-{digest.hexdigest()[:16]}"
-    return Store(folder, name, lambda image: features(pixels(image))[0].numpy())
-
-
-def filled_store(
-    model: Captioner, job: Job, run: Path, session: TrainingSession, images: list[Path]
-) -> Store:
-    """`store_of` with what is made of these images."""
-    store = store_of(model, job, run)
-    # Without --cache each worker fills a folder of its own.
-    with distribution.chief_first(session.strategy) if job.cache else contextlib.nullcontext():
-        store.fill(images)
-    return store
-
-
-def augment_of(s: Settings, seed: int):
-    """What changes images in training: dataset -> dataset, or None."""
-    if not changes_images(s):
-        return None
-    stages = []
-    if s.flip:
-        stages.append(augmentation.flipped)
-    if s.min_crop < 1:
-        stages.append(functools.partial(augmentation.cropped, least=s.min_crop))
-    if s.colour_jitter:
-        stages.append(functools.partial(augmentation.coloured, most=s.colour_jitter))
-    return lambda dataset: functools.reduce(lambda d, stage: stage(d, seed), stages, dataset)
-
-
 def train(job: Job, say: Callable[[str], None], verbose: int = 1) -> dict:
     """Train, or go on with, the job's run.
 
@@ -199,7 +125,7 @@ def _train(job: Job, session: TrainingSession, verbose: int) -> dict:
     model = model_to_train(
         session, job, lambda: make_model(s, tokenizer, encoder, count * s.epochs)
     )
-    run_folder.check_data(session.stamps)
+    run_data.check_data(session.stamps)
     run = run_folder.open_run(session.out, session.config, job.overwrite)
     say(f"{report}; {ids_said([tokenizer], s.vocabulary)}")
     store = filled_store(model, job, run, session, [one.image for side in sides for one in side])
@@ -215,12 +141,16 @@ def _train(job: Job, session: TrainingSession, verbose: int) -> dict:
         session,
         Data(at, lambda shard: batches(valid, store, shard=shard, **options), count, tokens),
         s,
-        Monitoring(
-            chosen_by(s),
-            lambda epoch: _sample(model, sides[1][:SHOWN], store, s),
-            [Scored(lambda: validation(model, sides[1], store, s))],
-        ),
+        _monitoring(model, sides[1], store, s),
         verbose=verbose,
+    )
+
+
+def _monitoring(model: Captioner, valid: list[Captioned], store: Store, s: Settings) -> Monitoring:
+    return Monitoring(
+        chosen_by(s),
+        lambda epoch: _sample(model, valid[:SHOWN], store, s),
+        [Scored(lambda: validation(model, valid, store, s))],
     )
 
 
@@ -298,10 +228,10 @@ def measured_images(
     if not captions:
         names = ["valid_captions" if job.valid_captions else "captions"]
         options = "--images and --captions"
-        run_folder.check_recorded(run_folder.read_config(run), names, options)
+        run_data.check_recorded(run_folder.read_config(run), names, options)
         if not Path(images or job.images).is_dir():
             received = f"{job.images}, which is gone"
-            raise InputError("RUN", run_folder.TRAINED_ON, received, f"give {options}")
+            raise InputError("RUN", run_data.TRAINED_ON, received, f"give {options}")
     if captions or split:
         file = captions or job.valid_captions or job.captions
         rows = read_captions(file, images or job.images, lowercase=job.settings.lowercase)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from kerasrnn.base.errors import InputError
-from kerasrnn.tasks import run_folder
+from kerasrnn.tasks import run_data, run_folder
 from kerasrnn.tasks.needs import EVALUATED, check_needs
 
 # task -> name of its model, files to measure it on, options about these files
@@ -41,7 +41,7 @@ def files_for(run: str | Path, files: dict) -> tuple[str, list]:
             raise InputError(f"--{name}", f"{wanted} for {kind}", received, f"give {wanted}")
     given_names = [name for name, value in files.items() if value]
     check_needs("evaluate", dict.fromkeys(EVALUATED) | files, given_names)
-    if not given_names and not run_folder.sources(run_folder.read_config(run)):
+    if not given_names and not run_data.sources(run_folder.read_config(run)):
         expected, step = "a run that says what it was trained on", f"give --{file_names[0]}"
         raise InputError("RUN", expected, f"{run}, which does not", step)
     return task, [files.get(name) for name in file_names + options]
@@ -66,7 +66,7 @@ def evaluate(run: str | Path, say=lambda text: None, *, drawn: bool = False, **f
 
     task, values = files_for(run, files)
     if not any(values):
-        names = ", ".join(run_folder.sources(run_folder.read_config(run)))
+        names = ", ".join(run_data.sources(run_folder.read_config(run)))
         say(f"reading what {run} names: {names}")
     if task == "captioner":
         return captioning.evaluate(run, *values, drawn=drawn, say=say)

@@ -11,9 +11,13 @@ from kerasrnn.base.errors import InputError
 from kerasrnn.export import FORMATS, export, read_metadata, verify_export
 from kerasrnn.export.artifact import check_formats, check_new
 from kerasrnn.tasks import run_folder
+from kerasrnn.tasks.hyperparameters import CaptionerSettings, TranslatorSettings
 from kerasrnn.tasks.needs import EVALUATED, check_needs
 from kerasrnn.tasks.quantizing import measure_of
 from kerasrnn.tasks.search import search_of
+
+# tasks whose models search -> their settings
+SEARCHING = {"captioner": CaptionerSettings, "translator": TranslatorSettings}
 
 
 def export_run(
@@ -45,8 +49,6 @@ def export_run(
     Raises:
         InputError: when the run or an argument cannot be used.
     """
-    from kerasrnn.tasks import captioning_settings, translation_settings
-
     # Faulty arguments are refused before the model is loaded.
     check_formats(formats, quantized)
     check_new(out)
@@ -55,12 +57,8 @@ def export_run(
     options = {"quantized": quantized, "measure": _measure(run, model, quantized, files, say)}
     options["onnxruntime_web"] = onnxruntime_web
     task = config.get("task")
-    settings_classes = {  # of the tasks whose models search
-        "captioner": captioning_settings.Settings,
-        "translator": translation_settings.Settings,
-    }
-    if task in settings_classes:
-        search = search_of(run, model, settings_classes[task], **search)
+    if task in SEARCHING:
+        search = search_of(run, model, SEARCHING[task], **search)
         return export(model, out, formats, metadata, **options, **search)
     search_options = [name for name, value in search.items() if value is not None]
     if search_options:

@@ -24,7 +24,7 @@ from kerasrnn.pipelines.text import (
     read_texts,
     shuffled,
 )
-from kerasrnn.tasks import run_folder
+from kerasrnn.tasks import run_data, run_folder
 from kerasrnn.tasks.checks import check_choices, check_common, check_counts, check_shares
 from kerasrnn.tasks.hyperparameters import LANGUAGE_MODEL as PRESETS
 from kerasrnn.tasks.hyperparameters import LanguageModelSettings as Settings
@@ -168,7 +168,7 @@ def _train(job: Job, session: TrainingSession, verbose: int) -> dict:
         batches = len(datasets(job, *ids)[0](Position(), (0, replicas)))
         steps = batches * s.epochs
         model = model_to_train(session, job, lambda: make_model(job, tokenizer, steps, say))
-        run_folder.check_data(session.stamps)
+        run_data.check_data(session.stamps)
         run = run_folder.open_run(session.out, session.config, job.overwrite)
         say(f"{report}; {ids_said([tokenizer], s.vocabulary)}")
         at, held_out = datasets(job, *moved(run, *ids), session.service)
@@ -210,7 +210,7 @@ def measured_text(run: str | Path, text: list[str] | None, tokenizer: Tokenizer,
     settings = job.settings
     if not text:
         name = "valid_text" if job.valid_text else "text"
-        run_folder.check_recorded(run_folder.read_config(run), [name], "--text")
+        run_data.check_recorded(run_folder.read_config(run), [name], "--text")
     files = text or job.valid_text or job.text
     ids, report = encode(files, tokenizer, folder / IDS, faults=job.faults)
     if not (text or job.valid_text):

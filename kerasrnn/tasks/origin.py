@@ -8,7 +8,7 @@ from pathlib import Path
 import keras
 
 from kerasrnn.base.errors import InputError
-from kerasrnn.tasks import run_folder
+from kerasrnn.tasks import run_data, run_folder
 from kerasrnn.training.checkpoints import MODEL
 
 OPTION = "--start"
@@ -29,7 +29,7 @@ def origin_config(run: str | None) -> dict | None:
     model = Path(run).resolve() / MODEL
     if not model.exists():
         raise InputError(OPTION, "the folder of a trained run", run, "check the path")
-    return {"run": str(model.parent), **run_folder.digests({"sha256": str(model)})}
+    return {"run": str(model.parent), **run_data.digests({"sha256": str(model)})}
 
 
 def open_origin(job, config: dict) -> keras.Model:

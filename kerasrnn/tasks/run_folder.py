@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from types import UnionType
 from typing import get_args, get_origin, get_type_hints
@@ -17,16 +17,12 @@ import keras
 
 from kerasrnn.base.errors import InputError, first_line
 from kerasrnn.base.files import (
-    Stamp,
-    check_unchanged,
     check_writable,
     recover,
     remove,
     replacing,
-    stamp,
 )
 from kerasrnn.base.locks import LOCK
-from kerasrnn.pipelines.reading import fingerprint
 from kerasrnn.tasks.trust import Untrusted, check_model
 from kerasrnn.training.checkpoints import FOLDER, MODEL, Checkpoint, Progress, newest
 
@@ -35,7 +31,6 @@ CHECKPOINTS = BEST, LAST = ("best", "last")
 FORMAT = 1  # of config.json; a folder with another number is refused
 OTHER_VERSION = "use that version of kerasrnn, or train again"
 LENGTHS = "epochs_before"  # config key: the numbers of epochs that earlier commands asked for
-TRAINED_ON = "the data that it was trained on"
 
 
 def find(
@@ -140,60 +135,6 @@ def _children(path: Path) -> list[Path]:
     return [child for child in path.iterdir() if child.name != LOCK]
 
 
-def stamps(files: dict[str, str | list[str] | None]) -> dict[str, Stamp]:
-    """Return size and modification time of the files that exist, by path."""
-    groups = [v if isinstance(v, list) else [v] for v in files.values() if v]
-    return {path: stamp(path) for group in groups for path in group if Path(path).is_file()}
-
-
-def check_data(before: dict[str, Stamp]) -> None:
-    """Refuse data that changed since its `stamps` were taken (InputError)."""
-    expected = "a file that stays as it is while it is read"
-    for path, first_stamp in before.items():
-        check_unchanged(path, first_stamp, "data", "give the same command again", expected)
-
-
-def digests(files: dict[str, str | list[str] | None]) -> dict[str, str]:
-    """Return one SHA-256 for each name in `files`; a name without a file is left out.
-
-    Raises:
-        InputError: about `--NAME` when one of its files cannot be read.
-    """
-    groups = {name: [v] if isinstance(v, str) else v for name, v in files.items() if v}
-    return {name: fingerprint(v, f"--{name}".replace("_", "-")) for name, v in groups.items()}
-
-
-def resolved(files: dict[str, str | list[str] | None]) -> dict:
-    """Return the same dict with absolute paths."""
-
-    def absolute(value):
-        if isinstance(value, list):
-            return [absolute(path) for path in value]
-        return value and str(Path(value).resolve())
-
-    return {name: absolute(value) for name, value in files.items()}
-
-
-def check_recorded(config: dict, names: Sequence[str], options: str) -> None:
-    """Refuse training data that is gone or has changed since the training (InputError).
-
-    Args:
-        config: of the run.
-        names: the data that is needed, as keys of the files in `config`.
-        options: the options by which the user can give other data, for the message.
-    """
-    data = config["data"]
-    for name in names:
-        value = data["files"].get(name)
-        for path in [value] if isinstance(value, str) else value or []:
-            if not Path(path).exists():
-                received = f"{path}, which is gone"
-                raise InputError("RUN", TRAINED_ON, received, f"give {options}")
-        if value and digests({name: value})[name] != data["sha256"][name]:
-            first = value if isinstance(value, str) else value[0]
-            raise InputError("RUN", TRAINED_ON, f"{first}, changed since", f"give {options}")
-
-
 def read_config(path: str | Path, argument: str = "RUN") -> dict:
     """Return `config.json` of a run folder, which the user gave as `argument`.
 
@@ -283,15 +224,6 @@ def _fits(value, annotation) -> bool:
     # isinstance takes no parametrized types: `list[str]` is checked as `list`.
     types = tuple(get_origin(kind) or kind for kind in types)
     return isinstance(value, (*types, int) if float in types else types)
-
-
-def sources(config: dict) -> list[str]:
-    """List the files and folders that a run was trained on; empty where the config is damaged."""
-    data = config.get("data")
-    files = data.get("files") if isinstance(data, dict) else None
-    entries = list(files.values()) if isinstance(files, dict) else []
-    paths = [path for entry in entries for path in (entry if isinstance(entry, list) else [entry])]
-    return [path for path in paths if isinstance(path, str)]
 
 
 def _check_command(path: Path, before: dict, config: dict) -> None:

@@ -19,7 +19,7 @@ from kerasrnn.base.errors import InputError
 from kerasrnn.base.files import Stamp
 from kerasrnn.base.locks import locked
 from kerasrnn.pipelines.service import Service
-from kerasrnn.tasks import run_folder
+from kerasrnn.tasks import run_data, run_folder
 from kerasrnn.tasks.origin import open_origin, origin_config, take_weights
 from kerasrnn.training.checkpoints import KEEP, Progress, State
 from kerasrnn.training.optimizers import Course, renew_course
@@ -63,12 +63,12 @@ def config_of(task: str, job, names: Sequence[str], sha256: dict | None = None) 
         sha256: digests of what is no file, by names of `files()`; None for what may be another.
     """
     files, known = job.files(), sha256 or {}
-    read = run_folder.digests({name: paths for name, paths in files.items() if name not in known})
+    read = run_data.digests({name: paths for name, paths in files.items() if name not in known})
     told = {name: digest for name, digest in known.items() if digest}
     return {
         "task": task,
         "job": {name: getattr(job, name) for name in names},
-        "data": {"files": run_folder.resolved(files), "sha256": read | told},
+        "data": {"files": run_data.resolved(files), "sha256": read | told},
         "start": origin_config(job.start),
         "settings": dataclasses.asdict(job.settings),
         "versions": versions(),
@@ -137,7 +137,7 @@ def open_session(job, say: Callable[[str], None]) -> Iterator[TrainingSession]:
             stack.enter_context(locked(run, warn=say))
         own = stack.enter_context(tempfile.TemporaryDirectory())
         stack.enter_context(_precision(job.settings.precision))
-        stamps, config = run_folder.stamps(job.files()), job.config()
+        stamps, config = run_data.stamps(job.files()), job.config()
         session = TrainingSession(
             strategy, run if chief else Path(own, "run"), run, say, config, stamps
         )

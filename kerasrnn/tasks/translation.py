@@ -16,7 +16,7 @@ from kerasrnn.models.translator import Translator
 from kerasrnn.pipelines.batching import batches
 from kerasrnn.pipelines.dataset import is_held_out
 from kerasrnn.pipelines.pairs import Limits, PairReport, Pairs, encode_pairs, read_pairs
-from kerasrnn.tasks import run_folder
+from kerasrnn.tasks import run_data, run_folder
 from kerasrnn.tasks.hyperparameters import TRANSLATOR as PRESETS
 from kerasrnn.tasks.needs import check_needs
 from kerasrnn.tasks.search import rules_of
@@ -166,7 +166,7 @@ def _train(job: Job, session: TrainingSession, verbose: int) -> dict:
         count = len(dataset_of(job, pairs))
         steps = count * s.epochs
         model = model_to_train(session, job, lambda: make_model(s, tokenizers, steps, job.seed))
-        run_folder.check_data(session.stamps)
+        run_data.check_data(session.stamps)
         run = run_folder.open_run(session.out, session.config, job.overwrite)
         say(f"{report}; {ids_said(tokenizers, s.vocabulary)}")
         pairs, valid = pairs.moved(run / TRAIN), valid.moved(run / VALID)
@@ -264,7 +264,7 @@ def measured_texts(run: str | Path, source: str | None, target: str | None) -> t
         return job, Texts(source, target, job.faults)
     names = FILES[2:] if job.valid_source else FILES[:2]
     options = "--source" + " and --target" * bool(job.target)
-    run_folder.check_recorded(run_folder.read_config(run), names, options)
+    run_data.check_recorded(run_folder.read_config(run), names, options)
     return job, texts_of(job, lambda text: None)[1]
 
 
