@@ -251,6 +251,7 @@ class Pairs:
                         raise EOFError("it is too short")
                     rows.append(np.frombuffer(content, self.dtype).astype(np.int32))
         except (OSError, EOFError) as error:
+            check_unchanged(self.path, self.stamp, "pairs")  # it may have been cut just now
             received = f"{self.path} ({getattr(error, 'strerror', None) or error})"
             raise InputError("pairs", "the ids of every pair", received, "encode again") from error
         cuts = [self.source_lengths[index] for index in indices]

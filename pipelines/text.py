@@ -138,6 +138,7 @@ class IdStream:
         offset = (self.start + start) * np.dtype(self.dtype).itemsize
         ids = np.fromfile(self.path, self.dtype, count, offset=offset)
         if len(ids) != count:
+            check_unchanged(self.path, self.stamp, "ids")  # it may have been cut just now
             expected = f"{count} ids from {start} on"
             raise InputError("ids", expected, len(ids), f"encode {self.path} again")
         return ids.astype(np.int32)

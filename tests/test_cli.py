@@ -341,7 +341,7 @@ def test_the_disk_is_named_not_traced(folder, capsys, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(cli, "_print", full)
+    monkeypatch.setattr(cli, "print_result", full)
     code, _, err = call(capsys, "evaluate", folder / "run")
     assert code == cli.FAILED and err.splitlines()[-1].endswith(
         "No space left on device; make room and give the same command again"

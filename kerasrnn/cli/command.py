@@ -160,7 +160,7 @@ def _verify(args) -> None:
             data["same"].append(str(path))
             lines.append(f"{path}: does what {args.run} does")
         else:
-            same, cases = counts
+            same, cases = counts[:2]
             data["quantized"][str(path)] = {"same": same, "cases": cases}
             agreement = f"the same text as {args.run} in {same} of {cases} cases"
             lines.append(f"{path}: quantized, {agreement}")

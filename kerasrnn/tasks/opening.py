@@ -8,7 +8,6 @@ from pathlib import Path
 from kerasrnn.base.errors import InputError, first_line
 from kerasrnn.export.runner import load
 from kerasrnn.export.untrusted import check_artifact
-from kerasrnn.tasks import run_folder
 
 # input that only models of one task have -> name of the model, command, task in `config.json`
 COMMANDS = {
@@ -87,6 +86,8 @@ def _faulty_file(expected: str, path: Path, error: Exception | str) -> InputErro
 
 def _open_run(path: Path, from_run, takes: str):
     """Open a run folder, after a check of its task (InputError)."""
+    from kerasrnn.tasks import run_folder  # it loads TensorFlow, which an artifact does not need
+
     task, (expected, _, wanted_task) = run_folder.read_config(path).get("task"), COMMANDS[takes]
     if task != wanted_task:
         commands = [command for _, command, name in COMMANDS.values() if name == task]
