@@ -174,7 +174,7 @@ def plan(
     by: str = "sentences",
     seed: int | None = None,
     epoch: int = 0,
-    multiple: int = 4,
+    pad_to_multiple: int = 4,
 ) -> Plan:
     """Assign every pair to exactly one batch of an epoch.
 
@@ -184,7 +184,7 @@ def plan(
             padding included. A sentence that has more tokens by itself gets a batch alone.
         by: "sentences" or "tokens".
         seed: decides the order, together with `epoch`. Without one the pairs keep their order.
-        multiple: padded lengths are multiples of it.
+        pad_to_multiple: padded lengths are multiples of it.
 
     Raises:
         InputError: when an argument is out of range.
@@ -194,13 +194,13 @@ def plan(
     >>> len(epoch), sorted(epoch.shapes), epoch.target_tokens
     (3, [(1, 12, 12), (2, 8, 8), (2, 12, 12)], 37)
     """
-    for name, value in (("batch_size", batch_size), ("multiple", multiple)):
+    for name, value in (("batch_size", batch_size), ("pad_to_multiple", pad_to_multiple)):
         if value < 1:
             raise InputError(name, "1 or more", value, "raise it")
     if by not in ("sentences", "tokens"):
         raise InputError("by", '"sentences" or "tokens"', repr(by), "choose one")
     real = np.stack([pairs.source_lengths, pairs.target_lengths], axis=1).astype(np.int64) + 1
-    lengths = round_up(real, multiple)
+    lengths = round_up(real, pad_to_multiple)
     capacity = _capacity(batch_size, by)
     if seed is None:
         groups = _in_order(lengths, capacity)
@@ -317,7 +317,7 @@ def batches(
     seed: int | None = None,
     position: Position | None = None,
     shard: tuple[int, int] = (0, 1),
-    multiple: int = 4,
+    pad_to_multiple: int = 4,
     service: Service | None = None,
 ) -> tf.data.Dataset:
     """Batches ((source [B, S], target_in [B, T]), target_out [B, T]), int32, padded with 0.
@@ -326,7 +326,7 @@ def batches(
     end id. `plan` says which pairs are together.
 
     Args:
-        pairs, batch_size, by, seed, multiple: as in `plan`.
+        pairs, batch_size, by, seed, pad_to_multiple: as in `plan`.
         position: where training stands; by default at the beginning.
         shard: (index, count) of this worker, which takes its rows of every batch. Where `count`
             does not divide B, rows of zeros are added: all workers have the same number of rows.
@@ -343,7 +343,7 @@ def batches(
         target_in, target_out = teacher_forcing(targets, part.rows, target_length)
         return (source, target_in), target_out
 
-    options = {"batch_size": batch_size, "by": by, "seed": seed, "multiple": multiple}
+    options = {"batch_size": batch_size, "by": by, "seed": seed, "pad_to_multiple": pad_to_multiple}
     ids = tf.TensorSpec([None, None], tf.int32)
     signature = ((ids, ids), ids)
     where = {"position": position, "shard": shard, "service": service}

@@ -240,7 +240,7 @@ def batches(
     batch_size: int,
     seed: int | None = None,
     position: Position | None = None,
-    multiple: int = 4,
+    pad_to_multiple: int = 4,
     shard: tuple[int, int] = (0, 1),
     augment: Stage | None = None,
     service: Service | None = None,
@@ -254,7 +254,7 @@ def batches(
     Args:
         examples: captions; `store` must have been filled with their images.
         batch_size: number of captions in a batch.
-        seed, position, multiple, shard: as in `batching.batches`.
+        seed, position, pad_to_multiple, shard: as in `batching.batches`.
         augment: changes the images, for example by stages of `augmentation`.
         service: the data service that reads and augments; by default this process does.
 
@@ -273,7 +273,7 @@ def batches(
 
     ids = tf.TensorSpec([None, None], tf.int32)
     signature = ((tf.TensorSpec([None, *first.shape], first.dtype), ids), ids)
-    options = {"batch_size": batch_size, "seed": seed, "multiple": multiple}
+    options = {"batch_size": batch_size, "seed": seed, "pad_to_multiple": pad_to_multiple}
     reading = {"position": position, "shard": shard, "service": service}
     if augment is not None:
         reading["stage"] = augment

@@ -258,7 +258,7 @@ def test_real_sentences_have_few_shapes_and_little_padding(joint, by, size):
 def test_what_cannot_be_is_refused(tmp_path):
     pairs = made(tmp_path, 5)
     for make in (plan, batches):
-        for name in ("batch_size", "multiple"):
+        for name in ("batch_size", "pad_to_multiple"):
             options = {"batch_size": 2, name: 0}
             assert refused(lambda make=make, options=options: make(pairs, **options)) == (
                 f"{name}: expected 1 or more, got 0; raise it"

@@ -173,7 +173,7 @@ def lists(dataset) -> list:
 def test_every_caption_comes_once_with_its_image_and_marks(tmp_path, seed, dtype):
     examples, store = made(tmp_path, 103, dtype=dtype)
     seen = []
-    dataset = batches(examples, store, batch_size=8, seed=seed, multiple=3)
+    dataset = batches(examples, store, batch_size=8, seed=seed, pad_to_multiple=3)
     (image, target_in), target_out = dataset.element_spec
     assert image == tf.TensorSpec([None, SIDE, SIDE, 3], dtype)
     assert target_in == target_out == tf.TensorSpec([None, None], tf.int32)
@@ -249,7 +249,7 @@ def test_the_shards_together_are_the_batches(tmp_path, workers):
 
 def test_what_cannot_be_is_refused(tmp_path):
     examples, store = made(tmp_path, 5)
-    for name in ("batch_size", "multiple"):
+    for name in ("batch_size", "pad_to_multiple"):
         options = {"batch_size": 2, name: 0}
         assert refused(lambda options=options: batches(examples, store, **options)) == (
             f"{name}: expected 1 or more, got 0; raise it"

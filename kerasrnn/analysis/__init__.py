@@ -1,1 +1,1 @@
-"""How gradients flow through time, and pictures."""
+"""Plots, and how gradients flow through time."""

@@ -1,4 +1,4 @@
-"""Scores, masked softmax, the cells that look at a memory, what attention adds to a loss."""
+"""Scores, masked softmax, cells that attend to a memory, losses of attention weights."""
 
 from kerasrnn.attention.cells import BahdanauCell, HardCell, LuongCell
 from kerasrnn.attention.losses import doubly_stochastic, entropy, reinforce

@@ -1,1 +1,1 @@
-"""What everything else stands on: errors, whole files, locks, lazy names. No TensorFlow."""
+"""Errors, files that appear whole or not at all, locks, lazy names. No TensorFlow."""

@@ -1,4 +1,4 @@
-"""The command line: what can be said, and how answers and errors are printed."""
+"""The command line: its options, its commands, and how results and errors are printed."""
 
 from kerasrnn.cli.command import main
 

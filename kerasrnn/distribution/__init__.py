@@ -1,4 +1,4 @@
-"""Several devices, several machines: strategies, shards, who writes files, TF_CONFIG."""
+"""Training on several devices and machines: strategies, shards, TF_CONFIG, who writes files."""
 
 from kerasrnn.base.lazy import lazy
 

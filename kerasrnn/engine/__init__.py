@@ -1,4 +1,4 @@
-"""A step over time: which runner does it, and the runners. No cell has a gradient by hand."""
+"""The loop over time: which runner runs a step, and the runners. No gradient by hand."""
 
 from kerasrnn.engine.problem import Problem
 from kerasrnn.engine.recurrence import Plan, exporting, observing, plan, run

@@ -1,4 +1,4 @@
-"""`Recurrent`, `Bidirectional`, `adopt`; encoders of text and images; the decoder."""
+"""Recurrent layers, encoders of text and images, the decoder, and `adopt` for Keras models."""
 
 from kerasrnn.layers.adoption import adopt
 from kerasrnn.layers.bidirectional import Bidirectional

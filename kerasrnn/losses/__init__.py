@@ -1,4 +1,4 @@
-"""What is minimised, and what is reported."""
+"""Losses and metrics of tokens."""
 
 from kerasrnn.losses.metrics import BitsPerCharacter, Nats, Perplexity
 from kerasrnn.losses.tokens import TokenCrossEntropy

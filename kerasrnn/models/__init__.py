@@ -1,4 +1,4 @@
-"""The language model, the translator, the captioner, ensembles: text or images in, text out."""
+"""The language model, the translator, the captioner, and ensembles of translators."""
 
 from kerasrnn.models.captioner import Captioner
 from kerasrnn.models.ensemble import Ensemble

@@ -1,1 +1,1 @@
-"""What is known of each task: settings, run folders, training, use, measuring, export."""
+"""Each task's settings, run folder, training, use, evaluation and export."""

@@ -120,7 +120,7 @@ def _train(job: Job, session: TrainingSession, verbose: int) -> dict:
     tokenizer = known.tokenizer if known else tokenizer_of(job.level, words, s.vocabulary)
     examples, report = encode_captions(sides[0], tokenizer, s.max_tokens)
     valid, _ = encode_captions(sides[1], tokenizer)
-    options = {"batch_size": s.batch_size, "multiple": s.pad_to_multiple}
+    options = {"batch_size": s.batch_size, "pad_to_multiple": s.pad_to_multiple}
     count = len(plan(examples, seed=job.seed, **options))
     model = model_to_train(
         session, job, lambda: make_model(s, tokenizer, encoder, count * s.epochs)
@@ -296,7 +296,7 @@ def evaluate(
         store = store_of(model, dataclasses.replace(job, cache=None), Path(run))
     store.fill(one.image for one in captioned)
     examples, _ = encode_captions(captioned, model.tokenizer)
-    data = batches(examples, store, batch_size=s.batch_size, multiple=s.pad_to_multiple)
+    data = batches(examples, store, batch_size=s.batch_size, pad_to_multiple=s.pad_to_multiple)
     values = model.evaluate(data, return_dict=True, verbose=0)
     found = caption_all(model, captioned, store, rules_of(model, s), s.max_tokens)
     figures = scores(found, [one.captions for one in captioned])

@@ -135,7 +135,7 @@ def texts_of(job: Job, say: Callable[[str], None]) -> tuple[Texts, Texts]:
 def dataset_of(job: Job, pairs: Pairs, **where):
     """Batches of sentences of similar length; `where` is position, shard and service."""
     s = job.settings
-    options = {"batch_size": s.batch_size, "by": s.batch_by, "multiple": s.pad_to_multiple}
+    options = {"batch_size": s.batch_size, "by": s.batch_by, "pad_to_multiple": s.pad_to_multiple}
     return batches(pairs, seed=job.seed, **options, **where)
 
 

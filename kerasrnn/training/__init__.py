@@ -1,1 +1,1 @@
-"""Training that can be stopped and go on: callbacks, checkpoints, optimizers, NaN."""
+"""Training that can be stopped and continued: callbacks, checkpoints, optimizers, NaN."""
