@@ -281,13 +281,12 @@ def contiguous(
     row_length = len(ids) // batch_size
     rows = _rows(batch_size, shard)
     starts = range(0, row_length if whole else row_length - length + 1, length)
-    position = position or Position()
-    numbers = range(len(starts))[position.batch :]
+    numbers = range(len(starts))[(position or Position()).batch :]
     count = -(-batch_size // shard[1])  # rows of zeros stand behind those that are read
     signature = _signature(count, None if whole else length)
 
     def generate():
-        for start in starts[position.batch :]:
+        for start in starts[numbers.start :]:
             size = min(length, row_length - start)
             begins = [row * row_length + start for row in rows]
             yield _batch(ids, begins, size, start == 0, count)

@@ -110,7 +110,7 @@ def test_what_a_run_leaves(dates, tmp_path):
     first = dates.valid_source.read_text().splitlines()[0]
     assert samples.count("--- after epoch") == 2 and samples.count(f"  {first}\n= ") == 2
     kept = sum(
-        1 for line in dates.train_source.read_text().splitlines() if len(line) <= SMALL.longest
+        1 for line in dates.train_source.read_text().splitlines() if len(line) <= SMALL.max_tokens
     )
     assert said[0].startswith(f"{kept} pairs, ") and said[0].endswith(" ids")
     measured = translation.evaluate(run)
@@ -166,7 +166,7 @@ def test_what_is_held_out_is_spread_over_the_file(tmp_path, share):
 def test_pairs_left_out_are_named_by_the_users_own_line(tmp_path):
     table = tmp_path / "dirty.tsv"
     table.write_text("a\tb\n" * 50 + "a a a a\tb\n" + "a\tb\n" * 9)
-    own = from_table(table, tmp_path / "run", longest=3)
+    own = from_table(table, tmp_path / "run", max_tokens=3)
     texts = translation.texts_of(own, say)
     tokenizers = translation.make_tokenizers(own, texts[0])
     said = [translation._encoded(own, texts, tokenizers, tmp_path, say)[2]]

@@ -10,9 +10,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerasrnn import text
 from kerasrnn.base.errors import InputError
-from kerasrnn.text.tokenizers import CharTokenizer, SentencePieceTokenizer, WordTokenizer
+from kerasrnn.text.tokenizers import (
+    TOKENIZERS,
+    CharTokenizer,
+    SentencePieceTokenizer,
+    WordTokenizer,
+    valid_utf8,
+)
 
 ODD = [
     "two\r\nlines\n",
@@ -66,7 +71,7 @@ def tokenizers(subwords):
 def test_invalid_bytes_are_replaced_as_python_does(raw, invalid):
     wanted = raw.decode("utf-8", "replace")
     assert wanted.count("\ufffd") == invalid + raw.count(b"\xef\xbf\xbd")
-    assert texts_of(text.valid_utf8([raw])) == [wanted]
+    assert texts_of(valid_utf8([raw])) == [wanted]
     tokenizer = CharTokenizer.from_texts([wanted.replace("\ufffd", "")])
     assert texts_of(tokenizer.detokenize(tokenizer.tokenize([raw]))) == [wanted]
 
@@ -277,7 +282,7 @@ def test_a_tokenizer_comes_back_from_its_configuration(tokenizers, level):
     tokenizer = tokenizers[level]
     config = json.loads(json.dumps(keras.saving.serialize_keras_object(tokenizer)))
     again = keras.saving.deserialize_keras_object(config)
-    assert type(again) is text.TOKENIZERS[level] and again.level == level
+    assert type(again) is TOKENIZERS[level] and again.level == level
     assert list(again.pieces) == list(tokenizer.pieces)
     lines = [*ODD, ENGLISH[:200]]
     ids = tokenizer.tokenize(lines)

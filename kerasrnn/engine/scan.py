@@ -37,8 +37,7 @@ def _scan_tensorflow(body, xs, carry, specs, reverse, delayed):
 
     T = xs[0].shape[0]
     if T == 0:  # XLA cannot trace a step that reads from nothing
-        batch = tf.shape(xs[0])[1]
-        return carry, [tf.zeros((0, batch, *s.shape[1:]), s.dtype) for s in specs]
+        return carry, [tf.zeros((0, tf.shape(xs[0])[1], *s.shape[1:]), s.dtype) for s in specs]
     T = tf.shape(xs[0])[0] if T is None else T
 
     # Kept after a read: step 0 and step 1 both read x[0] of a delayed x.
