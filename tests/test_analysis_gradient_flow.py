@@ -73,6 +73,7 @@ def test_gradients_are_those_of_a_perturbed_state(cell):
     np.testing.assert_allclose(flow.gradient_norm[t], np.linalg.norm(slopes), rtol=0.02)
 
 
+@pytest.mark.slow
 def test_it_says_where_nonfinite_values_began(tmp_path):
     x, y = batch()
     x[2, 3, 1] = np.nan

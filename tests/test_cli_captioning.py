@@ -209,6 +209,7 @@ def test_what_is_not_for_captioners(folder, scenes, capsys):
     )
 
 
+@pytest.mark.slow
 def test_a_quantized_export(folder, scenes, karpathy, tmp_path, capsys):
     out, given = tmp_path / "small", ("--captions", karpathy)
     options = ("--format", "onnx", "--out", out, "--quantize", "int8", *given)

@@ -291,6 +291,7 @@ def test_a_language_model_does_not_translate(folder, tmp_path, capsys, monkeypat
     )
 
 
+@pytest.mark.slow
 def test_a_quantized_export(folder, dates, tmp_path, capsys):
     out = tmp_path / "small"
     options = ("--format", "onnx", "--out", out, "--quantize", "fp16")

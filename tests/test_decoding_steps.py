@@ -70,6 +70,7 @@ def test_attention_is_reported_row_by_row_and_zero_behind_the_end(decode):
     assert spell(fed) == ["anos", "ys"]
 
 
+@pytest.mark.slow
 def test_no_steps_have_no_attention():
     decoded = greedy(aware, tf.constant([4, 5]), tf.constant([0, 0]), 0)
     assert decoded.ids.shape == (2, 0) and decoded.attention is None

@@ -206,6 +206,7 @@ def test_saved_model_runs_with_plain_tensorflow(exported, tmp_path):
     assert differences(language_model.Served(model).answer(case), answer) == []
 
 
+@pytest.mark.slow
 def test_only_what_needs_tensorflow_text_says_so(exported, tmp_path):
     marker = Path("assets.extra") / "needs_tensorflow_text"
     assert not (exported[1] / "saved_model" / marker).exists()
@@ -213,6 +214,7 @@ def test_only_what_needs_tensorflow_text_says_so(exported, tmp_path):
     assert (path / marker).exists()
 
 
+@pytest.mark.slow
 def test_an_artifact_that_differs_is_not_written(tmp_path, monkeypatch):
     model = make("char")
     right = language_model.Served.answer

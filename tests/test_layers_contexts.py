@@ -21,7 +21,11 @@ H, D = 4, 3
 
 @pytest.mark.parametrize(
     ("cell", "policy"),
-    [(LSTM, "mixed_bfloat16"), (LSTM, "mixed_float16"), (LayerNormLSTM, "mixed_float16")],
+    [
+        (LSTM, "mixed_bfloat16"),
+        (LSTM, "mixed_float16"),
+        pytest.param(LayerNormLSTM, "mixed_float16", marks=pytest.mark.slow),
+    ],
 )
 def test_mixed_precision(cell, policy):
     plain = Recurrent(cell(H), return_sequences=True)

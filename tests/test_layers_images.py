@@ -118,32 +118,46 @@ def test_weights_that_cannot_be_read_for_no_said_reason(tmp_path, monkeypatch):
         ImageEncoder(weights=tmp_path / "w.weights.h5")
 
 
-def test_what_is_refused(tmp_path):
-    broken = tmp_path / "broken.weights.h5"
-    broken.write_bytes(b"nothing")
-    cases = [
-        ({"backbone": "VGG17"}, "backbone: expected one of small, ConvNeXtBase"),
-        (
-            {"image_size": 100},
-            "image_size: expected 16, 32, 64, 128 … for the small network, got 100",
-        ),
-        ({"image_size": 8}, "image_size: expected 16, 32"),
-        ({"weights": "imagenet"}, "--cnn-weights: expected a file or none for the small network"),
-        (
-            {"backbone": "VGG16", "weights": tmp_path / "none.h5"},
-            "--cnn-weights: expected a file, imagenet or none",
-        ),
-        ({"weights": broken}, "--cnn-weights: expected weights of the small network, got "),
-        (
-            {"backbone": "VGG16", "image_size": 32, "weights": broken},
-            "backbone: expected VGG16 of size 32",
-        ),
-        (
-            {"backbone": "InceptionV3", "image_size": 32},
-            "backbone: expected InceptionV3 of size 32",
-        ),
-    ]
+def refused(cases) -> None:
+    """Each of the options is refused, in these words."""
     for options, text in cases:
         with pytest.raises(InputError) as error:
             ImageEncoder(**options)
         assert str(error.value).startswith(text), error.value
+
+
+@pytest.fixture
+def broken(tmp_path):
+    """A file of weights that is none."""
+    path = tmp_path / "broken.weights.h5"
+    path.write_bytes(b"nothing")
+    return path
+
+
+def test_what_is_refused(broken, tmp_path):
+    size = "image_size: expected 16, 32, 64, 128 … for the small network, got 100"
+    refused(
+        [
+            ({"backbone": "VGG17"}, "backbone: expected one of small, ConvNeXtBase"),
+            ({"image_size": 100}, size),
+            ({"image_size": 8}, "image_size: expected 16, 32"),
+            ({"weights": "imagenet"}, "--cnn-weights: expected a file or none for the small net"),
+            (
+                {"backbone": "VGG16", "weights": tmp_path / "none.h5"},
+                "--cnn-weights: expected a file, imagenet or none",
+            ),
+            ({"weights": broken}, "--cnn-weights: expected weights of the small network, got "),
+        ]
+    )
+
+
+@pytest.mark.slow
+def test_what_large_networks_refuse(broken):
+    vgg16 = {"backbone": "VGG16", "image_size": 32, "weights": broken}
+    inception = {"backbone": "InceptionV3", "image_size": 32}
+    refused(
+        [
+            (vgg16, "backbone: expected VGG16 of size 32"),
+            (inception, "backbone: expected InceptionV3 of size 32"),
+        ]
+    )

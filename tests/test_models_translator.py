@@ -236,6 +236,7 @@ def test_what_is_given_beside_the_text():
     assert not set(model.banned_ids) & (set(found.tokens.ravel().tolist()) - {PAD})
 
 
+@pytest.mark.slow
 def test_an_empty_source_gives_nothing():
     for model in (make(), make(LETTERS, "once")):
         assert model.translate(["", ""], max_length=5) == ["", ""]

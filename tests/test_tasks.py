@@ -158,6 +158,7 @@ def test_without_a_whole_checkpoint_a_run_is_refused_and_kept(text, tmp_path, mo
         lm.train(job(text, run), say, verbose=0)
 
 
+@pytest.mark.slow
 def test_what_a_kill_while_writing_left_is_cleared(text, tmp_path, monkeypatch):
     run = tmp_path / "run"
     train_and_stop(monkeypatch, job(text, run), 5)
@@ -171,6 +172,7 @@ def test_what_a_kill_while_writing_left_is_cleared(text, tmp_path, monkeypatch):
     assert names == ["000002-000000000", "000003-000000000"]
 
 
+@pytest.mark.slow
 def test_as_many_checkpoints_stay_as_asked(text, tmp_path):
     lm.train(dataclasses.replace(job(text, tmp_path / "run"), keep_checkpoints=3), say, verbose=0)
     assert len(checkpoint_folders(tmp_path / "run")) == 3
@@ -262,6 +264,7 @@ def test_what_is_refused_leaves_nothing(text, tmp_path, settings, message):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["text.txt"]
 
 
+@pytest.mark.slow
 def test_the_mark_of_what_was_no_text_is_never_drawn(text, tmp_path):
     text.write_text(TEXT + "a\ufffd cat " * 200)
     lm.train(job(text, tmp_path / "run", epochs=1), say, verbose=0)
@@ -336,6 +339,7 @@ def test_a_loss_that_is_no_number_stops_and_the_step_before_is_kept(text, tmp_pa
         assert np.isfinite(weight).all()
 
 
+@pytest.mark.slow
 def test_precision_accumulation_and_averages_are_wired(text, tmp_path):
     settings = {"precision": "mixed_bfloat16", "accumulate": 2, "ema": 0.9, "epochs": 2}
     best = lm.train(job(text, tmp_path / "run", **settings), say, verbose=0)
@@ -362,6 +366,7 @@ def test_training_ends_early_and_goes_on_to_the_same_end(text, tmp_path, monkeyp
     assert rows_without_speed(tmp_path / "parts") == rows
 
 
+@pytest.mark.slow
 def test_the_mean_of_the_last_epochs_is_tried_and_kept_when_it_is_best(text, tmp_path):
     settings = {"average_last": 2, "schedule": "constant", "learning_rate": 0.2}
     best = lm.train(job(text, tmp_path / "run", **settings), say, verbose=0)

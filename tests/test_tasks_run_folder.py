@@ -47,6 +47,7 @@ def test_another_command_does_not_go_on(text, tmp_path, monkeypatch):
         lm.train(job(text, run), say, verbose=0)
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_trained_further(text, tmp_path):
     run = tmp_path / "run"
     lm.train(job(text, run, epochs=1), say, verbose=0)
