@@ -33,7 +33,7 @@ import keras
 import tensorflow as tf
 from language_model import write_large
 
-from kerasrnn.distribution.strategies import distribute
+from kerasrnn.distribution import distribute
 from kerasrnn.pipelines.dataset import Position
 from kerasrnn.pipelines.dates import write_dates
 from kerasrnn.pipelines.scenes import write_scenes

@@ -200,9 +200,13 @@ def _rows(batch_size: int, shard: tuple[int, int]) -> range:
     >>> [list(_rows(5, (index, 3))) for index in range(3)]
     [[0, 1], [2, 3], [4]]
     """
-    index, count = shard
-    most = -(-batch_size // count)
+    index, most = shard[0], _most_rows(batch_size, shard)
     return range(min(index * most, batch_size), min((index + 1) * most, batch_size))
+
+
+def _most_rows(batch_size: int, shard: tuple[int, int]) -> int:
+    """How many rows the first worker reads; no other reads more."""
+    return -(-batch_size // shard[1])
 
 
 def _signature(rows: int, length: int | None) -> tuple:
@@ -282,7 +286,7 @@ def contiguous(
     rows = _rows(batch_size, shard)
     starts = range(0, row_length if whole else row_length - length + 1, length)
     numbers = range(len(starts))[(position or Position()).batch :]
-    count = -(-batch_size // shard[1])  # rows of zeros stand behind those that are read
+    count = _most_rows(batch_size, shard)  # rows of zeros stand behind those that are read
     signature = _signature(count, None if whole else length)
 
     def generate():

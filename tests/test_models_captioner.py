@@ -9,7 +9,7 @@ from keras import tree
 from kerasrnn.attention.losses import doubly_stochastic, entropy, reinforce
 from kerasrnn.base.errors import InputError
 from kerasrnn.decoding.beam import BeamRules
-from kerasrnn.distribution.strategies import distribute
+from kerasrnn.distribution import distribute
 from kerasrnn.export.captioner import Served
 from kerasrnn.layers import Decoder, ImageEncoder
 from kerasrnn.losses.tokens import TokenCrossEntropy

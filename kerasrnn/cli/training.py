@@ -12,6 +12,7 @@ from kerasrnn.tasks.hyperparameters import PRESETS
 from kerasrnn.tasks.needs import check_needs, check_rivals
 from kerasrnn.tasks.settings import changed
 
+COMMON = ("overwrite", "strategy", "keep_checkpoints", "data_service", "start")  # of all jobs
 FAILED = 1  # exit code when the disk fails, a worker is lost or an export differs from its model
 
 
@@ -21,9 +22,7 @@ def train_lm(args) -> int | None:
     from kerasrnn.tasks import language_model as task
 
     names = ("text", "valid_text", "level", "seed", "out")
-    options = {name: getattr(args, name) for name in names} | _common(args)
-    job = task.Job(settings=settings, faults=_faults(args), **options)
-    return _train(args, task, job)
+    return _train(args, task, names, settings=settings, faults=_faults(args))
 
 
 def train_translator(args) -> int | None:
@@ -32,9 +31,7 @@ def train_translator(args) -> int | None:
     from kerasrnn.tasks import translation as task
 
     names = ("source", "target", "level", "seed", "out", "valid_source", "valid_target")
-    options = {name: getattr(args, name) for name in names} | _common(args)
-    job = task.Job(settings=settings, faults=_faults(args), **options)
-    return _train(args, task, job)
+    return _train(args, task, names, settings=settings, faults=_faults(args))
 
 
 def train_captioner(args) -> int | None:
@@ -43,21 +40,13 @@ def train_captioner(args) -> int | None:
     from kerasrnn.tasks import captioning as task
 
     names = ("images", "captions", "valid_captions", "cache", "strict", "level", "seed", "out")
-    options = {name: getattr(args, name) for name in names} | _common(args)
     weights = None if args.cnn_weights == "none" else args.cnn_weights
-    job = task.Job(settings=settings, cnn_weights=weights, **options)
-    return _train(args, task, job)
+    return _train(args, task, names, settings=settings, cnn_weights=weights)
 
 
 def _faults(args) -> str:
     """Return what to do with faulty lines: "drop" or "refuse"."""
     return "drop" if args.drop_faulty else "refuse"
-
-
-def _common(args) -> dict:
-    """Return the options that the jobs of all tasks have."""
-    names = ("overwrite", "strategy", "keep_checkpoints", "data_service", "start")
-    return {name: getattr(args, name) for name in names}
 
 
 def settings_of(args):
@@ -77,11 +66,17 @@ def settings_of(args):
     return settings
 
 
-def _train(args, task, job) -> int | None:
-    """Train a job of any task and print its best epoch; return an exit code, None for 0."""
-    from kerasrnn.distribution.strategies import WorkerLost
+def _train(args, task, names: tuple[str, ...], **values) -> int | None:
+    """Train a job of any task and print its best epoch; return an exit code, None for 0.
+
+    Args:
+        names: the options that the job has besides those of all jobs.
+        values: fields of the job that are no option as it was typed.
+    """
+    from kerasrnn.distribution import WorkerLost
     from kerasrnn.training.interruption import Interrupted
 
+    job = task.Job(**{name: getattr(args, name) for name in (*names, *COMMON)}, **values)
     with contextlib.redirect_stdout(sys.stderr):
         try:
             best = task.train(job, say, verbose=1 if sys.stderr.isatty() else 2)

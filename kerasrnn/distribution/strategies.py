@@ -10,32 +10,19 @@ import numpy as np
 import tensorflow as tf
 
 from kerasrnn.base.errors import InputError
+from kerasrnn.compat.classes import mix
 from kerasrnn.compat.tensorflow import set_cardinality
-from kerasrnn.distribution import multi_worker
 from kerasrnn.distribution.cluster import HEARTBEAT_SECONDS, WAIT_SECONDS, Cluster, join
 from kerasrnn.distribution.multi_worker import (
+    GONE,
+    FitsOnManyWorkers,
     WorkerLost,
     is_chief,
     is_multi_worker,
+    repair_optimizer,
     worker_index,
     workers,
 )
-
-__all__ = [
-    "STRATEGIES",
-    "WorkerLost",
-    "any_of",
-    "chief_first",
-    "distribute",
-    "enable",
-    "gathered",
-    "is_chief",
-    "is_multi_worker",
-    "shards_here",
-    "strategy",
-    "wait_for_all",
-    "worker_index",
-]
 
 STRATEGIES = ("auto", "mirrored", "multi-worker", "one-device")
 
@@ -99,9 +86,9 @@ def enable(model: keras.Model) -> keras.Model:
     """
     if not isinstance(model, keras.Model):
         raise InputError("model", "a Keras model", type(model).__name__, "give one")
-    multi_worker.mix(model, multi_worker.FitsOnManyWorkers)
+    mix(model, FitsOnManyWorkers)
     if model.compiled:
-        multi_worker.repair_optimizer(model)
+        repair_optimizer(model)
     return model
 
 
@@ -159,7 +146,7 @@ def wait_for_all(strategy: tf.distribute.Strategy) -> None:
     try:
         # The sum over all workers returns only when each of them has contributed.
         any_of(False, strategy)
-    except multi_worker.GONE as error:
+    except GONE as error:
         raise WorkerLost(error) from error
 
 

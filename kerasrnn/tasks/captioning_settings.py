@@ -17,21 +17,17 @@ from kerasrnn.tasks.training import (
 )
 from kerasrnn.text.tokenizers import Tokenizer
 
-WEIGHTS = ("coverage_weight", "reinforce_weight", "entropy_weight")
-
 
 def make_model(s: Settings, tokenizer: Tokenizer, encoder: ImageEncoder, steps: int) -> Captioner:
     """A new compiled model; see `compiled`."""
     names = ("embedding", "cell", "units", "layers", "conditioning", "attention", "readout")
     names += ("dropout", "context_dropout")
     options = {name: getattr(s, name) for name in names}
-    attention = {
-        name: getattr(s, name) for name in ("coverage_weight", "reinforce_weight", "entropy_weight")
-    }
+    weights = {name: getattr(s, name) for name in Captioner.options}
 
     def make():
         decoder = Decoder(tokenizer.size, **options)
-        return Captioner(tokenizer, encoder, decoder, **attention)
+        return Captioner(tokenizer, encoder, decoder, **weights)
 
     return compiled(make, s, steps)
 
@@ -61,7 +57,7 @@ def check(s: Settings, seed: int) -> None:
         raise InputError("context_dropout", expected, s.context_dropout, "set it to 0")
     if not 0 < s.min_crop <= 1:
         raise InputError("min_crop", "a share above 0, at most 1", s.min_crop, "use 0.8")
-    for name in WEIGHTS:
+    for name in Captioner.options:
         if not 0 <= getattr(s, name) < float("inf"):
             raise InputError(name, "0 or more", getattr(s, name), "change it")
     if s.trainable_stages < -1:

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from kerasrnn.base.files import replacing
-from kerasrnn.distribution.strategies import is_chief, wait_for_all
+from kerasrnn.distribution import is_chief, wait_for_all
 
 SUFFIX = ".weights.h5"
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from kerasrnn.distribution.strategies import any_of, distribute, gathered, is_chief, is_multi_worker
+from kerasrnn.distribution import any_of, distribute, gathered, is_chief, is_multi_worker
 from kerasrnn.layers.carry import CarriedState
 from kerasrnn.pipelines.dataset import Position, own_errors
 from kerasrnn.training import checkpoints
