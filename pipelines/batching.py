@@ -8,7 +8,7 @@ one padded length, and that length decides B.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,11 +16,10 @@ import numpy as np
 import tensorflow as tf
 
 from kerasrnn.base.errors import InputError
-from kerasrnn.pipelines.dataset import Position, generated
-from kerasrnn.pipelines.graph_reading import pairs_in_graph
+from kerasrnn.pipelines.dataset import Position
+from kerasrnn.pipelines.ids import teacher_forcing
 from kerasrnn.pipelines.pairs import Pairs
-from kerasrnn.pipelines.service import Service, Stage
-from kerasrnn.text.tokenizers import END, PAD, START
+from kerasrnn.pipelines.service import Epoch, Service, Stage, read_epochs
 
 ROWS = 8  # a full batch that is measured in tokens has a multiple of so many rows
 
@@ -39,48 +38,6 @@ def round_up(lengths, multiple: int = 4) -> np.ndarray:
     while (long := lengths > doubled).any():
         steps[long], doubled = doubled // 4, doubled * 2
     return -(-lengths // steps) * steps
-
-
-def pad(rows: Sequence[np.ndarray], count: int, length: int) -> np.ndarray:
-    """Put id rows into one array, int32 [count, length], with zeros on the right and below.
-
-    >>> pad([[4, 5, 6], [7, 8]], 3, 4).tolist()
-    [[4, 5, 6, 0], [7, 8, 0, 0], [0, 0, 0, 0]]
-    """
-    padded = np.full([count, length], PAD, np.int32)
-    for place, row in enumerate(rows):
-        padded[place, : len(row)] = row
-    return padded
-
-
-def with_end(ids: np.ndarray) -> np.ndarray:
-    """Append the end id: the form of a source, and of the target that a model must predict.
-
-    >>> with_end([4, 5, 6, 7, 8]).tolist()
-    [4, 5, 6, 7, 8, 3]
-    """
-    return np.append(ids, END)
-
-
-def with_start(ids: np.ndarray) -> np.ndarray:
-    """Put the start id first: the target as a model reads it (teacher forcing).
-
-    >>> with_start([4, 5, 6, 7, 8]).tolist()
-    [2, 4, 5, 6, 7, 8]
-    """
-    return np.append(START, ids)
-
-
-def teacher_forcing(
-    targets: Sequence[np.ndarray], count: int, length: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Decoder inputs and expected outputs of target rows, both int32 [count, length].
-
-    >>> [ids.tolist() for ids in teacher_forcing([[4, 5, 6], [7, 8]], 2, 4)]
-    [[[2, 4, 5, 6], [2, 7, 8, 0]], [[4, 5, 6, 3], [7, 8, 3, 0]]]
-    """
-    target_in = pad([*map(with_start, targets)], count, length)
-    return target_in, pad([*map(with_end, targets)], count, length)
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,7 +146,7 @@ def plan(
     Raises:
         InputError: when an argument is out of range.
 
-    >>> pairs = Pairs(None, "uint8", np.array([3, 9, 4, 3, 9]), np.array([5, 8, 4, 6, 9]))
+    >>> pairs = Pairs(None, np.array([3, 9, 4, 3, 9]), np.array([5, 8, 4, 6, 9]))
     >>> epoch = plan(pairs, batch_size=2, seed=1)
     >>> len(epoch), sorted(epoch.shapes), epoch.target_tokens
     (3, [(1, 12, 12), (2, 8, 8), (2, 12, 12)], 37)
@@ -214,40 +171,28 @@ def plan(
 
 
 class Part(NamedTuple):
-    """One worker's share of a batch.
+    """One worker's share of a batch, as tensors.
 
     Attributes:
-        indices: indices of the worker's examples, int64.
+        indices: indices of the worker's examples, int64 [B].
         rows, lengths: rows of its padded batch, the same for every worker; (S, T).
-        place: epoch, batch, and the row of the global batch that is the worker's first.
+        place: epoch, batch, and the row of the global batch that is the worker's first, int32 [3].
     """
 
-    indices: np.ndarray
-    rows: int
-    lengths: tuple[int, int]
-    place: tuple[int, int, int]
+    indices: tf.Tensor
+    rows: tf.Tensor
+    lengths: list[tf.Tensor]
+    place: tf.Tensor
 
     @classmethod
-    def of(cls, epoch: Plan, number: int, batch: int, shard: tuple[int, int]) -> Part:
+    def of(cls, epoch: Plan, number: int, batch: tf.Tensor, shard: tuple[int, int]) -> Part:
         """The part of worker `shard` = (index, count) in one batch of epoch `number`."""
-        indices, (index, count) = epoch.indices(batch), shard
-        rows = -(-len(indices) // count)
-        share = indices[index * rows : (index + 1) * rows]
-        return cls(share, rows, tuple(epoch.lengths[batch].tolist()), (number, batch, index * rows))
-
-    @classmethod
-    def in_graph(cls, epoch: Plan, number: int, shard: tuple[int, int]) -> Callable:
-        """The same as `of`, in graph code: a function from a batch, int64, to a part of tensors."""
         index, count = shard
-
-        def part_of(batch: tf.Tensor) -> Part:
-            start, stop = tf.unstack(tf.gather(epoch.starts, batch + tf.constant([0, 1], tf.int64)))
-            rows = -(-(stop - start) // count)
-            share = tf.constant(epoch.order)[start:stop][index * rows : (index + 1) * rows]
-            lengths = tf.unstack(tf.gather(epoch.lengths, batch))
-            return cls(share, rows, lengths, tf.stack([number, batch, index * rows]))
-
-        return part_of
+        start, stop = tf.unstack(tf.gather(epoch.starts, batch + tf.constant([0, 1], tf.int64)))
+        rows = -(-(stop - start) // count)
+        share = tf.constant(epoch.order)[start:stop][index * rows : (index + 1) * rows]
+        place = tf.cast(tf.stack([number, batch, index * rows]), tf.int32)
+        return cls(share, rows, tf.unstack(tf.gather(epoch.lengths, batch)), place)
 
 
 def planned(
@@ -255,7 +200,8 @@ def planned(
     make: Callable[[Part], tuple],
     signature,
     *,
-    stage: Stage = lambda dataset: dataset,
+    check: Callable[[np.ndarray], None] = lambda indices: None,
+    stage: Stage | None = None,
     position: Position | None = None,
     shard: tuple[int, int] = (0, 1),
     service: Service | None = None,
@@ -265,11 +211,13 @@ def planned(
 
     Args:
         examples: N examples, with `source_lengths` and `target_lengths`.
-        make: `Part` -> a batch as in `signature` (tensor specs); graph code with a service.
+        make: graph code, `Part` -> a batch as in `signature` (tensor specs).
+        check: called with the indices of a batch before it is read. It raises InputError when
+            what they need has changed.
         stage: changes the dataset of (place int32 [3], batch), in the process that reads it.
         position, shard, service, options: as in `batches`, and keyword arguments of `plan`.
 
-    >>> pairs = Pairs(None, "uint8", np.array([3, 9, 4, 3, 9]), np.array([5, 8, 4, 6, 9]))
+    >>> pairs = Pairs(None, np.array([3, 9, 4, 3, 9]), np.array([5, 8, 4, 6, 9]))
     >>> dataset = planned(pairs, lambda p: p.indices, tf.TensorSpec([None], tf.int64), batch_size=2)
     >>> [indices.numpy().tolist() for indices in dataset]
     [[0, 1], [2, 3], [4]]
@@ -279,34 +227,30 @@ def planned(
     position = position or Position()
     remaining = range(len(plan(examples, **options)))[position.batch :]
 
-    # The epoch is read when a pass begins: the same dataset serves every epoch.
-    def generate():
-        number = position.epoch
-        epoch = plan(examples, epoch=number, **options)
-        for batch in remaining:
-            part = Part.of(epoch, number, batch, shard)
-            yield part.place, make(part)
+    if stage is not None:  # it refuses here what it cannot change
+        stage(_no_batches(signature))
 
-    def epoch():
+    def epoch() -> Epoch:
         number = position.epoch
-        epoch = plan(examples, epoch=number, **options)
-        return _in_graph(Part.in_graph(epoch, number, shard), make, stage)
+        epoch_plan = plan(examples, epoch=number, **options)
 
+        def read(batch):
+            part = Part.of(epoch_plan, number, batch, shard)
+            return part.place, make(part)
+
+        def staged(numbers):
+            batches = numbers.map(read) if stage is None else stage(numbers.map(read))
+            return batches.map(lambda place, b: (tf.cast(place[1], tf.int64), b))
+
+        return Epoch(staged, lambda batch: check(epoch_plan.indices(batch)))
+
+    return read_epochs(epoch, remaining, signature, service)
+
+
+def _no_batches(signature) -> tf.data.Dataset:
+    """A dataset of (place, batch) without elements."""
     signature = (tf.TensorSpec([3], tf.int32), signature)
-    if service is None:
-        dataset = stage(generated(generate, len(remaining), signature))
-    else:
-        dataset = service.read(epoch, remaining, signature)
-    return dataset.map(lambda place, batch: batch)
-
-
-def _in_graph(part_of: Callable, make: Callable, stage: Stage) -> Stage:
-    # From a dataset of batch numbers to one of (number, (place, batch)).
-    def read(batch):
-        part = part_of(batch)
-        return tf.cast(part.place, tf.int32), make(part)
-
-    return lambda numbers: stage(numbers.map(read)).map(lambda place, b: (place[1], (place, b)))
+    return tf.data.Dataset.from_generator(lambda: iter(()), output_signature=signature)
 
 
 def batches(
@@ -336,15 +280,26 @@ def batches(
         InputError: when an argument is out of range.
     """
 
-    def make(part: Part):
-        sources, targets = pairs.read(part.indices)
-        source_length, target_length = part.lengths
-        source = pad([*map(with_end, sources)], part.rows, source_length)
-        target_in, target_out = teacher_forcing(targets, part.rows, target_length)
-        return (source, target_in), target_out
-
     options = {"batch_size": batch_size, "by": by, "seed": seed, "pad_to_multiple": pad_to_multiple}
     ids = tf.TensorSpec([None, None], tf.int32)
     signature = ((ids, ids), ids)
     where = {"position": position, "shard": shard, "service": service}
-    return planned(pairs, pairs_in_graph(pairs) if service else make, signature, **where, **options)
+    where["check"] = lambda indices: pairs.file.check("pairs")
+    return planned(pairs, _reader(pairs), signature, **where, **options)
+
+
+def _reader(pairs: Pairs) -> Callable:
+    """The `make` of `planned` for pairs."""
+    columns = (pairs.starts[:-1], pairs.source_lengths.astype(np.int64), pairs.target_lengths)
+
+    def make(part: Part):
+        starts, sources, targets = (tf.gather(column, part.indices) for column in columns)
+        source_length, target_length = part.lengths
+        read, rows = pairs.file.read, part.rows
+        _, source = teacher_forcing(read, starts, sources, rows, source_length)
+        target_in, target_out = teacher_forcing(
+            read, starts + sources, targets, rows, target_length
+        )
+        return (source, target_in), target_out
+
+    return make

@@ -15,10 +15,10 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from kerasrnn.pipelines.batching import Part, planned, teacher_forcing
+from kerasrnn.pipelines.batching import Part, planned
 from kerasrnn.pipelines.caption_files import CaptionFaults, Row, caption_rows, refusal
 from kerasrnn.pipelines.dataset import Position, is_held_out
-from kerasrnn.pipelines.graph_reading import at_top, pieces, teacher_forcing_in_graph
+from kerasrnn.pipelines.ids import at_top, pieces, teacher_forcing
 from kerasrnn.pipelines.images import Store
 from kerasrnn.pipelines.pairs import LINES, Limits
 from kerasrnn.pipelines.reports import Tally
@@ -261,47 +261,26 @@ def batches(
     Raises:
         InputError: when an argument is out of range.
     """
-    first = store.read(examples.images[:1])[0]
-
-    def make(part: Part):
-        images = np.zeros([part.rows, *first.shape], first.dtype)
-        if len(part.indices):  # a worker may have no rows of a small batch
-            images[: len(part.indices)] = store.read([examples.images[i] for i in part.indices])
-        targets = [examples.ids[i] for i in part.indices]
-        target_in, target_out = teacher_forcing(targets, part.rows, part.lengths[1])
-        return (images, target_in), target_out
-
+    make = _reader(examples, store)
     ids = tf.TensorSpec([None, None], tf.int32)
-    signature = ((tf.TensorSpec([None, *first.shape], first.dtype), ids), ids)
+    signature = ((tf.TensorSpec([None, *store.spec.shape], store.spec.dtype), ids), ids)
     options = {"batch_size": batch_size, "seed": seed, "pad_to_multiple": pad_to_multiple}
-    reading = {"position": position, "shard": shard, "service": service}
-    if augment is not None:
-        reading["stage"] = augment
-    make = _in_graph(examples, store, first) if service else make
+    reading = {"position": position, "shard": shard, "service": service, "stage": augment}
+    reading["check"] = lambda indices: store.check([examples.images[i] for i in indices])
     return planned(examples, make, signature, **reading, **options).prefetch(2)
 
 
-def _in_graph(examples: Examples, store: Store, first: np.ndarray) -> Callable:
-    """The `make` of `batches` in graph code; `first` is the array of any image of the store."""
+def _reader(examples: Examples, store: Store) -> Callable:
+    """The `make` of `planned` for captions."""
     files = [str(store.file(path).absolute()) for path in examples.images]
-    starts = np.cumsum([0, *examples.target_lengths])[:-1]
-
-    spec = tf.TensorSpec(first.shape, first.dtype)
-
-    def read_image(file):
-        # The array is the end of the .npy file: its size is known, the header's size is not.
-        content = tf.strings.substr(tf.io.read_file(file), -first.nbytes, first.nbytes)
-        return tf.reshape(tf.io.decode_raw(content, first.dtype), first.shape)
+    read_ids = functools.partial(pieces, np.concatenate(examples.ids))
+    counts = examples.target_lengths
+    starts = np.cumsum([0, *counts])[:-1]
 
     def make(part: Part):
-        caption_starts, counts = (
-            tf.gather(c, part.indices) for c in (starts, examples.target_lengths)
-        )
-        ids = functools.partial(pieces, tf.constant(np.concatenate(examples.ids)))
-        target_in, target_out = teacher_forcing_in_graph(
-            ids, caption_starts, counts, part.rows, part.lengths[1]
-        )
-        images = tf.map_fn(read_image, tf.gather(files, part.indices), fn_output_signature=spec)
+        where = [tf.gather(column, part.indices) for column in (starts, counts)]
+        target_in, target_out = teacher_forcing(read_ids, *where, part.rows, part.lengths[1])
+        images = store.arrays(tf.gather(files, part.indices))
         return (at_top(images, part.rows), target_in), target_out
 
     return make

@@ -32,10 +32,10 @@ def is_held_out(number: int, held: int, total: int) -> bool:
     return held * (number + 1) // total > held * number // total
 
 
-def generated(generator: Callable, batches: int, signature) -> tf.data.Dataset:
+def dataset_from_generator(generator: Callable, batches: int, signature) -> tf.data.Dataset:
     """A dataset of what `generator()` yields: `batches` elements of the form `signature`.
 
-    >>> five = generated(lambda: iter(range(4, 9)), 5, tf.TensorSpec([], tf.int32))
+    >>> five = dataset_from_generator(lambda: iter(range(4, 9)), 5, tf.TensorSpec([], tf.int32))
     >>> len(five), [int(number) for number in five]
     (5, [4, 5, 6, 7, 8])
     """
@@ -44,7 +44,7 @@ def generated(generator: Callable, batches: int, signature) -> tf.data.Dataset:
         try:
             yield from generator()
         except Exception as error:
-            # TensorFlow keeps only the text of an error: `own_errors` needs the object.
+            # TensorFlow keeps only the text of an error: `original_errors` needs the object.
             _raised[:] = [error]
             raise
 
@@ -62,16 +62,16 @@ _raised: list[Exception] = []  # the last error of a generator; it runs in a thr
 
 
 @contextlib.contextmanager
-def own_errors() -> Iterator[None]:
-    """Within this context, an error of a `generated` generator is raised as it was.
+def original_errors() -> Iterator[None]:
+    """Within this context, an error of a generator of `dataset_from_generator` is raised as it was.
 
     TensorFlow would raise one of its own errors instead.
 
     >>> def broken():
     ...     yield 4
     ...     raise OSError("gone")
-    >>> with own_errors():
-    ...     list(generated(broken, 5, tf.TensorSpec([], tf.int32)))
+    >>> with original_errors():
+    ...     list(dataset_from_generator(broken, 5, tf.TensorSpec([], tf.int32)))
     Traceback (most recent call last):
     OSError: gone
     """

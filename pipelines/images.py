@@ -6,6 +6,7 @@ channel.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import warnings
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 from PIL import Image
 
 from kerasrnn.base.errors import InputError
@@ -201,7 +203,8 @@ class Store:
             if not file.exists():
                 array = np.asarray(self.make(_pixels(path, content)))
                 with creating(file) as beside:
-                    np.save(beside, array, allow_pickle=False)
+                    # `arrays` reads the values as they lie: rows first, also of a transposed array.
+                    np.save(beside, np.ascontiguousarray(array), allow_pickle=False)
             self._files[path] = file, stamp(file)
 
     def read(self, paths: Sequence[str | Path]) -> np.ndarray:
@@ -211,21 +214,52 @@ class Store:
             InputError: when `fill` has not seen an image, or an array's file is missing, broken or
                 changed.
         """
-        return np.stack([self._array(Path(path)) for path in paths])
+        paths = [Path(path) for path in paths]
+        self.check(paths)
+        return self.arrays([str(self.file(path)) for path in paths]).numpy()
+
+    def arrays(self, files) -> tf.Tensor:
+        """Graph code: the arrays in these files of the store, string [B] -> [B, ...]."""
+        spec = self.spec
+        size = spec.dtype.size * spec.shape.num_elements()
+
+        def read(file):
+            # The array is the end of the .npy file: its size is known, the header's size is not.
+            content = tf.strings.substr(tf.io.read_file(file), -size, size)
+            return tf.reshape(tf.io.decode_raw(content, spec.dtype), spec.shape)
+
+        return tf.map_fn(read, tf.convert_to_tensor(files), fn_output_signature=spec)
+
+    @functools.cached_property
+    def spec(self) -> tf.TensorSpec:
+        """Shape and type of every array, as the first file says."""
+        file, _ = next(iter(self._files.values()))
+        try:
+            array = np.load(file, mmap_mode="r")
+        except (OSError, ValueError, EOFError) as error:
+            raise self._broken(file, getattr(error, "strerror", None) or error) from error
+        return tf.TensorSpec(array.shape, array.dtype)
+
+    def check(self, paths: Iterable[Path]) -> None:
+        """Raise InputError when an array's file is missing, broken or changed since `fill`."""
+        _, (first_size, _) = next(iter(self._files.values()))
+        for path in paths:
+            file = self.file(path)
+            _, before = self._files[path]
+            check_unchanged(file, before, "image", self._again)
+            if before[0] != first_size:
+                raise self._broken(file, f"{before[0]:,} bytes, others have {first_size:,}")
+
+    def _broken(self, file: Path, reason) -> InputError:
+        """The error about a file that does not hold an array."""
+        return InputError("image", "a whole file of the store", f"{file} ({reason})", self._again)
+
+    @property
+    def _again(self) -> str:
+        return f"remove {self.folder} and fill again"
 
     def file(self, path: Path) -> Path:
         """The path of an image's array; `fill` must have seen the image."""
         if path not in self._files:
             raise InputError("image", "one that the store was filled with", path, "fill it first")
         return self._files[path][0]
-
-    def _array(self, path: Path) -> np.ndarray:
-        """Read the array of one image."""
-        file = self.file(path)
-        next_step = f"remove {self.folder} and fill again"
-        check_unchanged(file, self._files[path][1], "image", next_step)
-        try:
-            return np.load(file)
-        except (OSError, ValueError, EOFError) as error:
-            received = f"{file} ({getattr(error, 'strerror', None) or error})"
-            raise InputError("image", "a whole file of the store", received, next_step) from error

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +16,8 @@ import numpy as np
 import tensorflow as tf
 
 from kerasrnn.base.errors import InputError
-from kerasrnn.base.files import Stamp, check_unchanged, replacing, stamp
+from kerasrnn.base.files import replacing, stamp
+from kerasrnn.pipelines.ids import IdFile
 from kerasrnn.pipelines.reading import LINE_FAULTS, LONG, LONGEST, lines, text_of
 from kerasrnn.pipelines.reports import Faults, Tally
 from kerasrnn.text.tokenizers import UNKNOWN, Tokenizer
@@ -202,27 +202,20 @@ def read_pairs(
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """N pairs of id rows in a file, one pair after another; `read` loads single pairs.
+    """N pairs of id rows in a file: source, target, the next source, and so on.
 
     Attributes:
-        path, dtype: the file and the type of its ids.
+        file: all ids.
         source_lengths, target_lengths: int32 [N], without start and end.
-        stamp: state of the file when it was written; a changed file is refused.
 
-    >>> import tempfile
-    >>> path = Path(tempfile.mkdtemp()) / "ids"
-    >>> np.array([4, 5, 6, 7, 8], np.uint8).tofile(path)
-    >>> pairs = Pairs(path, "uint8", np.array([1, 2]), np.array([1, 1]))
-    >>> sources, targets = pairs.read([1, 0])
-    >>> len(pairs), [ids.tolist() for ids in sources], [ids.tolist() for ids in targets]
-    (2, [[6, 7], [4]], [[8], [5]])
+    >>> pairs = Pairs(IdFile(Path("ids"), "uint8", 5), np.array([1, 2]), np.array([1, 1]))
+    >>> len(pairs), pairs.starts.tolist()
+    (2, [0, 2, 5])
     """
 
-    path: Path
-    dtype: str
+    file: IdFile
     source_lengths: np.ndarray
     target_lengths: np.ndarray
-    stamp: Stamp | None = None
 
     def __len__(self) -> int:
         return len(self.source_lengths)
@@ -233,35 +226,9 @@ class Pairs:
         lengths = self.source_lengths.astype(np.int64) + self.target_lengths
         return np.concatenate([[0], np.cumsum(lengths)])
 
-    def read(self, indices: Sequence[int]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Read the sources and targets of the pairs at `indices`, each int32 [length].
-
-        Raises:
-            InputError: when the file is missing, shorter than before or changed.
-        """
-        check_unchanged(self.path, self.stamp, "pairs")
-        width = np.dtype(self.dtype).itemsize
-        rows = []
-        try:
-            with self.path.open("rb", buffering=0) as file:
-                for index in indices:
-                    start, stop = (int(place) * width for place in self.starts[index : index + 2])
-                    file.seek(start)
-                    if len(content := file.read(stop - start)) != stop - start:
-                        raise EOFError("it is too short")
-                    rows.append(np.frombuffer(content, self.dtype).astype(np.int32))
-        except (OSError, EOFError) as error:
-            check_unchanged(self.path, self.stamp, "pairs")  # it may have been cut just now
-            received = f"{self.path} ({getattr(error, 'strerror', None) or error})"
-            raise InputError("pairs", "the ids of every pair", received, "encode again") from error
-        cuts = [self.source_lengths[index] for index in indices]
-        sides = [np.split(row, [cut]) for row, cut in zip(rows, cuts, strict=True)]
-        return [source for source, _ in sides], [target for _, target in sides]
-
     def moved(self, path: str | Path) -> Pairs:
         """Move the file to `path` and return the pairs there."""
-        os.replace(self.path, path)
-        return replace(self, path=Path(path))
+        return replace(self, file=self.file.moved(Path(path)))
 
 
 def _encode_rows(
@@ -326,4 +293,5 @@ def encode_pairs(
         if not report.kept:
             step = f"{SIDE if COLUMNS in fault_report.dropped else ''}change what is dropped"
             raise InputError("source", "pairs that can be used", report, step)
-    return Pairs(out, dtype.name, *np.concatenate(lengths, axis=1), stamp(out)), report
+    lengths = np.concatenate(lengths, axis=1)
+    return Pairs(IdFile(out, dtype.name, int(lengths.sum()), stamp(out)), *lengths), report

@@ -1,4 +1,4 @@
-"""Reads batches with the workers of tf.data's service, on this machine or on others.
+"""Reads batches in this process, or with the workers of tf.data's service on any machine.
 
 Another process cannot run a Python generator: its worker says "Could not find callback with
 key=pyfunc_0", with a dataset id too. So NumPy only plans which bytes make which batch, and graph
@@ -16,13 +16,30 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import tensorflow as tf
 
 from kerasrnn.base.errors import InputError
-from kerasrnn.pipelines.dataset import generated
+from kerasrnn.pipelines.dataset import dataset_from_generator
 
 Stage = Callable[[tf.data.Dataset], tf.data.Dataset]
+
+
+class Epoch(NamedTuple):
+    """How to read the batches of one epoch.
+
+    Attributes:
+        read: from a dataset of batch numbers (int64) to one of (number, batch), in graph operators
+            only.
+        check: called with a number before that batch is read. It raises InputError when a file that
+            the batch needs has changed.
+    """
+
+    read: Stage
+    check: Callable[[int], None]
+
+
 AHEAD = 8  # largest number of batches that wait to be used
 CONNECT = 10.0  # seconds to connect
 WAIT = 60.0  # seconds for a batch to come
@@ -88,19 +105,9 @@ class Service:
             return False
         return True
 
-    def read(self, epoch: Callable[[], Stage], numbers: range, signature) -> tf.data.Dataset:
-        """The batches with these numbers, in order, read by the service's workers.
-
-        Args:
-            epoch: called when a pass begins. It returns a function from a dataset of numbers
-                (int64) to one of (number, batch), in graph operators only.
-            signature: tensor specs of a batch.
-        """
-
-        def generate():
-            yield from _in_order(_BatchReader(self, epoch(), numbers), self, numbers)
-
-        return generated(generate, len(numbers), signature)
+    def batches(self, epoch: Epoch, numbers: range) -> Iterator:
+        """The batches with these numbers, in order, read by the service's workers."""
+        return _in_order(_BatchReader(self, epoch.read, numbers), self, numbers)
 
 
 class _BatchReader:
@@ -146,13 +153,41 @@ def _distributed(service: Service, read: Stage, numbers: range) -> tf.data.Datas
         return dataset.apply(distribute(mode, f"grpc://{service.address}"))
 
 
-def read_by(
-    service: Service | None, generate: Callable, epoch: Callable, numbers: range, signature
+def read_epochs(
+    epoch: Callable[[], Epoch], numbers: range, signature, service: Service | None = None
 ) -> tf.data.Dataset:
-    """The batches of `Service.read`; without a service, those of `generate`."""
-    if service is None:
-        return generated(generate, len(numbers), signature)
-    return service.read(epoch, numbers, signature)
+    """The batches with these numbers, in order.
+
+    Args:
+        epoch: called when a pass begins, so that one dataset serves every epoch.
+        signature: tensor specs of a batch.
+        service: the data service that reads; by default this process reads.
+
+    >>> def epoch():
+    ...     return Epoch(lambda numbers: numbers.map(lambda n: (n, n * n)), lambda number: None)
+    >>> dataset = read_epochs(epoch, range(2, 5), tf.TensorSpec([], tf.int64))
+    >>> [int(batch) for batch in dataset]
+    [4, 9, 16]
+    """
+
+    def generate():
+        yield from (service.batches if service else _read_here)(epoch(), numbers)
+
+    return dataset_from_generator(generate, len(numbers), signature)
+
+
+def _read_here(epoch: Epoch, numbers: range) -> Iterator:
+    """The batches in order, read by this process one at a time."""
+    with tf.device("CPU:0"):
+        batches = iter(epoch.read(tf.data.Dataset.range(numbers.start, numbers.stop)))
+    for number in numbers:
+        epoch.check(number)
+        try:
+            _, batch = next(batches)
+        except tf.errors.OpError:
+            epoch.check(number)  # the file may have been cut just now
+            raise
+        yield batch
 
 
 def _in_order(reader: _BatchReader, service: Service, numbers: range) -> Iterator:

@@ -7,7 +7,6 @@ memory at once: the ids lie in a file of the smallest integer type that holds th
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,13 +15,13 @@ import numpy as np
 import tensorflow as tf
 
 from kerasrnn.base.errors import InputError
-from kerasrnn.base.files import Stamp, check_unchanged, replacing, stamp
+from kerasrnn.base.files import replacing, stamp
 from kerasrnn.pipelines.dataset import Position
-from kerasrnn.pipelines.graph_reading import at_top, ids_at
+from kerasrnn.pipelines.ids import IdFile, at_top
 from kerasrnn.pipelines.reading import CHUNK, LINE_FAULTS, blocks, refuse_utf16
 from kerasrnn.pipelines.reading import fingerprint as fingerprint  # part of this module's interface
 from kerasrnn.pipelines.reports import Faults, Tally
-from kerasrnn.pipelines.service import Service, read_by
+from kerasrnn.pipelines.service import Epoch, Service, read_epochs
 from kerasrnn.pipelines.utf8 import Decoder
 from kerasrnn.text.tokenizers import END, START, UNKNOWN, Tokenizer
 
@@ -109,44 +108,20 @@ def read_texts(
 
 @dataclass(frozen=True)
 class IdStream:
-    """N ids in a file, or a part of them; `read` loads only a range.
+    """The ids of a file from `start` up to `stop`.
 
-    With a `stamp`, a file that has changed is refused.
-
-    >>> import tempfile
-    >>> path = Path(tempfile.mkdtemp()) / "ids"
-    >>> np.arange(4, 14, dtype=np.uint8).tofile(path)
-    >>> stream = IdStream(path, "uint8", 0, 10)
+    >>> stream = IdStream(IdFile(Path("ids"), "uint8", 10), 0, 10)
     >>> train, valid = stream.split(0.8)
-    >>> len(train), valid.read(0, 2).tolist()
-    (8, [12, 13])
+    >>> len(train), valid.start, valid.stop
+    (8, 8, 10)
     """
 
-    path: Path
-    dtype: str
+    file: IdFile
     start: int
     stop: int
-    stamp: Stamp | None = None
 
     def __len__(self) -> int:
         return self.stop - self.start
-
-    def read(self, start: int, count: int) -> np.ndarray:
-        """Read `count` ids from `start` on, int32 [count]."""
-        assert 0 <= start and start + count <= len(self), (start, count, len(self))
-        check_unchanged(self.path, self.stamp, "ids")
-        offset = (self.start + start) * np.dtype(self.dtype).itemsize
-        ids = np.fromfile(self.path, self.dtype, count, offset=offset)
-        if len(ids) != count:
-            check_unchanged(self.path, self.stamp, "ids")  # it may have been cut just now
-            expected = f"{count} ids from {start} on"
-            raise InputError("ids", expected, len(ids), f"encode {self.path} again")
-        return ids.astype(np.int32)
-
-    def moved(self, path: Path) -> IdStream:
-        """Move the file to `path` and return the stream there."""
-        os.replace(self.path, path)
-        return replace(self, path=path)
 
     def split(self, fraction: float) -> tuple[IdStream, IdStream]:
         """The first `fraction` of the ids, and the rest."""
@@ -173,7 +148,8 @@ def encode(
                 report.tokens += len(ids)
                 report.unknown += int(np.sum(ids == UNKNOWN))
                 file.write(ids.astype(dtype).tobytes())
-    return IdStream(out, dtype.name, 0, report.tokens, stamp(out)), report
+    file = IdFile(out, dtype.name, report.tokens, stamp(out))
+    return IdStream(file, 0, report.tokens), report
 
 
 def _check(ids: IdStream, batch_size: int, length: int, shard: tuple[int, int]) -> None:
@@ -214,40 +190,28 @@ def _signature(rows: int, length: int | None) -> tuple:
     return (tf.TensorSpec([rows, length], tf.int32),) * 2
 
 
-def _window(ids: IdStream, start: int, length: int, begins: bool) -> tuple[np.ndarray, np.ndarray]:
-    """One row's (inputs, targets): inputs are the targets moved right by one."""
-    if begins:
-        targets = ids.read(start, length)
-        return np.concatenate([[START], targets[:-1]]), targets
-    window = ids.read(start - 1, length + 1)
-    return window[:-1], window[1:]
+def _windows(ids: IdStream, starts, length, begins) -> tuple[tf.Tensor, tf.Tensor]:
+    """(inputs, targets) of the windows at `starts` [B], each int32 [B, T]; graph code.
 
-
-def _batch(ids: IdStream, starts: list[int], length: int, begins: bool, rows: int) -> tuple:
-    """(inputs, targets) of the windows at `starts`, rows of zeros below: int32 [rows, T] each."""
-    windows = np.zeros([2, rows, length], np.int32)
-    for i, start in enumerate(starts):
-        windows[:, i] = _window(ids, start, length, begins)
-    return tuple(windows)
-
-
-def _windows(ids: IdStream) -> Callable:
-    """The same as `_window` for several rows, in graph code.
-
-    It is a function (starts int64 [B], length, begins) -> (inputs, targets), int32 [B, T].
+    Inputs are the targets moved right by one. A window that `begins` has the start id first,
+    another one the id before it.
     """
-    read = ids_at(ids.path, ids.dtype, ids.stop)
+    starts = ids.start + tf.cast(starts, tf.int64)
+    whole = tf.fill(tf.shape(starts), length)
+    # The very first window has no id before it, and `begins` hides what is read instead.
+    previous = ids.file.read(tf.maximum(starts - 1, 0), tf.ones_like(starts), 1)
+    targets = ids.file.read(starts, whole, length)
+    inputs = tf.concat([tf.where(begins, START, previous), targets[:, :-1]], 1)
+    return inputs, targets
 
-    def windows(starts, length, begins):
-        starts = ids.start + tf.cast(starts, tf.int64)
-        whole = tf.fill(tf.shape(starts), length)
-        # The id before each window; the very first window has none, and `begins` hides it.
-        previous = read(tf.maximum(starts - 1, 0), tf.ones_like(starts), 1)
-        targets = read(starts, whole, length)
-        inputs = tf.concat([tf.where(begins, START, previous), targets[:, :-1]], 1)
-        return inputs, targets
 
-    return windows
+def _epoch(ids: IdStream, read: Callable) -> Epoch:
+    """An epoch of which `read` reads the batch of a number."""
+
+    def numbered(number):
+        return number, read(number)
+
+    return Epoch(lambda numbers: numbers.map(numbered), lambda number: ids.file.check("ids"))
 
 
 def contiguous(
@@ -289,23 +253,14 @@ def contiguous(
     count = _most_rows(batch_size, shard)  # rows of zeros stand behind those that are read
     signature = _signature(count, None if whole else length)
 
-    def generate():
-        for start in starts[numbers.start :]:
-            size = min(length, row_length - start)
-            begins = [row * row_length + start for row in rows]
-            yield _batch(ids, begins, size, start == 0, count)
+    first = np.arange(rows.start, rows.stop) * row_length
 
-    def epoch():
-        windows, first = _windows(ids), np.arange(rows.start, rows.stop) * row_length
+    def read(number):
+        size = tf.minimum(row_length - number * length, length)
+        windows = _windows(ids, first + number * length, size, number == 0)
+        return tuple(at_top(side, count) for side in windows)
 
-        def read(number):
-            size = tf.minimum(row_length - number * length, length)
-            inputs, targets = windows(first + number * length, size, number == 0)
-            return number, (at_top(inputs, count), at_top(targets, count))
-
-        return lambda dataset: dataset.map(read)
-
-    return read_by(service, generate, epoch, numbers, signature)
+    return read_epochs(lambda: _epoch(ids, read), numbers, signature, service)
 
 
 def shuffled(
@@ -343,12 +298,8 @@ def shuffled(
         order = random.permutation(windows)[: windows // batch_size * batch_size]
         return offset + order.reshape(-1, batch_size)[:, rows.start : rows.stop] * length
 
-    def generate():
-        for starts in drawn_starts()[batches.start :].tolist():
-            yield _batch(ids, starts, length, True, len(rows))
-
     def epoch():
-        starts, read = drawn_starts(), _windows(ids)
-        return lambda numbers: numbers.map(lambda n: (n, read(tf.gather(starts, n), length, True)))
+        starts = drawn_starts()
+        return _epoch(ids, lambda n: _windows(ids, tf.gather(starts, n), length, True))
 
-    return read_by(service, generate, epoch, batches, _signature(len(rows), length))
+    return read_epochs(epoch, batches, _signature(len(rows), length), service)

@@ -15,15 +15,20 @@ import pytest
 from kerasrnn.base.errors import InputError
 from kerasrnn.base.files import AGAIN, remove, replacing, stamp
 from kerasrnn.cli import command as cli
+from kerasrnn.pipelines import captions
+from kerasrnn.pipelines.batching import batches
+from kerasrnn.pipelines.captions import Examples
+from kerasrnn.pipelines.dataset import original_errors
 from kerasrnn.pipelines.images import Store
 from kerasrnn.pipelines.pairs import Pairs
-from kerasrnn.pipelines.text import IdStream
+from kerasrnn.pipelines.text import IdStream, contiguous
 from kerasrnn.tasks import language_model as lm
 from kerasrnn.tasks import run_folder
 from kerasrnn.training import interruption
 from kerasrnn.training.callbacks import Samples
 from kerasrnn.training.checkpoints import newest
 from tests.conftest import lacking
+from tests.id_files import file_of
 from tests.test_kills import assert_same_weights, rows
 from tests.test_tasks import TEXT, job, say
 from tests.train_under import TASKS
@@ -105,27 +110,27 @@ def test_ids_that_change_in_training_from_a_text_that_can_only_be_read(text, tmp
 @pytest.mark.parametrize("name", HARM)
 def test_files_that_readers_find_changed(tmp_path, name):
     path, picture = tmp_path / "ids", tmp_path / "a.png"
-    np.arange(4, 24, dtype=np.uint8).tofile(path)
     lengths = np.array([9, 9]), np.array([1, 1])
     keras.utils.save_img(picture, np.random.default_rng(0).uniform(size=(4, 4, 3)))
     store = Store(tmp_path, "red", lambda pixels: pixels[..., 0])
     store.fill([picture])
     [made] = (tmp_path / "red").iterdir()
+    ids = file_of(path, range(4, 24), "uint8")
+    ids = dataclasses.replace(ids, stamp=stamp(path))
+    examples = Examples([picture], [np.array([4, 5])])
     readers = {
-        "ids": (path, lambda: ids.read(3, 4)),
-        "pairs": (path, lambda: pairs.read([1])),
-        "image": (made, lambda: store.read([picture])),
+        "ids": (path, contiguous(IdStream(ids, 0, 20), 1, 4)),
+        "pairs": (path, batches(Pairs(ids, *lengths), batch_size=1)),
+        "image": (made, captions.batches(examples, store, batch_size=1)),
     }
-    ids = IdStream(path, "uint8", 0, 20, stamp(path))
-    pairs = Pairs(path, "uint8", *lengths, stamp(path))
-    for _, read in readers.values():
-        read()
+    for _, dataset in readers.values():
+        assert list(dataset)
     HARM[name](path)
     HARM[name](made)
     reason = "No such file or directory" if name == "gone" else "changed since"
-    for argument, (file, read) in readers.items():
-        with pytest.raises(InputError) as error:
-            read()
+    for argument, (file, dataset) in readers.items():
+        with pytest.raises(InputError) as error, original_errors():
+            list(dataset)
         assert str(error.value) == (
             f"{argument}: expected a file that stays as it was written, got {file} ({reason}); "
             f"{f'remove {made.parent} and fill again' if argument == 'image' else AGAIN}"

@@ -10,6 +10,7 @@ from kerasrnn.cells import CELLS
 from kerasrnn.models.language_model import LanguageModel
 from kerasrnn.pipelines.text import IdStream, contiguous
 from kerasrnn.text.tokenizers import CharTokenizer, WordTokenizer
+from tests.id_files import stream_of
 
 LETTERS = CharTokenizer(list("abcdefgh "))
 
@@ -21,9 +22,7 @@ def make(cell="gru", **options) -> LanguageModel:
 
 
 def stream(tmp_path, ids) -> IdStream:
-    path = tmp_path / "ids"
-    np.array(ids, np.uint8).tofile(path)
-    return IdStream(path, "uint8", 0, len(ids))
+    return stream_of(tmp_path / "ids", ids)
 
 
 def counting(n: int) -> list[int]:

@@ -12,8 +12,11 @@ import pytest
 from kerasrnn.base.errors import InputError
 from kerasrnn.pipelines import pairs as pipeline
 from kerasrnn.pipelines import reading
+from kerasrnn.pipelines.batching import batches
+from kerasrnn.pipelines.dataset import original_errors
 from kerasrnn.pipelines.pairs import Limits, PairReport, encode_pairs, read_pairs
 from kerasrnn.text.tokenizers import CharTokenizer, WordTokenizer
+from tests.id_files import rows_in
 
 MEND = 'mend them, or drop them with faults="drop"'
 LONG = b"x" * (reading.LONGEST + 1)
@@ -237,10 +240,10 @@ def encoded(tmp_path, source, target, **options):
     return encode_pairs(*paths, CHARS, CHARS, tmp_path / "ids", **options)
 
 
-def texts(pairs, indices) -> list[tuple[str, str]]:
+def texts(pairs) -> list[tuple[str, str]]:
     return [
         tuple("".join(CHARS.pieces[i] for i in side) for side in pair)
-        for pair in zip(*pairs.read(indices), strict=True)
+        for pair in zip(*rows_in(pairs), strict=True)
     ]
 
 
@@ -250,13 +253,11 @@ def test_pairs_come_back_in_the_order_of_the_lines(tmp_path, monkeypatch):
     target = [b"h" * (n % 3 + 1) for n in range(17)]
     pairs, report = encoded(tmp_path, source, target)
     wanted = [(s.decode(), t.decode()) for s, t in zip(source, target, strict=True)]
-    assert len(pairs) == 17 and texts(pairs, range(17)) == wanted
-    assert texts(pairs, np.array([16, 3, 3])) == [wanted[16], wanted[3], wanted[3]]
+    assert len(pairs) == 17 and texts(pairs) == wanted
     assert pairs.source_lengths.dtype == pairs.target_lengths.dtype == np.int32
     assert pairs.source_lengths.tolist() == [len(s) for s in source]
     assert pairs.target_lengths.tolist() == [len(t) for t in target]
     assert report == PairReport(17, {}, {}, sum(map(len, source)), sum(map(len, target)))
-    assert pairs.read([4])[0][0].dtype == np.int32
 
 
 def test_what_is_dropped_by_length_is_counted_with_its_line(tmp_path):
@@ -265,7 +266,7 @@ def test_what_is_dropped_by_length_is_counted_with_its_line(tmp_path):
     limits = Limits(minimum=2, maximum=7, ratio=1.5)
     pairs, report = encoded(tmp_path, source, target, limits=limits, faults="drop")
     path = tmp_path / "s.txt"
-    assert texts(pairs, range(2)) == [("ab", "ab"), ("��", "���")]
+    assert texts(pairs) == [("ab", "ab"), ("��", "���")]
     assert report == PairReport(
         2,
         {"empty": 1, "under 2 tokens": 1, "length ratio over 1.5": 2, "over 7 tokens": 1},
@@ -329,26 +330,32 @@ def test_ids_lie_in_the_smallest_type_that_holds_both_sides(tmp_path, sizes, dty
     line = "".join(chr(0x4E00 + n) for n in range(250)).encode()
     paths = aligned(tmp_path, [line], [line])
     pairs, _ = encode_pairs(*paths, *kinds, tmp_path / "ids")
-    assert pairs.dtype == dtype
+    assert pairs.file.dtype == dtype
     assert (tmp_path / "ids").stat().st_size == 500 * np.dtype(dtype).itemsize
-    for ids, size in zip(pairs.read([0]), sizes, strict=True):
-        assert ids[0].tolist() == [*range(4, 4 + min(size, 250)), *[1] * (250 - size)]
+    for [ids], size in zip(rows_in(pairs), sizes, strict=True):
+        assert ids == [*range(4, 4 + min(size, 250)), *[1] * (250 - size)]
 
 
 def test_pairs_can_move_and_miss_their_file(tmp_path):
     pairs, _ = encoded(tmp_path, [b"ab", b"c"], [b"d", b"efg"])
     moved = pairs.moved(tmp_path / "there")
-    assert not pairs.path.exists() and texts(moved, [1, 0]) == [("c", "efg"), ("ab", "d")]
-    os.truncate(moved.path, 6)
-    for lost, reason in ((moved, "changed since"), (pairs, "No such file or directory")):
-        assert refused(lambda lost=lost: lost.read([0, 1])) == (
-            f"pairs: expected a file that stays as it was written, got {lost.path} ({reason}); "
+    assert not pairs.file.path.exists() and texts(moved) == [("ab", "d"), ("c", "efg")]
+    os.truncate(moved.file.path, 6)
+
+    def read(file):
+        with original_errors():
+            list(batches(dataclasses.replace(pairs, file=file), batch_size=2))
+
+    for file, reason in ((moved.file, "changed since"), (pairs.file, "No such file or directory")):
+        assert refused(lambda file=file: read(file)) == (
+            f"pairs: expected a file that stays as it was written, got {file.path} ({reason}); "
             "the same command writes it again"
         )
-    for lost, reason in ((moved, "it is too short"), (pairs, "No such file or directory")):
-        lost = dataclasses.replace(lost, stamp=None)
-        assert refused(lambda lost=lost: lost.read([0, 1])) == (
-            f"pairs: expected the ids of every pair, got {lost.path} ({reason}); encode again"
+    reasons = (", which has 6", " (No such file or directory)")
+    for file, reason in zip((moved.file, pairs.file), reasons, strict=True):
+        file = dataclasses.replace(file, stamp=None)
+        assert refused(lambda file=file: read(file)) == (
+            f"pairs: expected a file of 7 ids, got {file.path}{reason}; encode it again"
         )
 
 
@@ -375,5 +382,4 @@ def test_real_sentences_come_back_from_both_vocabularies(shared_data, tmp_path):
     assert report.source_tokens == pairs.source_lengths.sum()
     ids = [kind.tokenize(list(side)).to_list() for kind, side in zip(kinds, sides, strict=True)]
     kept = [pair for pair in zip(*ids, strict=True) if max(map(len, pair)) <= 30]
-    found = zip(*pairs.read(range(len(pairs))), strict=True)
-    assert [(s.tolist(), t.tolist()) for s, t in found] == kept
+    assert [*zip(*rows_in(pairs), strict=True)] == kept

@@ -15,13 +15,14 @@ from kerasrnn.cli import command as cli
 from kerasrnn.pipelines import augmentation, captions
 from kerasrnn.pipelines.batching import batches
 from kerasrnn.pipelines.captions import Examples
-from kerasrnn.pipelines.dataset import Position, own_errors
+from kerasrnn.pipelines.dataset import Position, original_errors
 from kerasrnn.pipelines.images import Store
 from kerasrnn.pipelines.pairs import Pairs
 from kerasrnn.pipelines.service import Service, ServiceLost
 from kerasrnn.pipelines.text import IdStream, contiguous, shuffled
 from kerasrnn.training.checkpoints import newest
 from tests.data_service import serving
+from tests.id_files import file_of
 from tests.test_distribution_multi_worker import has_checkpoint, rows_of, trained, wait_for
 from tests.workers import finished, started
 
@@ -34,16 +35,14 @@ def service():
 
 def stream(folder) -> IdStream:
     random = np.random.default_rng(1)
-    random.integers(4, 300, 2000).astype(np.uint16).tofile(folder / "ids")
-    return IdStream(folder / "ids", "uint16", 7, 1600)
+    return IdStream(file_of(folder / "ids", random.integers(4, 300, 2000), "uint16"), 7, 1600)
 
 
 def pairs_of(folder) -> Pairs:
     random = np.random.default_rng(2)
     lengths = random.integers(1, 40, [2, 45]).astype(np.int32)
-    pairs = Pairs(folder / "pairs", "uint8", *lengths)
-    random.integers(4, 200, int(pairs.starts[-1])).astype(np.uint8).tofile(pairs.path)
-    return pairs
+    ids = random.integers(4, 200, int(lengths.sum()))
+    return Pairs(file_of(folder / "pairs", ids, "uint8"), *lengths)
 
 
 def images_of(folder, features: bool) -> tuple[Examples, Store]:
@@ -127,7 +126,7 @@ def test_the_same_batches_in_the_same_order(service, tmp_path, make, shard):
 def test_other_processes_read_them(service, tmp_path):
     dataset = text_windows(tmp_path, position=Position(), service=service)
     (tmp_path / "ids").unlink()
-    with pytest.raises(ServiceLost) as error, own_errors():
+    with pytest.raises(ServiceLost) as error, original_errors():
         next(iter(dataset))
     assert f"{tmp_path}/ids; No such file or directory" in str(error.value)
 
@@ -181,7 +180,7 @@ def test_a_service_that_dies_in_training_and_comes_again(tmp_path):
 def failed(folder, service: Service) -> tuple[str, float]:
     """What reading raises, and after how long."""
     begin = time.monotonic()
-    with pytest.raises(ServiceLost) as error, own_errors():
+    with pytest.raises(ServiceLost) as error, original_errors():
         list(text_windows(folder, position=Position(), service=service))
     return str(error.value), time.monotonic() - begin
 

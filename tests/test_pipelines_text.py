@@ -11,6 +11,7 @@ import pytest
 
 from kerasrnn.base.errors import InputError
 from kerasrnn.pipelines import text as pipeline
+from kerasrnn.pipelines.dataset import original_errors
 from kerasrnn.pipelines.text import (
     IdStream,
     Position,
@@ -23,6 +24,7 @@ from kerasrnn.pipelines.text import (
     shuffled,
 )
 from kerasrnn.text.tokenizers import CharTokenizer, SentencePieceTokenizer, WordTokenizer
+from tests.id_files import ids_in, stream_of
 
 END = 3
 MIXED = (
@@ -37,8 +39,7 @@ def written(path, content):
 
 def stream(tmp_path, n: int, dtype="uint16") -> IdStream:
     """N ids, each one its own place plus 10."""
-    np.arange(10, 10 + n, dtype=dtype).tofile(tmp_path / "ids")
-    return IdStream(tmp_path / "ids", dtype, 0, n)
+    return stream_of(tmp_path / "ids", np.arange(10, 10 + n), dtype)
 
 
 def batches(dataset) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -86,7 +87,7 @@ def test_chunks_give_the_ids_of_the_whole(tmp_path, monkeypatch, kind):
     for chunk in (24, 50, 133):
         monkeypatch.setattr(pipeline, "CHUNK", chunk)
         ids, report = encode([path], tokenizer, tmp_path / "ids")
-        assert ids.read(0, len(ids)).tolist() == whole
+        assert ids_in(ids) == whole
         assert (report.tokens, report.unknown) == (len(whole), whole.count(1))
 
 
@@ -253,19 +254,22 @@ def test_ids_lie_in_the_smallest_type_that_holds_them(tmp_path, size, dtype):
     others = (chr(c) for c in range(0x10000, 0x10000 + size - 5))
     tokenizer = CharTokenizer([*others, last])
     ids, _ = encode([written(tmp_path / "t", f"{last}\n{last}")], tokenizer, tmp_path / "ids")
-    assert tokenizer.size == size and ids.dtype == dtype
+    assert tokenizer.size == size and ids.file.dtype == dtype
     assert (tmp_path / "ids").stat().st_size == 3 * np.dtype(dtype).itemsize
-    found = ids.read(0, 3)
-    assert found.dtype == np.int32 and found.tolist() == [size - 1, 1, size - 1]
+    assert ids_in(ids) == [size - 1, 1, size - 1]
+    (inputs, targets), *_ = batches(contiguous(ids, 1, 3))
+    assert targets.dtype == inputs.dtype == np.int32 and targets.tolist() == [
+        [size - 1, 1, size - 1]
+    ]
 
 
 def test_an_end_id_stands_between_files_and_nowhere_else(tmp_path):
     paths = [written(tmp_path / name, name * 2) for name in ("a", "b", "c")]
     tokenizer = CharTokenizer(["a", "b", "c"])
     ids, report = encode(paths, tokenizer, tmp_path / "ids")
-    assert ids.read(0, len(ids)).tolist() == [4, 4, END, 5, 5, END, 6, 6]
+    assert ids_in(ids) == [4, 4, END, 5, 5, END, 6, 6]
     assert report == Report(characters=6, tokens=8)
-    assert tokenizer.detokenize([ids.read(0, 8)]).numpy()[0] == b"aabbcc"
+    assert tokenizer.detokenize([ids_in(ids)]).numpy()[0] == b"aabbcc"
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
@@ -325,30 +329,33 @@ def test_reading_a_batch_reads_no_more_than_a_batch(tmp_path):
 def test_a_stream_splits_by_position_and_reads_from_its_own_beginning(tmp_path):
     train, valid = stream(tmp_path, 20).split(0.75)
     assert (len(train), len(valid)) == (15, 5)
-    assert train.read(13, 2).tolist() == [23, 24] and valid.read(0, 5).tolist() == [
-        25,
-        26,
-        27,
-        28,
-        29,
-    ]
+    assert as_lists(contiguous(train, 3, 5))[0][1] == [[*range(k, k + 5)] for k in (10, 15, 20)]
+    assert as_lists(contiguous(valid, 1, 5)) == [([[2, 25, 26, 27, 28]], [[25, 26, 27, 28, 29]])]
     left, right = valid.split(0.5)
-    assert left.read(0, 2).tolist() == [25, 26] and right.read(1, 2).tolist() == [28, 29]
-    with pytest.raises(AssertionError):
-        left.read(1, 2)
+    assert (ids_in(left), ids_in(right)) == ([25, 26], [27, 28, 29])
 
 
-def test_a_stream_can_move(tmp_path):
-    moved = stream(tmp_path, 6).moved(tmp_path / "there")
+def test_a_file_of_ids_can_move(tmp_path):
+    moved = stream(tmp_path, 6).file.moved(tmp_path / "there")
     assert [p.name for p in tmp_path.iterdir()] == ["there"]
-    assert moved.read(2, 3).tolist() == [12, 13, 14]
+    assert moved.read([2], [3], 4).numpy().tolist() == [[12, 13, 14, 0]]
 
 
 def test_a_stream_whose_file_was_cut_says_so(tmp_path):
     ids = stream(tmp_path, 20)
-    os.truncate(ids.path, 30)
-    assert refused(lambda: ids.read(10, 8)) == (
-        f"ids: expected 8 ids from 10 on, got 5; encode {ids.path} again"
+    os.truncate(ids.file.path, 30)
+
+    def read():
+        with original_errors():
+            batches(contiguous(ids, 2, 5))
+
+    assert refused(read) == (
+        f"ids: expected a file of 20 ids, got {ids.file.path}, which has 15; encode it again"
+    )
+    ids.file.path.unlink()
+    assert refused(read) == (
+        f"ids: expected a file of 20 ids, got {ids.file.path} (No such file or directory); "
+        "encode it again"
     )
 
 
@@ -358,7 +365,7 @@ def test_a_stream_whose_file_was_cut_says_so(tmp_path):
 def test_rows_go_on_from_batch_to_batch_through_the_files_own_ids(tmp_path):
     path = written(tmp_path / "t", MIXED)
     ids, _ = encode([path], CharTokenizer.from_texts([MIXED]), tmp_path / "ids")
-    on_disk = np.fromfile(tmp_path / "ids", ids.dtype).astype(int)
+    on_disk = np.array(ids_in(ids))
     found = batches(contiguous(ids, 3, 7, whole=True))
     inputs, targets = (np.concatenate(part, axis=1) for part in zip(*found, strict=True))
     row = len(on_disk) // 3
@@ -369,8 +376,7 @@ def test_rows_go_on_from_batch_to_batch_through_the_files_own_ids(tmp_path):
 
 
 def test_the_windows_of_the_docstring(tmp_path):
-    np.arange(4, 10, dtype=np.uint8).tofile(tmp_path / "ids")
-    ids = IdStream(tmp_path / "ids", "uint8", 0, 6)
+    ids = stream_of(tmp_path / "ids", range(4, 10))
     full = ([[2, 4], [2, 7]], [[4, 5], [7, 8]])
     assert as_lists(contiguous(ids, 2, 2)) == [full]
     assert as_lists(contiguous(ids, 2, 2, whole=True)) == [full, ([[5], [8]], [[6], [9]])]

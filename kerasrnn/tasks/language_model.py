@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -112,9 +111,9 @@ def streams(
 
 def moved(folder: Path, *ids: IdStream) -> list[IdStream]:
     """The streams, whose files are moved to `folder`."""
-    for path in dict.fromkeys(stream.path for stream in ids):
-        os.replace(path, folder / path.name)
-    return [dataclasses.replace(stream, path=folder / stream.path.name) for stream in ids]
+    # Two streams may share one file.
+    files = {file: file.moved(folder / file.path.name) for file in {s.file for s in ids}}
+    return [dataclasses.replace(stream, file=files[stream.file]) for stream in ids]
 
 
 def datasets(job: Job, train: IdStream, valid: IdStream, service: Service | None = None):

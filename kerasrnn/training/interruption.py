@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from kerasrnn.distribution import any_of, distribute, gathered, is_chief, is_multi_worker
 from kerasrnn.layers.carry import CarriedState
-from kerasrnn.pipelines.dataset import Position, own_errors
+from kerasrnn.pipelines.dataset import Position, original_errors
 from kerasrnn.training import checkpoints
 from kerasrnn.training.checkpoints import Progress, State
 
@@ -240,7 +240,7 @@ def fit(
                 on_epoch_begin=lambda epoch, _, at=position: setattr(at, "epoch", epoch)
             )
         data = distribute(lambda shard, position=position: at(position, shard), strategy)
-        with contextlib.suppress(_EndOfEpoch), own_errors():
+        with contextlib.suppress(_EndOfEpoch), original_errors():
             model.fit(
                 data,
                 validation_data=distribute(valid, strategy),
