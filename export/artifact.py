@@ -25,7 +25,7 @@ from kerasrnn.export.metadata import FILE, metadata_of, read_metadata, search_in
 from kerasrnn.export.quantization import KINDS, quantize
 from kerasrnn.export.runner import STREAMING
 from kerasrnn.export.untrusted import check_artifact
-from kerasrnn.export.verify import Agreement, Case, agreeing, verify
+from kerasrnn.export.verify import Agreement, Case, count_agreeing, verify
 
 TASKS = {
     "Captioner": captioner.Served,
@@ -272,4 +272,4 @@ def verify_export(model, artifact: str | Path) -> Agreement | None:
         _verify(forms, {name: artifact})
         return None
     [(path, cases, expected)] = _expected_answers(forms, {name: artifact})
-    return agreeing(path, cases, expected, metadata["quantized"])
+    return count_agreeing(path, cases, expected, metadata["quantized"])

@@ -10,10 +10,10 @@ from PIL import Image
 
 from kerasrnn.base.errors import InputError
 from kerasrnn.decoding.beam import BeamRules
-from kerasrnn.export.graphs.onnx_file import joined
+from kerasrnn.export.graphs.onnx_file import join_models
 from kerasrnn.export.graphs.text import target_graph
-from kerasrnn.export.runner import decoded
-from kerasrnn.layers.images import resized
+from kerasrnn.export.runner import decode_strings
+from kerasrnn.layers.images import resize
 from kerasrnn.models.captioner import LONGEST
 
 CHANNELS = 3
@@ -75,12 +75,12 @@ class Served:
         """The pixels of an encoded image, resized to the model's size."""
         image = tf.io.decode_image(encoded, CHANNELS, expand_animations=False)
         image.set_shape([None, None, CHANNELS])
-        return resized(image[tf.newaxis], size)[0]
+        return resize(image[tf.newaxis], size)[0]
 
     def with_text(self, core):
         """The ONNX model of `core` followed by the detokenizer."""
         parts = {"": core, "detokenize/": target_graph(self.model.tokenizer, False)}
-        return joined(parts, self.outputs)
+        return join_models(parts, self.outputs)
 
     def cases(self) -> list[dict[str, np.ndarray]]:
         """Images to check an artifact with.
@@ -105,7 +105,7 @@ class Served:
             ]
             images = tf.cast(tf.stack(pixels), tf.uint8)
         captions = self.model.captions(images, rules=self.rules, max_length=self.max_length)
-        return {name: decoded(value) for name, value in captions._asdict().items()}
+        return {name: decode_strings(value) for name, value in captions._asdict().items()}
 
 
 def _png(image: np.ndarray) -> bytes:

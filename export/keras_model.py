@@ -21,7 +21,7 @@ from kerasrnn.export.graphs import onnx_file
 from kerasrnn.export.graphs.lowering import Lowering
 from kerasrnn.export.graphs.text import OPSET
 from kerasrnn.export.verify import TOLERANCE, Case, verify
-from kerasrnn.layers.adoption import Adoption, adopt, described, recurrences
+from kerasrnn.layers.adoption import Adoption, adopt, description, recurrences
 from kerasrnn.layers.recurrent import Recurrent
 
 LARGE = 2**20  # bytes from which a weight is large
@@ -171,7 +171,7 @@ def _on_engine(model) -> tuple[keras.Model, Adoption]:
         return adopted, adopted.adoption
     stock = (keras.layers.RNN, keras.layers.Bidirectional)
     inside = [layer.name for layer in layers_of(model) if isinstance(layer, stock)]
-    already = [(layer.name, described(layer)) for layer in recurrences(model)]
+    already = [(layer.name, description(layer)) for layer in recurrences(model)]
     remaining = [(name, "inside a subclassed model") for name in inside]
     return model, Adoption(already=already, left=remaining)
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from kerasrnn.decoding.sampling import right_aligned
 from kerasrnn.export.graphs import onnx_file
-from kerasrnn.export.graphs.onnx_file import joined
+from kerasrnn.export.graphs.onnx_file import join_models
 from kerasrnn.export.graphs.text import detokenizer_graph, tokenizer_graph
 from kerasrnn.text.tokenizers import PAD, RESERVED
 
@@ -56,7 +56,7 @@ class Served:
         """The ONNX model of `core` between tokenizer and detokenizer."""
         tokenizer = self.model.tokenizer
         before, behind = tokenizer_graph(tokenizer, "prompt"), detokenizer_graph(tokenizer, "text")
-        return joined({"tokenize/": before, "": core, "detokenize/": behind}, self.outputs)
+        return join_models({"tokenize/": before, "": core, "detokenize/": behind}, self.outputs)
 
     @property
     def reader_signature(self) -> tuple[tf.TensorSpec, ...]:

@@ -32,7 +32,7 @@ def _load_onnx(path: Path):
     session = _open_session(path)
     metadata = session.get_modelmeta().custom_metadata_map
     if STREAMING in metadata:
-        return _stream_function(streamed(path, metadata), json.loads(metadata[STREAMING]))
+        return _stream_function(load_streaming(path, metadata), json.loads(metadata[STREAMING]))
     return _function(session)
 
 
@@ -64,7 +64,7 @@ def _function(session):
     return run
 
 
-def streamed(path: Path, metadata: dict[str, str]) -> list[Path]:
+def load_streaming(path: Path, metadata: dict[str, str]) -> list[Path]:
     """All files of a model for use token by token; `path` is one of them."""
     return [path.with_name(name) for name in json.loads(metadata[STREAMING])["files"]]
 
@@ -102,7 +102,7 @@ def _stream_function(files: list[Path], protocol: dict):
             weights = np.stack([*attention, np.zeros_like(outputs["attention"])], axis=1)[:, :-1]
             weights[answer["tokens"] == protocol["pad"]] = 0.0
             answer["attention"] = weights
-        return trimmed(answer)
+        return trim(answer)
 
     run.inputs = encode.inputs
     run.streams = True
@@ -116,7 +116,7 @@ def _log_probability(logits, ids):
     return chosen - np.log(np.exp(shifted).sum(-1))
 
 
-def trimmed(found: dict) -> dict:
+def trim(found: dict) -> dict:
     """Cut `tokens` [..., T] and `attention` [B, T, ...] after the last step that any row wrote."""
     tokens = found["tokens"]
     written = np.flatnonzero(tokens.any(axis=tuple(range(tokens.ndim - 1))))
@@ -137,7 +137,7 @@ def _load_saved_model(path: Path):
 
     def run(inputs: dict) -> dict:
         outputs = by_inputs[frozenset(inputs)](**_tensors(inputs))
-        return {name: decoded(value.numpy()) for name, value in outputs.items()}
+        return {name: decode_strings(value.numpy()) for name, value in outputs.items()}
 
     run.inputs = list(loaded.signatures["serving_default"].structured_input_signature[1])
     run.keep = loaded  # the signature alone does not keep its variables alive
@@ -156,7 +156,7 @@ def _tensors(inputs: dict) -> dict:
     }
 
 
-def decoded(value: np.ndarray) -> np.ndarray:
+def decode_strings(value: np.ndarray) -> np.ndarray:
     """Decode bytes to strings, as ONNX Runtime returns them."""
     if value.dtype != object:
         return value

@@ -21,7 +21,7 @@ from kerasrnn.decoding.sampling import END, PAD, draw, right_aligned, without
 from kerasrnn.export.graphs import onnx_file
 from kerasrnn.export.graphs.text import detokenizer_graph, labels_graph, tokenizer_graph
 from kerasrnn.export.language_model import SCALARS
-from kerasrnn.export.runner import STREAMING, trimmed
+from kerasrnn.export.runner import STREAMING, trim
 from kerasrnn.models.search import copied_from, with_end
 from kerasrnn.text.tokenizers import START
 
@@ -100,7 +100,7 @@ class Stream:
         proto = onnx_file.convert(core, self.served.core_signature[:1], list(self.begun))
         before, behind, labels = self.around()
         outputs = [*(spec.name for spec in self.fed), *labels]
-        return onnx_file.joined({**before, "": proto, **behind}, outputs)
+        return onnx_file.join_models({**before, "": proto, **behind}, outputs)
 
     def around(self) -> tuple[dict, dict, list[str]]:
         """Graphs before and after the core of `encode.onnx`, and the outputs that they add."""
@@ -122,7 +122,7 @@ class Stream:
         proto = onnx_file.convert(core, self.fed, names)
         behind = detokenizer_graph(self.tokenizers[-1], "text", "all_copied" in names)
         shown = [name for name in names if not name.startswith("all_")]
-        return onnx_file.joined({"": proto, "detokenize/": behind}, ["text", *shown])
+        return onnx_file.join_models({"": proto, "detokenize/": behind}, ["text", *shown])
 
     def models(self) -> dict[str, onnx.ModelProto]:
         """The models by file name."""
@@ -134,7 +134,7 @@ class Stream:
 
     def answer(self, case: dict) -> dict:
         """The answer of the Keras model to a case, without the steps at which no row writes."""
-        return trimmed(self.served.answer(case))
+        return trim(self.served.answer(case))
 
 
 class _EncoderDecoderStream(Stream):

@@ -6,9 +6,9 @@ import numpy as np
 import tensorflow as tf
 
 from kerasrnn.decoding.beam import BeamRules
-from kerasrnn.export.graphs.onnx_file import joined
+from kerasrnn.export.graphs.onnx_file import join_models
 from kerasrnn.export.graphs.text import labels_graph, target_graph, tokenizer_graph
-from kerasrnn.export.runner import decoded
+from kerasrnn.export.runner import decode_strings
 from kerasrnn.text.tokenizers import RESERVED
 
 
@@ -55,7 +55,7 @@ class Served:
             "labels/": labels_graph(source),
             "detokenize/": target_graph(target, self.model.replaces_unknown),
         }
-        return joined(parts, self.outputs)
+        return join_models(parts, self.outputs)
 
     def cases(self) -> list[dict[str, np.ndarray]]:
         """Sources of the model's pieces, and awkward ones: empty, unknown, long, one and many."""
@@ -80,4 +80,4 @@ class Served:
         translations = self.model.translations(
             sources, rules=self.rules, max_length=self.max_length
         )
-        return {name: decoded(value) for name, value in translations._asdict().items()}
+        return {name: decode_strings(value) for name, value in translations._asdict().items()}

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kerasrnn.base.errors import NEVER, InputError
-from kerasrnn.export.runner import CONTRIB, GRAPH, STREAMING, streamed
+from kerasrnn.export.runner import CONTRIB, GRAPH, STREAMING, load_streaming
 
 EXTENSIONS = (CONTRIB, "com.microsoft.extensions")
 OURS = {"SentencepieceTokenizer"}  # the one extension that we write; some others read files
@@ -64,7 +64,7 @@ def _onnx_fault(path: Path) -> str:
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     if fault or STREAMING not in metadata:
         return fault
-    for file in streamed(path, metadata):
+    for file in load_streaming(path, metadata):
         part = onnx.load(file, load_external_data=False)
         if fault := _graph_fault(part, path.parent):
             return f"with {file.name}, {fault}"

@@ -123,7 +123,7 @@ class Agreement(NamedTuple):
     off: float | None = None
 
 
-def agreeing(artifact: Path, cases: list[Case], expected: list[Case], kind: str) -> Agreement:
+def count_agreeing(artifact: Path, cases: list[Case], expected: list[Case], kind: str) -> Agreement:
     """Count the cases in which a quantized artifact gives the model's answer.
 
     Where there are ids or text, these must be equal, and the floats beside them do not count. Where

@@ -195,7 +195,7 @@ class Part(NamedTuple):
         return cls(share, rows, tf.unstack(tf.gather(epoch.lengths, batch)), place)
 
 
-def planned(
+def planned_batches(
     examples,
     make: Callable[[Part], tuple],
     signature,
@@ -218,7 +218,8 @@ def planned(
         position, shard, service, options: as in `batches`, and keyword arguments of `plan`.
 
     >>> pairs = Pairs(None, np.array([3, 9, 4, 3, 9]), np.array([5, 8, 4, 6, 9]))
-    >>> dataset = planned(pairs, lambda p: p.indices, tf.TensorSpec([None], tf.int64), batch_size=2)
+    >>> spec = tf.TensorSpec([None], tf.int64)
+    >>> dataset = planned_batches(pairs, lambda part: part.indices, spec, batch_size=2)
     >>> [indices.numpy().tolist() for indices in dataset]
     [[0, 1], [2, 3], [4]]
     """
@@ -285,11 +286,11 @@ def batches(
     signature = ((ids, ids), ids)
     where = {"position": position, "shard": shard, "service": service}
     where["check"] = lambda indices: pairs.file.check("pairs")
-    return planned(pairs, _reader(pairs), signature, **where, **options)
+    return planned_batches(pairs, _reader(pairs), signature, **where, **options)
 
 
 def _reader(pairs: Pairs) -> Callable:
-    """The `make` of `planned` for pairs."""
+    """The `make` of `planned_batches` for pairs."""
     columns = (pairs.starts[:-1], pairs.source_lengths.astype(np.int64), pairs.target_lengths)
 
     def make(part: Part):

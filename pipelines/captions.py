@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from kerasrnn.pipelines.batching import Part, planned
+from kerasrnn.pipelines.batching import Part, planned_batches
 from kerasrnn.pipelines.caption_files import CaptionFaults, Row, caption_rows, refusal
 from kerasrnn.pipelines.dataset import Position, is_held_out
 from kerasrnn.pipelines.ids import at_top, pieces, teacher_forcing
@@ -267,11 +267,11 @@ def batches(
     options = {"batch_size": batch_size, "seed": seed, "pad_to_multiple": pad_to_multiple}
     reading = {"position": position, "shard": shard, "service": service, "stage": augment}
     reading["check"] = lambda indices: store.check([examples.images[i] for i in indices])
-    return planned(examples, make, signature, **reading, **options).prefetch(2)
+    return planned_batches(examples, make, signature, **reading, **options).prefetch(2)
 
 
 def _reader(examples: Examples, store: Store) -> Callable:
-    """The `make` of `planned` for captions."""
+    """The `make` of `planned_batches` for captions."""
     files = [str(store.file(path).absolute()) for path in examples.images]
     read_ids = functools.partial(pieces, np.concatenate(examples.ids))
     counts = examples.target_lengths

@@ -7,7 +7,7 @@ import pytest
 
 PROGRAM = """
 import atexit, sys, threading, time
-from kerasrnn.base.ending import end
+from kerasrnn.base.ending import end_process
 atexit.register(time.sleep, 60)
 if sys.argv[1] == "waiting":
     threading.Thread(target=time.sleep, args=[60], daemon=True).start()
@@ -16,7 +16,7 @@ else:
     atexit.register(print, "usual end")
 print("said")
 print("told", file=sys.stderr)
-end(3)
+end_process(3)
 """
 
 

@@ -12,13 +12,13 @@ import pytest
 
 from kerasrnn.base import locks
 from kerasrnn.base.errors import InputError
-from kerasrnn.base.locks import LOCK, locked
+from kerasrnn.base.locks import LOCK, lock_folder
 from tests.workers import environment
 
 HOLD = """
 import sys
-from kerasrnn.base.locks import locked
-with locked(sys.argv[1]):
+from kerasrnn.base.locks import lock_folder
+with lock_folder(sys.argv[1]):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -40,7 +40,7 @@ def held_elsewhere(folder):
 def test_the_second_process_is_refused_and_a_killed_one_holds_nothing(tmp_path):
     run = tmp_path / "run"
     with held_elsewhere(run) as process:
-        with pytest.raises(InputError) as error, locked(run):
+        with pytest.raises(InputError) as error, lock_folder(run):
             pass
         assert str(error.value) == (
             f"--out: expected a folder that no other process trains in, got {run}, where process "
@@ -49,18 +49,18 @@ def test_the_second_process_is_refused_and_a_killed_one_holds_nothing(tmp_path):
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert (run / LOCK).exists()  # a kill leaves it
-        with locked(run):
+        with lock_folder(run):
             assert (run / LOCK).read_text() == f"process {os.getpid()} on {socket.gethostname()}"
-            with pytest.raises(InputError, match=f"process {os.getpid()} on"), locked(run):
+            with pytest.raises(InputError, match=f"process {os.getpid()} on"), lock_folder(run):
                 pass  # nor twice in one process
     assert run.exists() and not (run / LOCK).exists()
 
 
 def test_a_folder_that_stays_empty_goes_again(tmp_path):
-    with locked(tmp_path / "run"):
+    with lock_folder(tmp_path / "run"):
         assert (tmp_path / "run" / LOCK).exists()
     assert list(tmp_path.iterdir()) == []
-    with locked(tmp_path / "run"):
+    with lock_folder(tmp_path / "run"):
         (tmp_path / "run" / "config.json").touch()
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.json"]
 
@@ -72,12 +72,12 @@ def test_a_lock_that_its_holder_just_removed_is_not_enough(tmp_path, monkeypatch
     def slow(file, how):
         if not taken:
             (tmp_path / LOCK).unlink()
-            taken.append(locked(tmp_path))
+            taken.append(lock_folder(tmp_path))
             taken[0].__enter__()
         flock(file, how)
 
     monkeypatch.setattr(locks.fcntl, "flock", slow)
-    with pytest.raises(InputError, match="no other process trains in"), locked(tmp_path):
+    with pytest.raises(InputError, match="no other process trains in"), lock_folder(tmp_path):
         pass
     taken[0].__exit__(None, None, None)
 
@@ -88,6 +88,6 @@ def test_a_disk_without_locks_is_said(tmp_path, monkeypatch):
 
     said = []
     monkeypatch.setattr(locks.fcntl, "flock", none)
-    with locked(tmp_path, warn=said.append):
+    with lock_folder(tmp_path, warn=said.append):
         pass
     assert said == [f"{tmp_path}: this disk has no locks; see that nothing else writes there"]

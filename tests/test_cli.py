@@ -18,7 +18,7 @@ import pytest
 
 from kerasrnn.cli import command as cli
 from kerasrnn.tasks import exporting
-from kerasrnn.training.checkpoints import newest
+from kerasrnn.training.checkpoints import newest_checkpoint
 
 TEXT = "It was a dark night, and the rain fell on the old town. No one saw it coming!\n" * 60
 TRAIN = ["--preset", "tiny", "--epochs", "2", "--set", "units=24", "embedding=8", "window=25"]
@@ -298,7 +298,7 @@ def test_the_last_checkpoint_is_exported(folder, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(exporting, "export", export)
     assert call(capsys, "export", folder / "run", "--out", tmp_path / "e", "--checkpoint", "last")
     assert exported["said"]["checkpoint"] == "last"
-    last = keras.saving.load_model(newest(folder / "run").folder / "model.keras")
+    last = keras.saving.load_model(newest_checkpoint(folder / "run").folder / "model.keras")
     for found, wanted in zip(exported["model"].get_weights(), last.get_weights(), strict=True):
         np.testing.assert_array_equal(found, wanted)
 

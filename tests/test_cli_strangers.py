@@ -175,7 +175,7 @@ def test_vectors_that_say_more_than_they_have(tmp_path):
 
 def written(run, *, state: bytes | None = None, progress=None, digests=None):
     """A checkpoint of a stranger: its digests are right."""
-    state = checkpoints.packed({"seed": [np.array([1])]}) if state is None else state
+    state = checkpoints.pack({"seed": [np.array([1])]}) if state is None else state
     checkpoints.write(run, Progress(), lambda path: path.write_bytes(b"model"), [state])
     folder = run / "checkpoint" / Progress().name
     if progress is not None:
@@ -222,7 +222,7 @@ def test_states_of_a_stranger_are_a_damaged_checkpoint(tmp_path, made):
 
     def read():
         with pytest.raises(InputError) as error:
-            checkpoints.newest(tmp_path)
+            checkpoints.newest_checkpoint(tmp_path)
         seen.append(str(error.value))
 
     assert peak(read) < FEW
@@ -248,7 +248,7 @@ def test_names_in_a_checkpoint_lead_nowhere(tmp_path, name, monkeypatch):
     digest = checkpoints._digest
     monkeypatch.setattr(checkpoints, "_digest", lambda path: (read.append(path), digest(path))[1])
     with pytest.raises(InputError) as error:
-        checkpoints.newest(tmp_path, warned.append)
+        checkpoints.newest_checkpoint(tmp_path, warned.append)
     said = f"got {folder} ({reason}); use --overwrite to begin anew"
     assert str(error.value) == f"RUN: expected a whole checkpoint, {said}"
     assert all(path.parent.parent == folder and ".." not in path.parts for path in read)
@@ -261,7 +261,7 @@ def test_checkpoints_that_lie_elsewhere_are_not_removed(tmp_path):
     other.mkdir()
     (run / "checkpoint").symlink_to(tmp_path)
     for work in (
-        lambda: checkpoints.newest(run),
+        lambda: checkpoints.newest_checkpoint(run),
         lambda: checkpoints.write(run, Progress(), lambda path: path.touch(), []),
     ):
         with pytest.raises(InputError) as error:

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from kerasrnn.cells import GRU
 from kerasrnn.decoding.beam import BeamRules, beam_search
-from kerasrnn.decoding.sampling import PAD, ensemble, greedy, repeated
+from kerasrnn.decoding.sampling import PAD, ensemble, greedy, repeat_rows
 from kerasrnn.export.graphs.onnx_file import convert
 from tests.beam_reference import Automaton, every, search
 
@@ -170,7 +170,7 @@ class Translator(tf.Module):
     def search(self, memory, mask, length, prefix):
         ids, state = tf.fill([tf.shape(memory)[0]], 2), (tf.reduce_sum(memory, 1)[:, :1] * 0.1,)
         state = (tf.tile(state[0], [1, 16]),)
-        step = self.step_over(*repeated((memory, mask), self.rules.beam))
+        step = self.step_over(*repeat_rows((memory, mask), self.rules.beam))
         more = {"prefix": prefix, "mask": mask}
         return beam_search(step, ids, state, length, rules=self.rules, **more)
 

@@ -12,7 +12,7 @@ from kerasrnn.decoding.sampling import (
     ensemble,
     greedy,
     most_attended,
-    repeated,
+    repeat_rows,
     sample,
 )
 from tests.beam_reference import Automaton
@@ -122,11 +122,11 @@ def test_logits_become_float32(dtype):
 
 def test_rows_are_repeated_side_by_side():
     nest = {"mask": tf.constant([True, False]), "pair": (tf.constant([[1.0], [2.0]]), None)}
-    found = repeated(nest, 3)
+    found = repeat_rows(nest, 3)
     assert found["mask"].numpy().tolist() == [True] * 3 + [False] * 3
     assert found["pair"][0].numpy().tolist() == [[1.0]] * 3 + [[2.0]] * 3
     assert found["pair"][1] is None
-    assert repeated(tf.zeros([0, 4]), 2).shape == (0, 4)
+    assert repeat_rows(tf.zeros([0, 4]), 2).shape == (0, 4)
 
 
 # --- ensembles ---

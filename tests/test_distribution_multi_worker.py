@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from kerasrnn.training.checkpoints import newest
+from kerasrnn.training.checkpoints import newest_checkpoint
 from tests.conftest import lacking
 from tests.workers import environment, finished, run, started
 
@@ -40,9 +40,9 @@ measured = model.evaluate(data, verbose=0, return_dict=True)
 print(json.dumps({
     "chief": distribution.is_chief(), "replicas": strategy.num_replicas_in_sync,
     "history": history, "measured": measured, "predicted": model.predict(data, verbose=0).tolist(),
-    "gathered": [len(b) for b in distribution.gathered(
+    "gathered": [len(b) for b in distribution.gather_bytes(
         b"x" * (1 + 300 * distribution.worker_index(strategy)), strategy)],
-    "any": [distribution.any_of(flag, strategy) for flag in (False, distribution.is_chief())],
+    "any": [distribution.any_worker(flag, strategy) for flag in (False, distribution.is_chief())],
     "weights": [w.tolist() for w in model.get_weights()],
 }))
 """
@@ -146,16 +146,18 @@ def has_checkpoint(run) -> bool:
 def test_a_dead_worker_is_noticed_and_the_same_command_goes_on(tmp_path, victim):
     out = tmp_path / "run"
     with started([trained("lm", out, *LONG)] * 2) as processes:
-        wait_for(lambda: has_checkpoint(out) and newest(out).progress.epoch > 0, processes)
+        wait_for(
+            lambda: has_checkpoint(out) and newest_checkpoint(out).progress.epoch > 0, processes
+        )
         processes[victim].send_signal(signal.SIGKILL)
         _, said = processes[1 - victim].communicate(timeout=90)
     assert processes[1 - victim].returncode == 1
     assert f"worker {victim} (127.0.0.1:" in said
     assert "start all workers again with the same command" in said
-    before = newest(out).progress
+    before = newest_checkpoint(out).progress
     assert before.epoch > 0 and before.replicas == 2
     with started([trained("lm", out, *LONG)] * 2) as processes:
-        wait_for(lambda: newest(out).progress.epoch > before.epoch, processes)
+        wait_for(lambda: newest_checkpoint(out).progress.epoch > before.epoch, processes)
         processes[1].send_signal(signal.SIGTERM)  # any worker may be told
         done = finished(processes, 60)
     assert [d.code for d in done] == [0, 0], done
@@ -238,7 +240,7 @@ def test_stopped_workers_equal_workers_never_stopped(tmp_path):
         wait_for(lambda: has_checkpoint(parts), processes)
         processes[0].send_signal(signal.SIGTERM)
         finished(processes, 120)
-    assert not newest(parts).progress.finished
+    assert not newest_checkpoint(parts).progress.finished
     with started([trained("lm", parts)] * 2) as processes:
         assert rows_of(finished(processes, 300)[0]) == wanted
 

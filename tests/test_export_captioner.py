@@ -16,7 +16,7 @@ from kerasrnn.export.captioner import Served
 from kerasrnn.export.graphs.onnx_file import convert
 from kerasrnn.export.verify import differences, run_fresh
 from kerasrnn.layers import Decoder, ImageEncoder
-from kerasrnn.layers.images import resized
+from kerasrnn.layers.images import resize
 from kerasrnn.models.captioner import Captioner
 from tests.recurrent_cases import scatter
 from tests.test_models_captioner import KINDS, WORDS
@@ -89,11 +89,11 @@ def test_encoded_images_are_decoded_inside(exported):
 def test_every_runtime_resizes_to_the_same_pixels():
     """To the bit: a network makes of one pixel that differs by one a caption that may differ."""
     size, specs = 24, [tf.TensorSpec([None] * 3 + [3], tf.uint8, "image")]
-    model = convert(lambda image: resized(image, size), specs, ["pixels"])
+    model = convert(lambda image: resize(image, size), specs, ["pixels"])
     session = onnxruntime.InferenceSession(model.SerializeToString())
     for case in photos(60):
         [found] = session.run(None, case)
-        np.testing.assert_array_equal(found, resized(tf.constant(case["image"]), size))
+        np.testing.assert_array_equal(found, resize(tf.constant(case["image"]), size))
 
 
 def test_what_the_file_says_of_itself(exported):

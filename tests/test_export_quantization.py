@@ -16,7 +16,7 @@ from kerasrnn.base.errors import InputError
 from kerasrnn.export import load, quantization, quantize, read_metadata, verify_export
 from kerasrnn.export.graphs.loops import graphs, nodes
 from kerasrnn.export.graphs.onnx_file import convert
-from kerasrnn.export.verify import VerificationError, agreeing
+from kerasrnn.export.verify import VerificationError, count_agreeing
 from kerasrnn.models import LanguageModel
 from kerasrnn.tasks import exporting
 from kerasrnn.text.tokenizers import CharTokenizer
@@ -77,7 +77,7 @@ def test_every_kind_of_layer(reader, tmp_path):
         found = load(small)({"ids": ids})["answer"]
         assert 0 < off(found, expected) < error
         assert read_metadata(small)["quantized"] == kind
-        assert agreeing(small, [{"ids": ids}], [{"answer": expected}], kind).same == 1
+        assert count_agreeing(small, [{"ids": ids}], [{"answer": expected}], kind).same == 1
     ops = kinds(onnx.load(tmp_path / "int8.onnx"))
     assert ops.count("DynamicQuantizeLSTM") == 1 and "LSTM" not in ops
     assert ops.count("MatMulIntegerToFloat") == 1

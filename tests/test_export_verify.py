@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from kerasrnn.export import runner
-from kerasrnn.export.verify import ROUNDED, Agreement, VerificationError, agreeing, run_fresh
+from kerasrnn.export.verify import ROUNDED, Agreement, VerificationError, count_agreeing, run_fresh
 
 CASES = [{"x": np.array([[1.0, -4.0], [2.0, 3.0]], np.float32) * scale} for scale in (1, 100)]
 
@@ -45,7 +45,7 @@ def test_floats_agree_within_what_rounding_does_and_never_by_any_distance(files)
         ("near", "int8", 2, 0.01),
         ("wrong", "int8", 0, 2.0),
     ):
-        found = agreeing(files[name], CASES, expected, kind)
+        found = count_agreeing(files[name], CASES, expected, kind)
         assert found == Agreement(same, 2, pytest.approx(off, abs=1e-6)), name
 
 
@@ -53,14 +53,14 @@ def test_a_float_that_is_none_or_of_another_shape_does_not_agree(files):
     nan = [{"y": np.where(case["x"] == case["x"].max(), np.nan, case["x"])} for case in CASES]
     short = [{"y": case["x"][:1]} for case in CASES]
     for expected in (nan, short):
-        assert agreeing(files["same"], CASES, expected, "int8") == Agreement(0, 2, np.inf)
+        assert count_agreeing(files["same"], CASES, expected, "int8") == Agreement(0, 2, np.inf)
 
 
 def test_ids_are_the_same_or_not_whatever_the_floats_beside_them(tmp_path):
     expected = [{"y": case["x"], "ids": case["x"].argmax(1)} for case in CASES]
     for factor, same in ((5.0, 2), (-1.0, 0)):
         path = file(tmp_path / "ids.onnx", factor, ids=True)
-        assert agreeing(path, CASES, expected, "fp16") == Agreement(same, 2)
+        assert count_agreeing(path, CASES, expected, "fp16") == Agreement(same, 2)
 
 
 def test_a_file_is_not_read_to_look_for_a_name_in_it(files, monkeypatch):

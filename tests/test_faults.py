@@ -26,7 +26,7 @@ from kerasrnn.tasks import language_model as lm
 from kerasrnn.tasks import run_folder
 from kerasrnn.training import interruption
 from kerasrnn.training.callbacks import Samples
-from kerasrnn.training.checkpoints import newest
+from kerasrnn.training.checkpoints import newest_checkpoint
 from tests.conftest import lacking
 from tests.id_files import file_of
 from tests.test_kills import assert_same_weights, rows
@@ -104,7 +104,7 @@ def test_ids_that_change_in_training_from_a_text_that_can_only_be_read(text, tmp
             f"ids: expected a file that stays as it was written, got {run / 'ids.bin'} (changed "
             f"since); {AGAIN}"
         )
-    assert newest(run).progress.epoch == 1
+    assert newest_checkpoint(run).progress.epoch == 1
 
 
 @pytest.mark.parametrize("name", HARM)
@@ -188,7 +188,7 @@ def test_a_run_killed_before_it_said_what_it_is_begins_anew(tmp_path):
         run.mkdir(exist_ok=True)
         (run / "config.json").unlink(missing_ok=True)
         (run / ".partial.config.json").write_text("{")
-        assert overwrite or run_folder.find(run, {"task": "lm"}) is None
+        assert overwrite or run_folder.find_checkpoint(run, {"task": "lm"}) is None
         run_folder.open_run(run, {"task": "lm"}, overwrite)
         assert [path.name for path in run.iterdir()] == ["config.json"]
 
@@ -237,7 +237,7 @@ def test_what_is_trained_on_changes(tmp_path, monkeypatch, task):
         file.unlink()
     made.train(a_job, say, verbose=0)
     made.train(dataclasses.replace(a_job, out=str(whole)), say, verbose=0)
-    assert_same_weights(*(newest(r).folder / "model.keras" for r in (run, whole)))
+    assert_same_weights(*(newest_checkpoint(r).folder / "model.keras" for r in (run, whole)))
     assert rows(run) == rows(whole)
 
 
@@ -303,7 +303,7 @@ def test_a_disk_that_fills_up(text, tmp_path):
         # First there is no room for the lock, then none for the ids.
         assert failed[0] == "--out" and any(name.endswith("/ids.bin") for name in failed), failed
         assert {"model.keras", "checkpoint/000001-000000000"} < set(failed), failed
-        assert_same_weights(*(newest(r).folder / "model.keras" for r in (run, whole)))
+        assert_same_weights(*(newest_checkpoint(r).folder / "model.keras" for r in (run, whole)))
         assert_same_weights(run / "model.keras", whole / "model.keras")
         assert rows(run) == rows(whole)
         for kind in ("onnx", "saved_model"):

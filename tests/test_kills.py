@@ -10,7 +10,7 @@ import pytest
 
 import kerasrnn.models  # noqa: F401  (Keras finds a class only where it has been imported)
 from kerasrnn.export import verify_export
-from kerasrnn.training.checkpoints import newest
+from kerasrnn.training.checkpoints import newest_checkpoint
 from tests.workers import environment
 
 pytestmark = pytest.mark.slow
@@ -56,19 +56,19 @@ def test_a_run_killed_again_and_again_ends_as_one_never_killed(tmp_path, task):
     assert len(kills) == KILLS[task]
     for kind in ("checkpoint", "epoch"):
         assert any(left for waited, left in kills if waited == kind), kills
-    assert not newest(parts).progress.finished
+    assert not newest_checkpoint(parts).progress.finished
     ran("tests.train_under", *argv)
-    assert newest(parts).progress.finished
+    assert newest_checkpoint(parts).progress.finished
     assert rows(parts) == rows(whole)
     assert (parts / "samples.txt").read_text() == (whole / "samples.txt").read_text()
     assert sorted(p.name for p in parts.iterdir()) == sorted(p.name for p in whole.iterdir())
-    last = [newest(run).folder for run in (whole, parts)]
+    last = [newest_checkpoint(run).folder for run in (whole, parts)]
     assert last[0].name == last[1].name
     assert_same_weights(*(folder / "model.keras" for folder in last))
     assert_same_weights(whole / "model.keras", parts / "model.keras")
-    assert newest(whole).states[0].keys() == newest(parts).states[0].keys()
-    for name, values in newest(whole).states[0].items():
-        for one, other in zip(values, newest(parts).states[0][name], strict=True):
+    assert newest_checkpoint(whole).states[0].keys() == newest_checkpoint(parts).states[0].keys()
+    for name, values in newest_checkpoint(whole).states[0].items():
+        for one, other in zip(values, newest_checkpoint(parts).states[0][name], strict=True):
             np.testing.assert_array_equal(one, other)
 
 

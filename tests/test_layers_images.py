@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from kerasrnn.base.errors import InputError
-from kerasrnn.layers.images import ImageEncoder, prepared, resized, stages
+from kerasrnn.layers.images import ImageEncoder, network_pixels, resize, stages
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 37, 50, 3)).astype("uint8")
 
@@ -23,7 +23,7 @@ def triangle(given: int, size: int) -> np.ndarray:
 
 @pytest.mark.parametrize("size", [7, 37, 64])
 def test_the_resize_by_hand(size):
-    found = resized(tf.constant(IMAGES), size).numpy()
+    found = resize(tf.constant(IMAGES), size).numpy()
     rows, columns = triangle(37, size), triangle(50, size)
     wanted = np.einsum("ih,jw,bhwc->bijc", rows, columns, IMAGES.astype(float))
     assert found.shape == (2, size, size, 3) and (found == np.round(found)).all()
@@ -33,12 +33,12 @@ def test_the_resize_by_hand(size):
 @pytest.mark.parametrize("size", [16, 64])
 def test_the_resize_is_tensorflows(size):
     wanted = tf.image.resize(IMAGES, [size, size], antialias=True)
-    assert np.abs(resized(tf.constant(IMAGES), size) - wanted).max() <= 0.51
+    assert np.abs(resize(tf.constant(IMAGES), size) - wanted).max() <= 0.51
 
 
 def test_a_picture_of_the_right_size_stays_as_it_is():
     image = IMAGES[:, :32, :32]
-    found = tf.function(lambda x: resized(x, 32), input_signature=[tf.TensorSpec([None] * 4)])
+    found = tf.function(lambda x: resize(x, 32), input_signature=[tf.TensorSpec([None] * 4)])
     assert (found(tf.constant(image, tf.float32)).numpy() == image).all()
 
 
@@ -67,7 +67,7 @@ def test_preprocessing_is_the_networks_own(name):
     }[name]
     pixels = IMAGES.astype("float32")
     wanted = module.preprocess_input(pixels.copy())
-    np.testing.assert_allclose(prepared(name, tf.constant(pixels)), wanted, atol=1e-4)
+    np.testing.assert_allclose(network_pixels(name, tf.constant(pixels)), wanted, atol=1e-4)
 
 
 def test_vgg_ends_before_its_last_pooling_and_trains_its_last_stage():

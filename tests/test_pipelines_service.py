@@ -20,7 +20,7 @@ from kerasrnn.pipelines.images import Store
 from kerasrnn.pipelines.pairs import Pairs
 from kerasrnn.pipelines.service import Service, ServiceLost
 from kerasrnn.pipelines.text import IdStream, contiguous, shuffled
-from kerasrnn.training.checkpoints import newest
+from kerasrnn.training.checkpoints import newest_checkpoint
 from tests.data_service import serving
 from tests.id_files import file_of
 from tests.test_distribution_multi_worker import has_checkpoint, rows_of, trained, wait_for
@@ -167,7 +167,7 @@ def test_a_service_that_dies_in_training_and_comes_again(tmp_path):
             [done] = finished(processes, 90)
     assert done.code == 1
     assert done.err.splitlines()[-1].startswith(f"lost the data service at {served.address}: ")
-    assert not newest(out).progress.finished
+    assert not newest_checkpoint(out).progress.finished
     with serving(1) as served:
         options = ["--data-service", served.address]
         with started([trained("lm", out, *options, *command)]) as processes:

@@ -13,9 +13,9 @@ from kerasrnn.base.errors import InputError
 from kerasrnn.tasks import language_model as lm
 from kerasrnn.tasks import run_folder
 from kerasrnn.tasks.generation import generate
-from kerasrnn.tasks.settings import changed
+from kerasrnn.tasks.settings import with_changes
 from kerasrnn.training import interruption
-from kerasrnn.training.checkpoints import newest, read_progress
+from kerasrnn.training.checkpoints import newest_checkpoint, read_progress
 from tests.id_files import ids_in
 
 TEXT = "the cat sat on the mat and the rat ran to the hat. " * 60
@@ -40,7 +40,7 @@ def say(text):
 
 
 def weights(run) -> list[np.ndarray]:
-    return keras.saving.load_model(newest(run).folder / "model.keras").get_weights()
+    return keras.saving.load_model(newest_checkpoint(run).folder / "model.keras").get_weights()
 
 
 def rows_without_speed(run) -> list[list[str]]:
@@ -290,10 +290,10 @@ def test_word_vectors(text, tmp_path):
 
 
 def test_set():
-    settings = changed(SMALL, ["units=64", "tied=True", "embedding=one-hot", "dropout=0.5"])
+    settings = with_changes(SMALL, ["units=64", "tied=True", "embedding=one-hot", "dropout=0.5"])
     assert (settings.units, settings.tied, settings.dropout) == (64, True, 0.5)
     assert settings.embedding == "one-hot"
-    assert changed(SMALL, ["embedding=32"]).embedding == 32
+    assert with_changes(SMALL, ["embedding=32"]).embedding == 32
 
 
 @pytest.mark.parametrize(
@@ -306,14 +306,14 @@ def test_set():
 )
 def test_wrong_set(assignment, message):
     with pytest.raises(InputError) as error:
-        changed(SMALL, [assignment])
+        with_changes(SMALL, [assignment])
     assert str(error.value) == message
 
 
 def test_unknown_set():
     for assignment in ("unit=3", "units"):
         with pytest.raises(InputError, match=r"^--set: expected name=value with a name of vocab"):
-            changed(SMALL, [assignment])
+            with_changes(SMALL, [assignment])
 
 
 def test_presets_are_trainable_settings():
@@ -332,7 +332,7 @@ def test_a_loss_that_is_no_number_stops_and_the_step_before_is_kept(text, tmp_pa
     finite = "learning_rate: expected a loss that stays finite, got (nan|inf) in "
     assert re.fullmatch(finite + where, message)
     assert said[-1].endswith("looking for where it began")
-    kept = newest(run)
+    kept = newest_checkpoint(run)
     batch = int(message.split("batch ")[1].split(",")[0])
     assert (kept.progress.epoch, kept.progress.batch) == (0, batch - 1)
     assert not [w for w in recwarn if "Skipping variable loading" in str(w.message)]
@@ -350,7 +350,7 @@ def test_precision_accumulation_and_averages_are_wired(text, tmp_path):
     assert model.optimizer.gradient_accumulation_steps == 2 and model.optimizer.use_ema
     measured = lm.evaluate(tmp_path / "run")  # what was validated is what was kept: the average
     assert measured["nats"] == pytest.approx(best["val_nats"], rel=1e-3)
-    last = keras.saving.load_model(newest(tmp_path / "run").folder / "model.keras")
+    last = keras.saving.load_model(newest_checkpoint(tmp_path / "run").folder / "model.keras")
     raw = last.recurrent[0].cell.kernel.numpy()
     assert np.abs(raw - model.recurrent[0].cell.kernel.numpy()).max() > 1e-4
 
@@ -360,7 +360,7 @@ def test_training_ends_early_and_goes_on_to_the_same_end(text, tmp_path, monkeyp
     settings = {"learning_rate": 0.5, "schedule": "constant", "patience": 2, "epochs": 30}
     lm.train(job(text, tmp_path / "whole", **settings), say, verbose=0)
     rows = rows_without_speed(tmp_path / "whole")
-    assert 3 <= len(rows) - 1 < 30 and newest(tmp_path / "whole").progress.finished
+    assert 3 <= len(rows) - 1 < 30 and newest_checkpoint(tmp_path / "whole").progress.finished
     parts = job(text, tmp_path / "parts", **settings)
     train_and_stop(monkeypatch, parts, 36 * 2 + 5)
     lm.train(parts, say, verbose=0)
@@ -373,7 +373,7 @@ def test_the_mean_of_the_last_epochs_is_tried_and_kept_when_it_is_best(text, tmp
     best = lm.train(job(text, tmp_path / "run", **settings), say, verbose=0)
     files = sorted(path.name for path in (tmp_path / "run" / "epochs").iterdir())
     assert files == ["000001.weights.h5", "000002.weights.h5"]
-    last = keras.saving.load_model(newest(tmp_path / "run").folder / "model.keras")
+    last = keras.saving.load_model(newest_checkpoint(tmp_path / "run").folder / "model.keras")
     found = []
     for file in files:
         last.load_weights(tmp_path / "run" / "epochs" / file)

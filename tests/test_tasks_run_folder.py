@@ -11,7 +11,7 @@ import pytest
 from kerasrnn.base.errors import InputError
 from kerasrnn.tasks import language_model as lm
 from kerasrnn.tasks import run_folder
-from kerasrnn.training.checkpoints import newest
+from kerasrnn.training.checkpoints import newest_checkpoint
 from kerasrnn.training.optimizers import Course
 from tests.test_tasks import TEXT, job, rows_without_speed, say, train_and_stop
 from tests.test_tasks import text as text  # a fixture
@@ -59,7 +59,7 @@ def test_a_finished_run_is_trained_further(text, tmp_path):
     assert config["settings"]["epochs"] == 3 and config["epochs_before"] == [1]
     assert best["epoch"] == 3
     # The rate is on the course of three epochs: at its end, and not long past that of one.
-    optimizer = keras.saving.load_model(newest(run).folder / "model.keras").optimizer
+    optimizer = keras.saving.load_model(newest_checkpoint(run).folder / "model.keras").optimizer
     steps = int(optimizer.iterations)
     course = Course(3e-3, "cosine", steps, int(0.05 * steps)).learning_rate()
     for step in (steps // 3, steps // 2, steps):
@@ -143,7 +143,7 @@ def moved_job(task: str, folder, tmp_path):
 def test_data_is_known_by_its_bytes(tmp_path, task):
     _, first, moved = moved_job(task, tmp_path / "moved", tmp_path)
     run = run_folder.open_run(tmp_path / "run", first.config(), False)
-    assert run_folder.find(run, moved.config()) is None  # not begun, and not refused
+    assert run_folder.find_checkpoint(run, moved.config()) is None  # not begun, and not refused
     run_folder.open_run(run, moved.config(), False)
     config = json.loads((run / "config.json").read_text())
     assert config == {"format": 1, **moved.config()}  # it says where they are now
@@ -157,7 +157,7 @@ def test_data_is_known_by_its_bytes(tmp_path, task):
         content = file.read_bytes()
         file.write_bytes(content + b"\n")
         with pytest.raises(InputError) as error:
-            run_folder.find(run, moved.config())
+            run_folder.find_checkpoint(run, moved.config())
         assert str(error.value) == (
             f"--out: expected the command that began {run}, got another content of "
             f"--{name.replace('_', '-')}; use another --out, or --overwrite"

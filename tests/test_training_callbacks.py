@@ -18,7 +18,7 @@ from kerasrnn.training.callbacks import (
     Speed,
     StopEarly,
     StopOnNaN,
-    epochs_of,
+    epoch_rows,
 )
 from kerasrnn.training.optimizers import Course, make_optimizer
 
@@ -209,7 +209,7 @@ def test_the_mean_of_epochs_is_a_row_and_may_be_the_best(tmp_path):
     lines = (tmp_path / "history.csv").read_text().splitlines()
     assert lines == ["epoch,nats,val_nats,averaged", "1,3.0,3.0,", "2,2.0,2.0,", "2,,1.5,2"]
     assert best_row(rows, scores) == {"epoch": 2, "averaged": 2, "val_nats": 1.5}
-    figure = learning_curve(epochs_of(rows), best_row(rows, scores), "val_nats")
+    figure = learning_curve(epoch_rows(rows), best_row(rows, scores), "val_nats")
     assert [len(line.get_xdata()) for line in figure.axes[0].lines] == [2, 2, 1]
     label = figure.axes[0].lines[-1].get_label()
     assert label == "best: the mean of the last epochs, val_nats 1.5000"

@@ -13,7 +13,7 @@ def test_hidden_files_of_others_stay_and_do_no_harm(tmp_path):
     for epoch in range(3):
         progress = Progress(epoch=epoch)
         checkpoints.write(tmp_path, progress, lambda path: path.write_bytes(b"m"), [])
-    assert checkpoints.newest(tmp_path).progress.epoch == 2
+    assert checkpoints.newest_checkpoint(tmp_path).progress.epoch == 2
     names = {path.name for path in folder.iterdir()}
     assert {".DS_Store", ".hidden", "._000001-000000000", "notes.txt"} <= names
     assert ".partial.000000-000000009" not in names

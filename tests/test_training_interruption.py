@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from kerasrnn.training.interruption import NO_SIGNALS, STOPPING, Asked, stopping
+from kerasrnn.training.interruption import NO_SIGNALS, STOPPING, StopRequest, watch_signals
 
 
 def test_a_signal_asks_and_the_second_stops_at_once(monkeypatch, capfd):
@@ -16,9 +16,9 @@ def test_a_signal_asks_and_the_second_stops_at_once(monkeypatch, capfd):
     def reentrant(*_, **__):
         raise RuntimeError("reentrant call inside <_io.BufferedWriter name='<stdout>'>")
 
-    asked, before = Asked(), signal.getsignal(signal.SIGINT)
+    asked, before = StopRequest(), signal.getsignal(signal.SIGINT)
     monkeypatch.setattr(builtins, "print", reentrant)
-    with stopping(asked, None):
+    with watch_signals(asked, None):
         os.kill(os.getpid(), signal.SIGINT)
         assert asked.signal == signal.SIGINT
         with pytest.raises(KeyboardInterrupt):
@@ -31,7 +31,7 @@ def test_another_thread_trains_without_signals_and_says_so():
     said, ended = [], []
 
     def train():
-        with stopping(Asked(), said.append):
+        with watch_signals(StopRequest(), said.append):
             ended.append(True)
 
     thread = threading.Thread(target=train)

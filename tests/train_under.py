@@ -17,12 +17,12 @@ from pathlib import Path
 import tensorflow as tf
 
 from kerasrnn import distribution
-from kerasrnn.base.ending import end
+from kerasrnn.base.ending import end_process
 from kerasrnn.pipelines import service
 from kerasrnn.pipelines.dates import write_dates
 from kerasrnn.pipelines.scenes import write_scenes
 from kerasrnn.tasks import captioning, language_model, translation
-from kerasrnn.tasks.settings import changed
+from kerasrnn.tasks.settings import with_changes
 from kerasrnn.training import interruption
 from kerasrnn.training.interruption import Interrupted
 
@@ -83,7 +83,7 @@ def main(argv: list[str] | None = None) -> None:
     service.WAIT = args.wait
     folder = args.data or Path(args.out).parent / "data"
     folder.mkdir(exist_ok=True)
-    task, job = TASKS[args.task](folder, args.out, lambda s: changed(s, args.changes))
+    task, job = TASKS[args.task](folder, args.out, lambda s: with_changes(s, args.changes))
     job = dataclasses.replace(job, data_service=args.data_service)
     if args.replicas > 1:
         [cpu] = tf.config.list_physical_devices("CPU")
@@ -97,7 +97,7 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(stop.exit_code)
     except (distribution.WorkerLost, service.ServiceLost) as lost:
         print(lost, file=sys.stderr)
-        end(1)
+        end_process(1)
     if not distribution.is_chief():
         return
     lines = [line.split(",") for line in (Path(args.out) / "history.csv").read_text().splitlines()]

@@ -19,7 +19,7 @@ DOMAIN, MARKER = "kerasrnn", "Recurrence"  # of the marker, which no written fil
 
 
 @dataclass(frozen=True)
-class Marked:
+class MarkedRecurrence:
     """The recurrence that a marker stands for.
 
     Attributes:
@@ -56,7 +56,7 @@ class Lowering:
     """
 
     def __init__(self):
-        self.marked: dict[str, Marked] = {}
+        self.marked: dict[str, MarkedRecurrence] = {}
         self.nodes: dict[int, str] = {}
         self.handlers = {"PyFuncStateless": (self.handle, [])}
 
@@ -86,12 +86,12 @@ class Lowering:
                 inputs["initial_c"] = tf.stack([states[1] for states in initial_states])
         options = (first.backwards, first.sequences, first.zero_padding, x.shape[1] is None)
         outputs, states = self._marker(
-            Marked(operators, tuple(inputs), *options), inputs, len(initial_states[0])
+            MarkedRecurrence(operators, tuple(inputs), *options), inputs, len(initial_states[0])
         )
         packed = [tree.pack_sequence_as(p.states, s) for p, s in zip(problems, states, strict=True)]
         return list(zip(outputs, packed, strict=True))
 
-    def _marker(self, marked: Marked, inputs: dict, count: int):
+    def _marker(self, marked: MarkedRecurrence, inputs: dict, count: int):
         """Trace a marker: the output of each direction, and its `count` final states."""
 
         def never_called(*arrays):

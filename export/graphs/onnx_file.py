@@ -80,7 +80,7 @@ def _fill(graph: onnx.GraphProto, weights: dict[str, np.ndarray]) -> None:
             del graph.input[i]
 
 
-def joined(parts: dict[str, onnx.ModelProto], outputs: Sequence[str]) -> onnx.ModelProto:
+def join_models(parts: dict[str, onnx.ModelProto], outputs: Sequence[str]) -> onnx.ModelProto:
     """Join models in a row: an input takes the output of an earlier model with the same name.
 
     Args:

@@ -12,14 +12,14 @@ import onnx
 from onnx import TensorProto, helper
 
 from kerasrnn.export.graphs.loops import bodies
-from kerasrnn.export.graphs.lowering import DOMAIN, Marked
+from kerasrnn.export.graphs.lowering import DOMAIN, MarkedRecurrence
 from kerasrnn.export.graphs.operators import attributes_of
-from kerasrnn.export.graphs.scan import scanned
+from kerasrnn.export.graphs.scan import write_scan
 from kerasrnn.export.graphs.tidy import prune
 from kerasrnn.export.graphs.writer import Writer
 
 
-def expand(model: onnx.ModelProto, marked: dict[str, Marked]) -> None:
+def expand(model: onnx.ModelProto, marked: dict[str, MarkedRecurrence]) -> None:
     """Replace every marker in a model by operators, in the bodies of loops too."""
     _expand(model.graph, model.graph, marked)
     opsets = [opset for opset in model.opset_import if opset.domain != DOMAIN]
@@ -88,7 +88,7 @@ class Mask:
         self.count = write("CumSum", self.real, one)
         self.no_step = write("Unsqueeze", write("Equal", lengths, zero), write.index(1))  # [B, 1]
 
-    def places(self, write: Writer, marked: Marked) -> str:
+    def places(self, write: Writer, marked: MarkedRecurrence) -> str:
         """The index of each step's output among the operator's outputs [T N B, H]: [B, T, N]."""
         N = len(marked.operators)
         # Without zero padding, a masked step repeats the step that was read before it: backwards,
@@ -112,11 +112,11 @@ class Mask:
 
 
 def _recurrence(
-    write: Writer, marked: Marked, inputs: dict, outputs: list, mask: Mask | None
+    write: Writer, marked: MarkedRecurrence, inputs: dict, outputs: list, mask: Mask | None
 ) -> None:
     """Write the nodes of one marker, which compute `outputs`."""
     if marked.operators[0].kind == "RNN":  # ONNX Runtime's RNN is slower than a scan
-        return scanned(write, marked, inputs, outputs)
+        return write_scan(write, marked, inputs, outputs)
     N, (_, D), H = len(marked.operators), marked.operators[0].kernel.shape, marked.units
     if mask is None:
         X, no_step = write("Transpose", inputs["x"], perm=[1, 0, 2]), ""
@@ -142,7 +142,7 @@ def _recurrence(
         write.directions(state, outputs[i :: len(states)])
 
 
-def _node(write: Writer, marked: Marked, inputs: dict) -> onnx.NodeProto:
+def _node(write: Writer, marked: MarkedRecurrence, inputs: dict) -> onnx.NodeProto:
     """The operator's node: Y [T, N, B, H] and the final states [N, B, H]."""
     weights = {
         "W": [operator.kernel for operator in marked.operators],
@@ -166,7 +166,9 @@ def _node(write: Writer, marked: Marked, inputs: dict) -> onnx.NodeProto:
     return helper.make_node(kind, ordered, outputs, outputs[0], direction=direction, **attributes)
 
 
-def _sequences(write: Writer, marked: Marked, Y: str, output: str, mask: Mask | None) -> None:
+def _sequences(
+    write: Writer, marked: MarkedRecurrence, Y: str, output: str, mask: Mask | None
+) -> None:
     """Reshape Y [T, N, B, H] to [B, T, N H], with each step in its place."""
     N, H = len(marked.operators), marked.units
     if mask is None:

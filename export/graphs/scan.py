@@ -12,12 +12,12 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from kerasrnn.export.graphs.lowering import Marked
+from kerasrnn.export.graphs.lowering import MarkedRecurrence
 from kerasrnn.export.graphs.operators import ACTIVATIONS, Operator
 from kerasrnn.export.graphs.writer import Writer
 
 
-def scanned(write: Writer, marked: Marked, inputs: dict, outputs: list[str]) -> None:
+def write_scan(write: Writer, marked: MarkedRecurrence, inputs: dict, outputs: list[str]) -> None:
     """Write the nodes of a marker: h(t) = f(W x(t) + b + R h(t-1)) in each direction."""
     N, H, mask = len(marked.operators), marked.units, inputs.get("mask")
     X, zero = write("Transpose", inputs["x"], perm=[1, 0, 2]), write.constant(np.float32(0))
@@ -56,7 +56,7 @@ def scanned(write: Writer, marked: Marked, inputs: dict, outputs: list[str]) -> 
 
 
 def _scan(
-    write: Writer, marked: Marked, initial: list, columns: list, real: list
+    write: Writer, marked: MarkedRecurrence, initial: list, columns: list, real: list
 ) -> onnx.NodeProto:
     """The scan's node: final states [B, H] and outputs [T, B, H], N of each.
 
@@ -103,7 +103,7 @@ def _activated(write: Writer, operator: Operator, x: str) -> str:
     return write(name, x, **{key: number for key, number in numbers if number is not None})
 
 
-def _since_first_step(write: Writer, marked: Marked, real: str) -> str:
+def _since_first_step(write: Writer, marked: MarkedRecurrence, real: str) -> str:
     """bool [T, B, 1]: True from the first real step on, in reading order."""
     count = write("Cast", real, to=TensorProto.INT32)
     axis = write.constant(np.int64(0))

@@ -17,7 +17,7 @@ from kerasrnn.engine.recurrence import observing
 from kerasrnn.layers import Recurrent
 
 
-class Probed(Cell):
+class ProbedCell(Cell):
     """A cell with states h(t) + δ(t), where δ = 0: ∂L/∂δ(t) is ∂L/∂h(t) over all paths.
 
     Its output is (output, new state) of the cell inside.
@@ -67,7 +67,7 @@ class Watch:
         self.problem = problem
         self.probes = [tf.zeros((T, batch, size), cell.compute_dtype) for size in sizes]
         self.tape.watch(self.probes)
-        probed = dataclasses.replace(problem, cell=Probed(cell, self.probes), sequences=True)
+        probed = dataclasses.replace(problem, cell=ProbedCell(cell, self.probes), sequences=True)
         (output, states), finals = compute(probed)
         self.states = [time_major(s) for s in tree.flatten(states)]
         if not problem.sequences:

@@ -39,10 +39,10 @@ class AttentionWrapper(Wrapper):
         self.attention, self.memory_size = attention, memory_size
         self.output_size = (cell.output_size, memory_size, None)
 
-    def constants_wanted(self):
+    def constant_names(self):
         return ["memory"]
 
-    def packed(self, constants):
+    def pack_constants(self, constants):
         flat = tree.flatten(constants)
         if constants and len(flat) != len(Memory._fields):
             raise ValueError(

@@ -8,7 +8,7 @@ import threading
 from typing import NoReturn
 
 
-def end(code: int) -> NoReturn:
+def end_process(code: int) -> NoReturn:
     """End the process with this exit code; at once where a daemon thread still runs.
 
     Such a thread may wait inside TensorFlow for a data service that is gone. Nothing can cancel

@@ -23,15 +23,15 @@ class InputError(ValueError):
     __module__ = "kerasrnn"  # where users import it from, so a traceback names it so
 
     def __init__(self, argument: str, expected: str, received: object, next_step: str):
-        super().__init__(shown(f"{argument}: expected {expected}, got {received}; {next_step}"))
+        super().__init__(one_line(f"{argument}: expected {expected}, got {received}; {next_step}"))
         self.argument, self.expected = argument, expected
         self.received, self.next_step = received, next_step
 
 
-def shown(text: str) -> str:
+def one_line(text: str) -> str:
     r"""The text on one line, with every unprintable character escaped as in Python.
 
-    >>> print(shown("a\nb\x1b[2J"))
+    >>> print(one_line("a\nb\x1b[2J"))
     a\nb\x1b[2J
     """
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -27,7 +27,7 @@ class _NoLocks(OSError):
 
 
 @contextlib.contextmanager
-def locked(
+def lock_folder(
     folder: str | Path, argument: str = "--out", warn: Callable[[str], None] = lambda text: None
 ) -> Iterator[None]:
     """Lock `folder` for this process; a second process is refused at once.

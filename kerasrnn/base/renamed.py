@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 
-def renamed(config: dict, names: dict[str, str]) -> dict:
+def with_new_names(config: dict, names: dict[str, str]) -> dict:
     """A saved configuration with the names that its options have now.
 
     Args:
         config: of a layer or a model.
         names: former name -> name now.
 
-    >>> renamed({"size": 64, "seed": 1}, {"size": "image_size"})
+    >>> with_new_names({"size": 64, "seed": 1}, {"size": "image_size"})
     {'image_size': 64, 'seed': 1}
     """
     return {names.get(name, name): value for name, value in config.items()}

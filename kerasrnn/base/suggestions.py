@@ -64,10 +64,10 @@ def meant(word: str, known: Iterable[str]) -> str | None:
     return names[matches[0]] if matches else None
 
 
-def advised(word: str, known: Iterable[str], otherwise: str) -> str:
+def advice(word: str, known: Iterable[str], otherwise: str) -> str:
     """The advice about an unknown word: the likely name, or the text `otherwise`.
 
-    >>> advised("trian", ["demo", "train"], "choose one of them")
+    >>> advice("trian", ["demo", "train"], "choose one of them")
     'did you mean train?'
     """
     name = meant(word, known)

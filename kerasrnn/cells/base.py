@@ -80,9 +80,9 @@ class Cell(keras.layers.Layer):
         Raises:
             ValueError: when the cell needs constants.
         """
-        if self.constants_wanted():
+        if self.constant_names():
             raise ValueError(
-                f"{type(self).__name__} needs constants {self.constants_wanted()}, which "
+                f"{type(self).__name__} needs constants {self.constant_names()}, which "
                 "keras.layers.RNN does not hand over; run it with kerasrnn.layers.Recurrent."
             )
         state = tree.pack_sequence_as(self.state_size, tree.flatten(states))
@@ -101,12 +101,12 @@ class Cell(keras.layers.Layer):
                 "h, c = state."
             )
 
-    def constants_wanted(self):
+    def constant_names(self):
         """The names of the constants that `step` requires; `*constants` requires none."""
         parameters = list(inspect.signature(self.step).parameters.values())[3:]
         return [p.name for p in parameters if p.kind is not p.VAR_POSITIONAL]
 
-    def packed(self, constants):
+    def pack_constants(self, constants):
         """The constants as a tuple in the form that `step` takes.
 
         A functional Keras model turns a named tuple into a list; a cell that takes one restores it.

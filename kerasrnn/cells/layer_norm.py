@@ -6,7 +6,7 @@ from keras import ops
 from kerasrnn.cells.lstm import LSTM
 
 
-def normalised(blocks, gain, shift, epsilon):
+def layer_norm(blocks, gain, shift, epsilon):
     """LN(a; α, β) = α (a - mean) / √(variance + ε) + β over all blocks of a, as a list of blocks.
 
     Args:
@@ -55,7 +55,7 @@ class LayerNormLSTM(LSTM):
             setattr(self, f"shift_{name}", shift)
 
     def project(self, x, training=None):
-        z = normalised(self.blocks_of(x), self.gain_x, self.shift_x, self.epsilon)
+        z = layer_norm(self.blocks_of(x), self.gain_x, self.shift_x, self.epsilon)
         if self.bias is None:
             return tuple(z)
         biases = ops.split(self.bias, 4)
@@ -63,10 +63,10 @@ class LayerNormLSTM(LSTM):
 
     def step(self, z, state, linear):
         (h, c), ε, σ = state, self.epsilon, self.recurrent_activation
-        y = normalised(linear(h, self.recurrent_kernel, blocks=4), self.gain_h, self.shift_h, ε)
+        y = layer_norm(linear(h, self.recurrent_kernel, blocks=4), self.gain_h, self.shift_h, ε)
         i, f, g, o = (z_k + y_k for z_k, y_k in zip(z, y, strict=True))
         c = σ(f) * c + σ(i) * self.activation(g)
-        (n,) = normalised([c], self.gain_c, self.shift_c, ε)
+        (n,) = layer_norm([c], self.gain_c, self.shift_c, ε)
         h = σ(o) * self.activation(n)
         return h, (h, c)
 

@@ -8,7 +8,7 @@ import keras
 from keras import ops, tree
 
 from kerasrnn.cells.base import Cell
-from kerasrnn.cells.layer_norm import normalised
+from kerasrnn.cells.layer_norm import layer_norm
 from kerasrnn.compat.keras import AutocastScope
 
 
@@ -38,11 +38,11 @@ class Wrapper(Cell):
     def initial_state(self, batch_size):
         return self.cell.initial_state(batch_size)
 
-    def constants_wanted(self):
-        return self.cell.constants_wanted()
+    def constant_names(self):
+        return self.cell.constant_names()
 
-    def packed(self, constants):
-        return self.cell.packed(constants)
+    def pack_constants(self, constants):
+        return self.cell.pack_constants(constants)
 
     def project(self, x, training=None):
         return self.cell.project(x, training=training)
@@ -255,10 +255,10 @@ class LayerNorm(Wrapper):
             ValueError: when the step needs constants, or has no product.
         """
         widths, inside = [], type(self.cell).__name__
-        if self.constants_wanted():
+        if self.constant_names():
             raise ValueError(
                 f"LayerNorm(cell): expected a cell whose step needs no constants, received "
-                f"{inside}, which needs {self.constants_wanted()}; wrap the cell inside it."
+                f"{inside}, which needs {self.constant_names()}; wrap the cell inside it."
             )
 
         def linear(h, weight, columns=None, blocks=1):
@@ -283,7 +283,7 @@ class LayerNorm(Wrapper):
 
         def normalised_linear(h, weight, columns=None, blocks=1):
             y = linear(h, weight, columns, blocks)
-            y = normalised([y] if blocks == 1 else y, *next(weights), self.epsilon)
+            y = layer_norm([y] if blocks == 1 else y, *next(weights), self.epsilon)
             return y[0] if blocks == 1 else y
 
         return self.cell.step(z, state, normalised_linear, *constants)

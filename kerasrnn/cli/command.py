@@ -10,10 +10,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from kerasrnn.base.ending import end
+from kerasrnn.base.ending import end_process
 from kerasrnn.base.errors import InputError
 from kerasrnn.cli.parser import make_parser
-from kerasrnn.cli.parsing import as_typed
+from kerasrnn.cli.parsing import error_line
 from kerasrnn.cli.printing import (
     ReaderLeft,
     figures,
@@ -77,7 +77,7 @@ def _caption(args) -> int | None:
         if args.strict:
             raise error
         errors.append(error)
-        say(f"kerasrnn: {as_typed(error, args)}")
+        say(f"kerasrnn: {error_line(error, args)}")
 
     with contextlib.redirect_stdout(sys.stderr):
         caption = task.open_captioner(args.model, args.beam, args.n_best, args.max_length)
@@ -222,7 +222,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_needs(name, vars(args), _changed_options(args))
         return COMMANDS[name](args) or 0
     except InputError as error:
-        say(f"kerasrnn: {as_typed(error, args)}")
+        say(f"kerasrnn: {error_line(error, args)}")
         return 2
     except KeyboardInterrupt:
         say("kerasrnn: stopped")
@@ -254,7 +254,7 @@ def _error_line(error: Exception) -> str:
 
 def program() -> None:
     """Run the command of this process and exit; the installed `kerasrnn` calls this."""
-    end(main())
+    end_process(main())
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ import itertools
 import re
 from collections.abc import Sequence
 
-from kerasrnn.base.errors import InputError, shown
-from kerasrnn.base.suggestions import advised
+from kerasrnn.base.errors import InputError, one_line
+from kerasrnn.base.suggestions import advice
 
 # (advice of the library, option that does the same, advice for the command line)
 ADVICE = (
@@ -70,7 +70,7 @@ class Parser(argparse.ArgumentParser):
 
     def unknown(self, name: str) -> InputError:
         """Return the error about an option that does not exist."""
-        step = advised(name, self.options, f"see {self.prog} --help")
+        step = advice(name, self.options, f"see {self.prog} --help")
         return InputError(name, f"an option of {self.prog}", "one that it has not", step)
 
     def error(self, message: str):
@@ -78,7 +78,7 @@ class Parser(argparse.ArgumentParser):
         if match := CHOICE.match(message):
             name, value, choices = match.groups()
             names, value = re.findall(r"[\w-]+", choices), value.strip("'\"")
-            step = advised(value, names, "choose one of them")
+            step = advice(value, names, "choose one of them")
             raise InputError(name, f"one of {', '.join(names)}", value, step)
         if match := TYPE.match(message):
             raise InputError(*match.groups(), "correct it")
@@ -94,7 +94,7 @@ class Parser(argparse.ArgumentParser):
         raise InputError("arguments", f"what {self.prog} takes", received, step)
 
 
-def as_typed(error: InputError, args: argparse.Namespace) -> str:
+def error_line(error: InputError, args: argparse.Namespace) -> str:
     """Return an error as one line, with the options as they were typed.
 
     Args:
@@ -106,9 +106,9 @@ def as_typed(error: InputError, args: argparse.Namespace) -> str:
         step = step.replace(library, typed if option in options else "")
     if error.expected.startswith("one of "):
         choices = error.expected.removeprefix("one of ").split(", ")
-        step = advised(str(error.received), choices, step)
+        step = advice(str(error.received), choices, step)
     argument = _typed_argument(error.argument, args)
-    return shown(f"{argument}: expected {error.expected}, got {error.received}; {step}")
+    return one_line(f"{argument}: expected {error.expected}, got {error.received}; {step}")
 
 
 def _typed_argument(name: str, args) -> str:

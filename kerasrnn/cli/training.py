@@ -10,7 +10,7 @@ from kerasrnn.base.errors import InputError
 from kerasrnn.cli.printing import figures, load_tensorflow, print_result, say
 from kerasrnn.tasks.hyperparameters import PRESETS
 from kerasrnn.tasks.needs import check_needs, check_rivals
-from kerasrnn.tasks.settings import changed
+from kerasrnn.tasks.settings import with_changes
 
 COMMON = ("overwrite", "strategy", "keep_checkpoints", "data_service", "start")  # of all jobs
 FAILED = 1  # exit code when the disk fails, a worker is lost or an export differs from its model
@@ -59,7 +59,7 @@ def settings_of(args):
     assignments = [part for group in args.set for part in group]
     for field in dataclasses.fields(preset):
         assignments += [f"{field.name}={value}" for value in getattr(args, field.name) or ()]
-    settings = changed(preset, assignments)
+    settings = with_changes(preset, assignments)
     changed_names = [assignment.partition("=")[0] for assignment in assignments]
     check_needs("settings", vars(settings), changed_names)
     check_rivals(vars(args) | vars(settings), changed_names)

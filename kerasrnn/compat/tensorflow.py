@@ -13,10 +13,10 @@ from kerasrnn.compat.private import TENSORFLOW, Private
 __all__ = [
     "SavedModel",
     "configure_coordination",
+    "has_started",
     "in_multi_worker_mode",
     "is_stateful",
     "set_cardinality",
-    "started",
 ]
 
 PRIVATE = (
@@ -68,7 +68,7 @@ PRIVATE = (
 )
 
 
-def started() -> bool:
+def has_started() -> bool:
     """Whether TensorFlow has run its first operation. The limits have to be set before it."""
     return context.context()._context_handle is not None
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from kerasrnn.base.errors import InputError
-from kerasrnn.decoding.sampling import END, PAD, Decoded, Step, StepAdapter, repeated, without
+from kerasrnn.decoding.sampling import END, PAD, Decoded, Step, StepAdapter, repeat_rows, without
 
 NONE = float("-inf")  # the score of a hypothesis that does not exist
 LEAST = 1e-10  # the least coverage of a source position, so that its logarithm is finite
@@ -118,8 +118,8 @@ class _Search:
         score = tf.where(vacant, NONE, 0.0)
         return _Beam(
             t=tf.constant(0),
-            ids=repeated(tf.cast(ids, tf.int32), K),
-            state=repeated(state, K),
+            ids=repeat_rows(tf.cast(ids, tf.int32), K),
+            state=repeat_rows(state, K),
             total=score,
             score=score,
             finished=vacant | (self.length == 0),
@@ -165,7 +165,7 @@ class _Search:
         if self.prefix is None:
             return gains, ids
         column = tf.minimum(beam.t, tf.shape(self.prefix)[1] - 1)
-        forced = repeated(tf.gather(self.prefix, column, axis=1), rules.beam)
+        forced = repeat_rows(tf.gather(self.prefix, column, axis=1), rules.beam)
         indices = forced + log_p.shape[1] * tf.range(tf.size(forced))
         gain = tf.gather(tf.reshape(log_p, [-1]), indices)
         # A forced id without probability adds 0; -inf would make the hypothesis vacant.
@@ -267,7 +267,7 @@ def beam_search(
 
     Args:
         step: the step function, called on R = B·K rows, the rows of a sentence side by side. A
-            tensor that it closes over, such as the memory of the source, must be `repeated` K
+            tensor that it closes over, such as the memory of the source, must be `repeat_rows` K
             times.
         ids: int32 [B], the first input ids.
         state: the first state, any nest of tensors of B rows.

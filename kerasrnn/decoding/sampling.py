@@ -265,10 +265,10 @@ def greedy(step: Step, ids, state, length, *, banned: Sequence[int] = ()) -> Dec
     return _generate(step, ids, state, length, choose, banned)
 
 
-def repeated(nest, times: int):
+def repeat_rows(nest, times: int):
     """Repeat each row of each tensor `times` times, copies side by side; None stays None.
 
-    >>> repeated((tf.constant([4, 5]), None), 2)[0].numpy().tolist()
+    >>> repeat_rows((tf.constant([4, 5]), None), 2)[0].numpy().tolist()
     [4, 4, 5, 5]
     """
 

@@ -5,11 +5,11 @@ from kerasrnn.base.lazy import lazy
 _PLACES = {
     "STRATEGIES": "kerasrnn.distribution.strategies",
     "WorkerLost": "kerasrnn.distribution.multi_worker",
-    "any_of": "kerasrnn.distribution.strategies",
+    "any_worker": "kerasrnn.distribution.strategies",
     "chief_first": "kerasrnn.distribution.strategies",
     "distribute": "kerasrnn.distribution.strategies",
     "enable": "kerasrnn.distribution.strategies",
-    "gathered": "kerasrnn.distribution.strategies",
+    "gather_bytes": "kerasrnn.distribution.strategies",
     "is_chief": "kerasrnn.distribution.multi_worker",
     "is_multi_worker": "kerasrnn.distribution.multi_worker",
     "shards_here": "kerasrnn.distribution.strategies",

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import tensorflow as tf
 
 from kerasrnn.base.errors import InputError
-from kerasrnn.compat.tensorflow import configure_coordination, started
+from kerasrnn.compat.tensorflow import configure_coordination, has_started
 
 JOBS = ("chief", "worker")  # in TensorFlow's order of tasks
 WAIT_SECONDS = 300.0  # the most to wait until all workers have started
@@ -105,7 +105,7 @@ def join(
     Raises:
         InputError: when a worker does not start in time, or TensorFlow has run an operation.
     """
-    if started():
+    if has_started():
         raise InputError(
             "strategy", "several workers before TensorFlow's first operation", "them after it",
             "make the strategy first",

@@ -129,7 +129,7 @@ def shards_here(strategy: tf.distribute.Strategy) -> list[tuple[int, int]]:
     return [(first + i, count) for i in range(local_count)]
 
 
-def any_of(flag: bool, strategy: tf.distribute.Strategy) -> bool:
+def any_worker(flag: bool, strategy: tf.distribute.Strategy) -> bool:
     """Return whether the flag is True on any worker; every worker must call this."""
     if not is_multi_worker(strategy):
         return flag
@@ -145,7 +145,7 @@ def wait_for_all(strategy: tf.distribute.Strategy) -> None:
     """
     try:
         # The sum over all workers returns only when each of them has contributed.
-        any_of(False, strategy)
+        any_worker(False, strategy)
     except GONE as error:
         raise WorkerLost(error) from error
 
@@ -169,7 +169,7 @@ def _replicated(value: tf.Tensor, strategy: tf.distribute.Strategy):
     return strategy.experimental_distribute_values_from_function(lambda context: value)
 
 
-def gathered(data: bytes, strategy: tf.distribute.Strategy) -> list[bytes]:
+def gather_bytes(data: bytes, strategy: tf.distribute.Strategy) -> list[bytes]:
     """Return the data of all workers, in their order; every worker must call this.
 
     Args:

@@ -100,7 +100,7 @@ class Rebuilt:
     def __init__(self, cell, steps, weights):
         self.cell, self.steps, self.weights = cell, steps, weights
         # Transposed once: `transpose_b=True` inside the loop costs nearly twice the time.
-        prepared = steps.tried.prepared(lookup(cell, weights))
+        prepared = steps.tried.prepare(lookup(cell, weights))
         self.transposed = [Matrix(tf.transpose(W)) for W in prepared]
         self._differentiate_zeros()
 

@@ -11,7 +11,7 @@ from keras import ops
 from kerasrnn.compat.keras import AutocastScope
 from kerasrnn.engine.layout import Layout
 from kerasrnn.engine.problem import Problem, project
-from kerasrnn.engine.trial import tried
+from kerasrnn.engine.trial import run_trial
 from kerasrnn.engine.tried_step import BATCH, TriedStep
 
 # cell -> {training: why its step is not pure, or None}
@@ -41,7 +41,7 @@ def impurity_of(cell, training):
     Also None where the cell cannot be examined yet.
     """
     verdicts = _VERDICTS.get(cell, {})
-    if training not in verdicts and cell.built and not cell.constants_wanted():
+    if training not in verdicts and cell.built and not cell.constant_names():
         features = (cell.get_build_config() or {}).get("input_shape", ())[1:]
         if features and None not in features:
             x = ops.zeros((BATCH, 2, *features), dtype=cell.compute_dtype)
@@ -70,4 +70,4 @@ def _step_trial(problem):
             return TriedStep(problem.cell, layout).trial
 
     # The outer trial undoes what `project` draws, so that examining a cell moves no seed.
-    return tried(steps).result
+    return run_trial(steps).result

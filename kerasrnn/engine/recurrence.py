@@ -18,7 +18,7 @@ from kerasrnn.engine.purity import impurity, impurity_of
 from kerasrnn.engine.scan import scan
 from kerasrnn.engine.steps import Steps
 
-__all__ = ["RUNNERS", "Plan", "Problem", "exporting", "lowered", "plan", "run"]
+__all__ = ["RUNNERS", "Plan", "Problem", "exporting", "lower_for_export", "plan", "run"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def exporting(lower=None):
 
     Without `lower`, or where it returns None, a plain loop is traced: no custom gradient, no XLA,
     no cuDNN. Otherwise `lower(*problems)` expresses the whole recurrences and returns their
-    results, in the form of `lowered`.
+    results, in the form of `lower_for_export`.
 
     >>> from kerasrnn.cells import LSTM
     >>> with exporting():
@@ -157,7 +157,7 @@ def _device():
     return "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
 
 
-def lowered(problems):
+def lower_for_export(problems):
     """The results of recurrences over one sequence, as the current export expresses them.
 
     Args:
@@ -185,7 +185,7 @@ def run(problem, runner="auto"):
     Raises:
         ValueError: if the runner cannot run this cell here, or the cell's step is wrong.
     """
-    results = lowered([problem])
+    results = lower_for_export([problem])
     if results is not None:
         [(output, states)] = results
         # An export gives outputs in the order of time; a caller expects the order of reading.
@@ -223,11 +223,11 @@ def _run(problem, runner):
     if masked and not problem.zero_start:
         output = tree.map_structure(lambda o: _zero_before_start(o, problem), output)
     if masked and problem.zero_padding and problem.sequences:
-        output = tree.map_structure(lambda o: zero_padded(o, problem.mask), output)
+        output = tree.map_structure(lambda o: zero_masked(o, problem.mask), output)
     return output, states
 
 
-def zero_padded(output, mask):
+def zero_masked(output, mask):
     """The output [B, T, ...] or [B, ...], with 0 where the mask [B, T] or [B] is False."""
     lead = len(mask.shape)
     mask = ops.reshape(mask, (*ops.shape(mask), *(1,) * (len(output.shape) - lead)))
@@ -260,8 +260,8 @@ def _at_least_one_step(problem, compute):
 def _zero_before_start(output, problem):
     """The output with zeros before the first real step of each row, as in Keras."""
     if not problem.sequences:
-        return zero_padded(output, ops.any(problem.mask, axis=1))
-    return zero_padded(output, ops.cumsum(ops.cast(problem.mask, "int32"), axis=1) > 0)
+        return zero_masked(output, ops.any(problem.mask, axis=1))
+    return zero_masked(output, ops.cumsum(ops.cast(problem.mask, "int32"), axis=1) > 0)
 
 
 def loop(problem):
@@ -270,7 +270,7 @@ def loop(problem):
     cell = problem.cell
     with AutocastScope(cell.compute_dtype):
         steps = Steps(cell, z, problem.states, problem.constants, mask, problem.sequences)
-        weights, emitted = steps.tried.prepared(), steps.emitted()
+        weights, emitted = steps.tried.prepare(), steps.emitted()
 
         def body(scanned, states):
             linear = steps.tried.plain_linear(weights)

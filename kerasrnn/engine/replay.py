@@ -169,7 +169,7 @@ def forward(cell, sequences, arguments):
     weights = arguments.weights
     with AutocastScope(cell.compute_dtype), scope_of(cell, weights):
         steps = _steps(cell, sequences, arguments)
-        matrices = [Matrix(W) for W in steps.tried.prepared(lookup(cell, weights))]
+        matrices = [Matrix(W) for W in steps.tried.prepare(lookup(cell, weights))]
         emitted = steps.emitted()
 
         def body(scanned, states):
@@ -211,7 +211,7 @@ def record(cell, sequences, arguments):
     weights = arguments.weights
     with AutocastScope(cell.compute_dtype), scope_of(cell, weights):
         steps = _steps(cell, sequences, arguments)
-        matrices = [Matrix(W) for W in steps.tried.prepared(lookup(cell, weights))]
+        matrices = [Matrix(W) for W in steps.tried.prepare(lookup(cell, weights))]
         emitted = steps.emitted()
         sums = {k: i for i, k in Rebuilt(cell, steps, weights).sums.items()}
         # The states that are outputs are kept as outputs. The others are kept before each step.

@@ -105,7 +105,7 @@ class Steps:
             return [ops.zeros((batch, *s.shape[1:]), dtype=s.dtype) for s in specs]
         # A size is known only when the graph runs, so one step is computed for its shapes.
         first = [ops.zeros_like(z[0]) for z in layout.scanned]
-        linear = tried.plain_linear(tried.prepared())
+        linear = tried.plain_linear(tried.prepare())
         output, _ = tried.step(first, layout.fixed, layout.states, linear)
         return [ops.zeros_like(o) for o in tried.only_outputs(tree.flatten(output))]
 

@@ -54,7 +54,7 @@ class _Recorder(keras.StatelessScope):
         ]
 
 
-def tried(function: Callable[[], Any], variables: Iterable[keras.Variable] = ()) -> Trial:
+def run_trial(function: Callable[[], Any], variables: Iterable[keras.Variable] = ()) -> Trial:
     """Run `function` and undo what it assigns and draws: the `Trial`.
 
     Args:
@@ -63,7 +63,7 @@ def tried(function: Callable[[], Any], variables: Iterable[keras.Variable] = ())
             captures none of its tensors.
 
     >>> counter = keras.Variable(0.0, name="counter")
-    >>> tried(lambda: counter.assign_add(1.0)).side_effects, float(counter.value)
+    >>> run_trial(lambda: counter.assign_add(1.0)).side_effects, float(counter.value)
     (("assigns the variable 'counter'",), 0.0)
     """
     if keras.backend.backend() == "tensorflow":
@@ -74,7 +74,7 @@ def tried(function: Callable[[], Any], variables: Iterable[keras.Variable] = ())
 
 
 def _traced(function, variables) -> Trial:
-    """`tried` on TensorFlow: trace the function into a graph and examine the graph."""
+    """`run_trial` on TensorFlow: trace the function into a graph and examine the graph."""
     import tensorflow as tf
 
     record = {}

@@ -5,7 +5,7 @@ from keras import ops, tree
 
 from kerasrnn.cells.base import matmul
 from kerasrnn.engine.problem import Product, Spec
-from kerasrnn.engine.trial import tried
+from kerasrnn.engine.trial import run_trial
 
 BATCH = 97  # in place of an unknown batch size, where a step is tried on zeros
 
@@ -29,7 +29,7 @@ class TriedStep:
     def __init__(self, cell, layout):
         self.cell, self.layout = cell, layout
         try:
-            self.trial = tried(self._on_zeros, cell.variables)
+            self.trial = run_trial(self._on_zeros, cell.variables)
         except ValueError as error:  # TensorFlow raises it where shapes do not fit
             raise ValueError(f"{self._failed()}: {error}") from error
         self.output, new_states, states = self.trial.result
@@ -92,7 +92,7 @@ class TriedStep:
         """The spec of every block of every product; unknown sizes are None."""
         return [p.output for p in self.products for _ in range(p.blocks)]
 
-    def prepared(self, value=lambda weight: weight.value):
+    def prepare(self, value=lambda weight: weight.value):
         """The weight of every product, read, cast and cut to its columns once, before the loop."""
         return [ops.cast(p.select(value(p.weight)), p.output.dtype) for p in self.products]
 

@@ -130,14 +130,14 @@ class _Mover:
             inner = getattr(layer, "layer", None)
             if isinstance(inner, keras.layers.RNN) or isinstance(layer, keras.Model):
                 self.adoption.left.append((layer.name, f"inside {type(layer).__name__}"))
-            self.adoption.already += [(r.name, described(r)) for r in recurrences(layer)]
+            self.adoption.already += [(r.name, description(r)) for r in recurrences(layer)]
             return self._copy_of(layer)
         reason = _obstacle(layer)
         if reason:
             self.adoption.left.append((layer.name, reason))
             return self._copy_of(layer)
         ours = _convert(layer)
-        detail = f"{type(layer).__name__} by {described(ours)}"
+        detail = f"{type(layer).__name__} by {description(ours)}"
         self.adoption.replaced.append((layer.name, detail))
         return ours
 
@@ -210,14 +210,14 @@ def _copy_weights(layer, ours):
             kept_state.assign(state)
 
 
-def described(layer) -> str:
+def description(layer) -> str:
     """Return a short description of a recurrent layer of ours.
 
-    >>> described(Bidirectional(Recurrent(GRU(3))))
+    >>> description(Bidirectional(Recurrent(GRU(3))))
     'Bidirectional(Recurrent(GRU))'
     """
     if isinstance(layer, Bidirectional):
-        return f"Bidirectional({described(layer.forward_layer)})"
+        return f"Bidirectional({description(layer.forward_layer)})"
     name, wrapped_cell = type(layer.cell).__name__, getattr(layer.cell, "cell", None)
     name = name if wrapped_cell is None else f"{name}({type(wrapped_cell).__name__})"
     return f"Recurrent({name})"

@@ -8,7 +8,7 @@ from dataclasses import replace
 import keras
 from keras import ops, tree
 
-from kerasrnn.engine.recurrence import lowered, zero_padded
+from kerasrnn.engine.recurrence import lower_for_export, zero_masked
 from kerasrnn.layers.recurrent import Recurrent
 
 MERGES = {
@@ -111,7 +111,7 @@ class Bidirectional(keras.layers.Layer):
         """
         if self.forward_layer.go_backwards:  # ONNX's operator has forwards first
             return None
-        results = lowered(
+        results = lower_for_export(
             replace(layer.problem(sequences, initial_state=states, **options), zero_padding=True)
             for layer, states in pairs
         )
@@ -150,7 +150,7 @@ class Bidirectional(keras.layers.Layer):
         merged = [merge(a, b) for a, b in pairs]
         # A `Recurrent` repeats its output at padding; Keras's Bidirectional has zeros there.
         if mask is not None and self.forward_layer.return_sequences:
-            merged = tree.map_structure(lambda m: zero_padded(m, mask), merged)
+            merged = tree.map_structure(lambda m: zero_masked(m, mask), merged)
         output = tree.pack_sequence_as(forward, merged) if self.merge_mode else merged[0]
         return (output, *states, *backward_states) if states else output
 

@@ -12,10 +12,10 @@ import keras
 from keras import layers, ops, tree
 
 from kerasrnn.base.errors import InputError, first_line
-from kerasrnn.base.renamed import renamed
+from kerasrnn.base.renamed import with_new_names
 from kerasrnn.base.weights_files import check_weights
 from kerasrnn.layers.encoders import Encoded
-from kerasrnn.layers.normalization import count_real_rows, counting
+from kerasrnn.layers.normalization import count_real_rows, only_real_rows
 
 SMALL = "small"
 WHOLE = 2**16  # what stands for 1 in a filter; times 255, and rounded, it stays below 2^24
@@ -101,7 +101,7 @@ def _constructor(name: str):
     return constructor
 
 
-def prepared(name: str, images):
+def network_pixels(name: str, images):
     """Pixels from 0 to 255 as the network of this name was trained on them."""
     if name == SMALL:
         return images / 127.5 - 1.0
@@ -117,7 +117,7 @@ def _file(weights):
     return str(weights)
 
 
-def resized(images, size: int):
+def resize(images, size: int):
     """Pixels of any size [B, h, w, 3] -> float32 [B, size, size, 3], whole numbers 0 to 255.
 
     Bilinear, with the filter widened where the picture shrinks (antialiasing): weights
@@ -126,7 +126,7 @@ def resized(images, size: int):
     a runtime adds does not matter, and all give the same.
 
     >>> black_and_white = ops.convert_to_tensor([[[[0.0] * 3, [255.0] * 3]] * 2])
-    >>> resized(black_and_white, 1)[0, 0, 0].numpy().tolist()
+    >>> resize(black_and_white, 1)[0, 0, 0].numpy().tolist()
     [128.0, 128.0, 128.0]
     """
     images = ops.cast(images, "float32")
@@ -229,7 +229,7 @@ class ImageEncoder(layers.Layer):
         if len(images.shape) == 3:
             values = images
         else:
-            with counting(real):
+            with only_real_rows(real):
                 values = self.features(images, training=training)
         values = ops.cast(values, self.compute_dtype)
         mask = ops.ones(ops.shape(values)[:2], dtype="bool")
@@ -238,7 +238,7 @@ class ImageEncoder(layers.Layer):
     def features(self, images, training=False):
         """Images [B, h, w, 3] -> features [B, L, C], L row by row."""
         training = training and self.follows_statistics
-        images = prepared(self.options["backbone"], resized(images, self.image_size))
+        images = network_pixels(self.options["backbone"], resize(images, self.image_size))
         grid = self.network(images, training=training)
         return ops.reshape(grid, (-1, self.grid**2, self.values_size))
 
@@ -247,7 +247,7 @@ class ImageEncoder(layers.Layer):
 
     @classmethod
     def from_config(cls, config):
-        return cls(**renamed(config, FORMER))
+        return cls(**with_new_names(config, FORMER))
 
 
 def _small(size: int, weights) -> keras.Model:

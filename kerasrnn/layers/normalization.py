@@ -23,7 +23,7 @@ _local = threading.local()  # TensorFlow traces each replica in a thread of its 
 
 
 @contextlib.contextmanager
-def counting(real) -> Iterator[None]:
+def only_real_rows(real) -> Iterator[None]:
     """In the block, batch normalisation counts only real rows, over all replicas.
 
     Args:
@@ -37,7 +37,7 @@ def counting(real) -> Iterator[None]:
 
 
 def count_real_rows(network: keras.Model) -> keras.Model:
-    """Make the batch normalisation layers of a network obey `counting`, and return the network.
+    """Make the batch normalisation layers of a network obey `only_real_rows`; return the network.
 
     The layers are changed in place. They are saved as Keras's own class.
     """
@@ -49,7 +49,7 @@ def count_real_rows(network: keras.Model) -> keras.Model:
 
 
 class CountsRealRows:
-    """A mixin for Keras's batch normalisation over the last axis, see `counting`."""
+    """A mixin for Keras's batch normalisation over the last axis, see `only_real_rows`."""
 
     def call(self, inputs, training=None, mask=None):
         real = getattr(_local, "real", None)

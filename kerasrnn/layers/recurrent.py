@@ -173,8 +173,8 @@ class Recurrent(keras.layers.Layer):
         constants = () if constants is None else constants
         # Not isinstance: a named tuple is one nested constant.
         constants = tuple(constants) if type(constants) in (list, tuple) else (constants,)
-        constants = self.cell.packed(constants)
-        names = self.cell.constants_wanted()
+        constants = self.cell.pack_constants(constants)
+        names = self.cell.constant_names()
         if len(constants) < len(names):
             raise ValueError(
                 f"constants: expected {len(names)} for the cell's {names}, received "

@@ -38,7 +38,7 @@ class Translations(NamedTuple):
     attention: tf.Tensor
 
 
-class Written(NamedTuple):
+class WrittenIds(NamedTuple):
     """`Translations` in ids, before there is text.
 
     Attributes:
@@ -95,8 +95,8 @@ class Translates:
         length = tf.where(empty, 0, max_length)
         return beam_search(step, begin, state, length, rules=rules, mask=mask)
 
-    def translate_ids(self, ids, rules: BeamRules, max_length) -> Written:
-        """Source ids int32 [B, S], padded behind -> `Written`; graph code."""
+    def translate_ids(self, ids, rules: BeamRules, max_length) -> WrittenIds:
+        """Source ids int32 [B, S], padded behind -> `WrittenIds`; graph code."""
         ids = with_end(ids)
         found = self.search(ids, max_length, rules)
         attention = found.attention
@@ -104,7 +104,7 @@ class Translates:
             shape = tf.concat([tf.shape(found.ids), tf.shape(ids)[1:]], axis=0)
             attention = tf.zeros(shape)
         copied = copied_from(attention, ids)
-        return Written(found.ids, found.scores, attention[:, 0], copied, ids)
+        return WrittenIds(found.ids, found.scores, attention[:, 0], copied, ids)
 
     def translate_graph(self, source, rules: BeamRules, max_length) -> Translations:
         """Strings [B] -> `Translations`; graph code."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keras
 
-from kerasrnn.base.renamed import renamed
+from kerasrnn.base.renamed import with_new_names
 from kerasrnn.distribution.multi_worker import FitsOnManyWorkers
 from kerasrnn.losses.metrics import Nats, Perplexity
 
@@ -50,6 +50,6 @@ class TextModel(FitsOnManyWorkers, keras.Model):
 
     @classmethod
     def from_config(cls, config):
-        config = renamed(config, dict(cls.former_options))
+        config = with_new_names(config, dict(cls.former_options))
         parts = {name: keras.saving.deserialize_keras_object(config[name]) for name in cls.parts}
         return cls(**{**config, **parts})

@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable
 
 import keras
 
-from kerasrnn.decoding.sampling import repeated
+from kerasrnn.decoding.sampling import repeat_rows
 from kerasrnn.losses.tokens import TokenCrossEntropy
 from kerasrnn.models.text_model import TextModel
 
@@ -41,7 +41,7 @@ class Writer(TextModel):
     def stepper(self, source, beam: int):
         """Source -> (the step function of B · beam rows, state, the source's mask [B, S])."""
         encoded = self.encoder(source, training=False)
-        memory = repeated(self.decoder.memory(encoded), beam)
+        memory = repeat_rows(self.decoder.memory(encoded), beam)
 
         def step(ids, state):
             logits, state, weights = self.decoder.step(ids, state, memory)

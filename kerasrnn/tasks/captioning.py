@@ -43,7 +43,7 @@ from kerasrnn.tasks.session import (
 )
 from kerasrnn.tasks.settings import ids_said
 from kerasrnn.tasks.training import Data, Monitoring, run_training, tokenizer_of
-from kerasrnn.training.callbacks import Scored
+from kerasrnn.training.callbacks import Scores
 
 __all__ = ["PRESETS", "Job", "Settings", "evaluate", "train"]
 
@@ -150,7 +150,7 @@ def _monitoring(model: Captioner, valid: list[Captioned], store: Store, s: Setti
     return Monitoring(
         chosen_by(s),
         lambda epoch: _sample(model, valid[:SHOWN], store, s),
-        [Scored(lambda: validation(model, valid, store, s))],
+        [Scores(lambda: validation(model, valid, store, s))],
     )
 
 

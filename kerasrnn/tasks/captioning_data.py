@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from kerasrnn import distribution
 from kerasrnn.base.errors import InputError
-from kerasrnn.layers.images import resized
+from kerasrnn.layers.images import resize
 from kerasrnn.models.captioner import Captioner
 from kerasrnn.pipelines import augmentation
 from kerasrnn.pipelines.captions import Captioned, read_captions, split
@@ -64,7 +64,7 @@ def store_of(model: Captioner, job: Job, run: Path) -> Store:
     folder = Path(job.cache) if job.cache else run / IMAGES
 
     def pixels(image):
-        return tf.cast(resized(image[np.newaxis], size), tf.uint8)
+        return tf.cast(resize(image[np.newaxis], size), tf.uint8)
 
     if not encoder.frozen:
         return Store(folder, f"pixels-{size}", lambda image: pixels(image)[0].numpy())

@@ -8,7 +8,7 @@ from kerasrnn import distribution
 from kerasrnn.pipelines.dataset import Position
 from kerasrnn.tasks import run_folder
 from kerasrnn.tasks.session import renew
-from kerasrnn.training.checkpoints import newest
+from kerasrnn.training.checkpoints import newest_checkpoint
 from kerasrnn.training.interruption import Checkpoints, fit
 from kerasrnn.training.not_finite import NotFinite, first_not_finite
 
@@ -56,7 +56,7 @@ def diagnose_not_finite(session, data, error: NotFinite, settings, options: dict
         The error to raise, which names the first layer or gradient that is not finite.
     """
     session.say(f"{error}; looking for where it began")
-    checkpoint = newest(session.shared)
+    checkpoint = newest_checkpoint(session.shared)
     # Before the first step the optimizer is not built yet, so that checkpoint holds no variables
     # of it. Keras warns about this when it loads the checkpoint.
     with warnings.catch_warnings(), session.strategy.scope():

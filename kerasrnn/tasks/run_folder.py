@@ -24,7 +24,7 @@ from kerasrnn.base.files import (
 )
 from kerasrnn.base.locks import LOCK
 from kerasrnn.tasks.trust import Untrusted, check_model
-from kerasrnn.training.checkpoints import FOLDER, MODEL, Checkpoint, Progress, newest
+from kerasrnn.training.checkpoints import FOLDER, MODEL, Checkpoint, Progress, newest_checkpoint
 
 CONFIG = "config.json"
 CHECKPOINTS = BEST, LAST = ("best", "last")
@@ -33,7 +33,7 @@ OTHER_VERSION = "use that version of kerasrnn, or train again"
 LENGTHS = "epochs_before"  # config key: the numbers of epochs that earlier commands asked for
 
 
-def find(
+def find_checkpoint(
     path: str | Path, config: dict, warn: Callable[[str], None] = lambda text: None
 ) -> Checkpoint | None:
     """Return the checkpoint from which this command resumes its run, or None for a new run.
@@ -55,7 +55,7 @@ def find(
         return None
     before = read_config(path)
     _check_command(path, before, config)
-    checkpoint = newest(path, warn)
+    checkpoint = newest_checkpoint(path, warn)
     if checkpoint is not None:
         _check_epochs(path, checkpoint.progress, before["settings"], config["settings"])
     return checkpoint
@@ -84,7 +84,7 @@ def open_run(path: str | Path, config: dict, overwrite: bool) -> Path:
     """Create the run folder with its `config.json`, or open the one that exists.
 
     Args:
-        path, config: as in `find`.
+        path, config: as in `find_checkpoint`.
         overwrite: first remove the run in this folder. Only a run is ever removed.
 
     Raises:
@@ -309,7 +309,7 @@ def load_chosen(run: str | Path, checkpoint: str = BEST) -> keras.Model:
         raise InputError("--checkpoint", expected, checkpoint, "choose one of them")
     if checkpoint == BEST:
         return load_model(run)
-    last = newest(Path(run))
+    last = newest_checkpoint(Path(run))
     if last is None:
         raise InputError("RUN", "a run folder with a checkpoint", run, "train it first")
     return load_model(last.folder)

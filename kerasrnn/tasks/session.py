@@ -17,7 +17,7 @@ import tensorflow as tf
 from kerasrnn import distribution
 from kerasrnn.base.errors import InputError
 from kerasrnn.base.files import Stamp
-from kerasrnn.base.locks import locked
+from kerasrnn.base.locks import lock_folder
 from kerasrnn.pipelines.service import Service
 from kerasrnn.tasks import run_data, run_folder
 from kerasrnn.tasks.origin import open_origin, origin_config, take_weights
@@ -134,7 +134,7 @@ def open_session(job, say: Callable[[str], None]) -> Iterator[TrainingSession]:
     chief, run = distribution.is_chief(strategy), Path(job.out)
     with contextlib.ExitStack() as stack:
         if chief:  # the others are of the same training
-            stack.enter_context(locked(run, warn=say))
+            stack.enter_context(lock_folder(run, warn=say))
         own = stack.enter_context(tempfile.TemporaryDirectory())
         stack.enter_context(_precision(job.settings.precision))
         stamps, config = run_data.stamps(job.files()), job.config()
@@ -142,7 +142,7 @@ def open_session(job, say: Callable[[str], None]) -> Iterator[TrainingSession]:
             strategy, run if chief else Path(own, "run"), run, say, config, stamps
         )
         session.keep_checkpoints, session.service = job.keep_checkpoints, service
-        checkpoint = None if job.overwrite else run_folder.find(run, config, say)
+        checkpoint = None if job.overwrite else run_folder.find_checkpoint(run, config, say)
         if checkpoint is not None:
             _go_on(session, job, checkpoint)
         elif job.start:

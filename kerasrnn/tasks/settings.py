@@ -6,7 +6,7 @@ import dataclasses
 from typing import TypeVar, get_type_hints
 
 from kerasrnn.base.errors import InputError
-from kerasrnn.base.suggestions import advised
+from kerasrnn.base.suggestions import advice
 
 Settings = TypeVar("Settings")
 RESERVED = 4  # ids of every tokenizer
@@ -29,7 +29,7 @@ def _parse(name: str, text: str, kind) -> object:
     return text
 
 
-def changed(settings: Settings, assignments: list[str]) -> Settings:
+def with_changes(settings: Settings, assignments: list[str]) -> Settings:
     """`settings` with "name=value" assignments applied.
 
     Raises:
@@ -39,7 +39,7 @@ def changed(settings: Settings, assignments: list[str]) -> Settings:
     ... class Tiny:
     ...     units: int = 8
     ...     tied: bool = False
-    >>> changed(Tiny(), ["units=16", "tied=true"])
+    >>> with_changes(Tiny(), ["units=16", "tied=true"])
     Tiny(units=16, tied=True)
     """
     kinds = get_type_hints(type(settings))
@@ -48,7 +48,7 @@ def changed(settings: Settings, assignments: list[str]) -> Settings:
         name, equals, text = assignment.partition("=")
         if not equals or name not in kinds:
             expected = f"name=value with a name of {', '.join(kinds)}"
-            raise InputError("--set", expected, assignment, advised(name, kinds, "correct it"))
+            raise InputError("--set", expected, assignment, advice(name, kinds, "correct it"))
         value = _parse(name, text, kinds[name])
         if values.setdefault(name, value) != value:
             raise InputError(name, "one value", f"{values[name]} and {value}", "give it once")

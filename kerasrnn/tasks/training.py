@@ -142,7 +142,7 @@ def run_training(
         *_mean(model, session, data, settings, history, best, scored),
         checkpoints,
     ]
-    with interruption.stopping(checkpoints.asked, session.say), _cleared(report):
+    with interruption.watch_signals(checkpoints.asked, session.say), _cleared(report):
         try:
             interruption.fit(model, data.at, data.valid, progress, settings.epochs, callbacks)
         except NotFinite as error:

@@ -31,7 +31,7 @@ from kerasrnn.tasks.settings import ids_said
 from kerasrnn.tasks.training import Data, Monitoring, run_training, tokenizer_of
 from kerasrnn.tasks.translation_settings import Settings, check, make_model
 from kerasrnn.text.tokenizers import Tokenizer
-from kerasrnn.training.callbacks import Scored
+from kerasrnn.training.callbacks import Scores
 
 __all__ = ["PRESETS", "Job", "Settings", "evaluate", "train"]
 
@@ -186,7 +186,7 @@ def _train(job: Job, session: TrainingSession, verbose: int) -> dict:
         Monitoring(
             chosen_by(s),
             lambda epoch: _sample(model, shown[:SHOWN], s),
-            [Scored(lambda: validation(model, shown, s))],
+            [Scores(lambda: validation(model, shown, s))],
         ),
         verbose=verbose,
     )

@@ -62,7 +62,7 @@ class Resumable:
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
-        for count, row in enumerate(epochs_of(self.rows), 1):
+        for count, row in enumerate(epoch_rows(self.rows), 1):
             super().on_epoch_end(row["epoch"] - 1, self._records(count))
         self.model.stop_training = False
 
@@ -71,7 +71,7 @@ class Resumable:
 
     def _records(self, count: int | None) -> dict:
         """Return the logs for Keras's callback after the first `count` epochs, None for all."""
-        return {RECORDS: count_records(epochs_of(self.rows)[:count], self.scores)}
+        return {RECORDS: count_records(epoch_rows(self.rows)[:count], self.scores)}
 
 
 class StopEarly(Resumable, keras.callbacks.EarlyStopping):
@@ -115,7 +115,7 @@ class Speed(keras.callbacks.Callback):
         logs["seconds"] = round(self.end - self.begin, 1)
 
 
-class Scored(keras.callbacks.Callback):
+class Scores(keras.callbacks.Callback):
     """Adds scores of the model's output to the logs of each epoch.
 
     Args:
@@ -133,7 +133,7 @@ class Scored(keras.callbacks.Callback):
 AVERAGED = "averaged"  # a column that only the row for a mean of epochs has
 
 
-def epochs_of(rows: list[dict]) -> list[dict]:
+def epoch_rows(rows: list[dict]) -> list[dict]:
     """Return the rows of single epochs, without the rows for means of epochs."""
     return [row for row in rows if AVERAGED not in row]
 
@@ -173,7 +173,7 @@ class HistoryFile(keras.callbacks.Callback):
             writer.writerows(self.rows)
         with replacing(self.folder / "learning_curve.png") as path:
             best = best_row(self.rows, self.scores)
-            figure = learning_curve(epochs_of(self.rows), best, self.scores[0])
+            figure = learning_curve(epoch_rows(self.rows), best, self.scores[0])
             figure.savefig(path, dpi=120, format="png")
 
 

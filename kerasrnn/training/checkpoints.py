@@ -74,7 +74,7 @@ class Checkpoint:
     states: list[State]
 
 
-def packed(state: State) -> bytes:
+def pack(state: State) -> bytes:
     """Return arrays by name as the bytes of an .npz file."""
     arrays = {f"{name}/{i}": a for name, group in state.items() for i, a in enumerate(group)}
     buffer = io.BytesIO()
@@ -82,13 +82,13 @@ def packed(state: State) -> bytes:
     return buffer.getvalue()
 
 
-def unpacked(data: bytes) -> State:
-    """Return the arrays that `packed` turned into bytes.
+def unpack(data: bytes) -> State:
+    """Return the arrays that `pack` turned into bytes.
 
     Raises:
         ValueError: when an array is larger than the bytes allow.
 
-    >>> unpacked(packed({"seed": [np.array([1, 2])]}))
+    >>> unpack(pack({"seed": [np.array([1, 2])]}))
     {'seed': [array([1, 2])]}
     """
     state: State = {}
@@ -127,7 +127,7 @@ def write(
         run: the run folder.
         progress: the position of the training.
         save: writes the model to a path.
-        states: the state of each worker, as `packed` returns it.
+        states: the state of each worker, as `pack` returns it.
         keep: the number of checkpoints to keep.
 
     Raises:
@@ -173,7 +173,9 @@ def _names(run: Path) -> list[str]:
     return sorted(path.name for path in folders if path.is_dir())
 
 
-def newest(run: Path, warn: Callable[[str], None] = lambda text: None) -> Checkpoint | None:
+def newest_checkpoint(
+    run: Path, warn: Callable[[str], None] = lambda text: None
+) -> Checkpoint | None:
     """Return the last checkpoint that is not damaged, or None when the run has no checkpoint.
 
     Args:
@@ -199,7 +201,7 @@ def newest(run: Path, warn: Callable[[str], None] = lambda text: None) -> Checkp
 
 def read_progress(run: Path) -> Progress | None:
     """Return the position of a run's training, or None when the run has no checkpoint."""
-    checkpoint = newest(run)
+    checkpoint = newest_checkpoint(run)
     return None if checkpoint is None else checkpoint.progress
 
 
@@ -217,5 +219,5 @@ def _read(folder: Path) -> Checkpoint:
     if any(not isinstance(row, dict) for row in progress.rows):
         raise ValueError(f"{PROGRESS} has no rows")
     count = sum(name.endswith(STATE) for name in digests)
-    states = [unpacked((folder / f"{i}.{STATE}").read_bytes()) for i in range(count)]
+    states = [unpack((folder / f"{i}.{STATE}").read_bytes()) for i in range(count)]
     return Checkpoint(folder, progress, states)

@@ -14,7 +14,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from kerasrnn.distribution import any_of, distribute, gathered, is_chief, is_multi_worker
+from kerasrnn.distribution import any_worker, distribute, gather_bytes, is_chief, is_multi_worker
 from kerasrnn.layers.carry import CarriedState
 from kerasrnn.pipelines.dataset import Position, original_errors
 from kerasrnn.training import checkpoints
@@ -40,7 +40,7 @@ class Interrupted(Exception):
 
 
 @dataclass
-class Asked:
+class StopRequest:
     """A request to stop.
 
     Attributes:
@@ -55,7 +55,7 @@ NO_SIGNALS = "not in the main thread: Ctrl-C and SIGTERM do not write a checkpoi
 
 
 @contextlib.contextmanager
-def stopping(asked: Asked, say: Callable[[str], None]) -> Iterator[None]:
+def watch_signals(asked: StopRequest, say: Callable[[str], None]) -> Iterator[None]:
     """Note Ctrl-C and SIGTERM in `asked` while the block runs; a second one stops at once.
 
     Python delivers signals to the main thread only. In any other thread, as in a notebook server,
@@ -120,7 +120,7 @@ class Checkpoints(keras.callbacks.Callback):
         super().__init__()
         self.run, self.progress, self.batches, self.epochs = run, progress, batches, epochs
         self.carried, self.pending, self.keep = carried, pending or {}, keep
-        self.asked = Asked()
+        self.asked = StopRequest()
         self.written, self.pause = time.monotonic(), SECONDS
 
     def on_train_begin(self, logs=None):
@@ -148,10 +148,10 @@ class Checkpoints(keras.callbacks.Callback):
             return  # the end of the epoch follows, with its validation
         if is_multi_worker(self.model.distribute_strategy) and self.progress.batch % AGREE:
             return
-        # Workers write and stop together, at the same batch: `any_of` asks all of them.
+        # Workers write and stop together, at the same batch: `any_worker` asks all of them.
         stop = self._stop_requested()
         due = time.monotonic() - self.written > self.pause
-        if stop or any_of(due, self.model.distribute_strategy):
+        if stop or any_worker(due, self.model.distribute_strategy):
             self._save()
         if stop:
             raise Interrupted(self.run, self.progress, self.asked.signal)
@@ -166,7 +166,7 @@ class Checkpoints(keras.callbacks.Callback):
 
     def _stop_requested(self) -> bool:
         """Return whether any worker was asked to stop."""
-        return any_of(bool(self.asked.signal), self.model.distribute_strategy)
+        return any_worker(bool(self.asked.signal), self.model.distribute_strategy)
 
     def _seeds(self) -> list:
         """Return the states of the model's random number generators, which Keras does not save."""
@@ -183,8 +183,8 @@ class Checkpoints(keras.callbacks.Callback):
             state["metric"] = [part.numpy() for part in metrics]
             state["carried"] = [] if self.carried is None else self.carried.numpy()
         strategy = self.model.distribute_strategy
-        # Every worker must call `gathered`; only the chief writes.
-        states = gathered(checkpoints.packed(state), strategy)
+        # Every worker must call `gather_bytes`; only the chief writes.
+        states = gather_bytes(checkpoints.pack(state), strategy)
         self.progress.replicas = strategy.num_replicas_in_sync
         if is_chief(strategy):
             checkpoints.write(self.run, self.progress, self.model.save, states, self.keep)
