@@ -236,8 +236,8 @@ def test_settings_that_are_none(dates, tmp_path, capsys):
         "kerasrnn: --preset: expected one of tiny, small, multi30k, got shakespeare; "
         "choose one of them"
     )
-    assert train("--level", "char", "--set", "encoder=gnmt").startswith(
-        "kerasrnn: --set: expected sizes that fit together, got layers: expected 2 or more"
+    assert train("--level", "char", "--set", "encoder=gnmt") == (
+        "kerasrnn: --encoder-layers: expected 2 or more with encoder=gnmt, got 1; raise it"
     )
     assert list(tmp_path.iterdir()) == []
 

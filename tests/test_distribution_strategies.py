@@ -65,6 +65,7 @@ def config(cluster, kind="worker", index=0) -> str:
         config({"worker": ["a:1", "a:1"]}),
         config({"worker": ["a:1"], "ps": ["b:2"]}),
         config({"worker": ["a:1"]}, kind="evaluator"),
+        config({"chief": ["a:1", "b:2"], "worker": ["c:3"]}, kind="chief"),
     ],
 )
 def test_a_wrong_tf_config(monkeypatch, text):

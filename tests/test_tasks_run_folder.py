@@ -191,3 +191,8 @@ def test_data_that_is_gone_or_changed_is_asked_for(tmp_path, task, name, options
         assert refused() == f"{expected} {path}, changed since; give {options}"
     Path(path).rename(tmp_path / "elsewhere")
     assert refused() == f"{expected} {path}, which is gone; give {options}"
+    file = run / "config.json"
+    config = json.loads(file.read_text())
+    del config["data"]["sha256"]
+    file.write_text(json.dumps(config))
+    assert refused() == (f"{expected} a config.json that does not say which it was; give {options}")

@@ -32,8 +32,8 @@ class Cluster:
     Attributes:
         addresses: "host:port" of every worker, the chief first.
         index: the index of this process in `addresses`.
-        chiefs: the number of workers whose TensorFlow job is "chief"; the others have the job
-            "worker".
+        chiefs: 1 where the first worker has the TensorFlow job "chief", else 0; the others have
+            the job "worker".
     """
 
     addresses: tuple[str, ...]
@@ -45,8 +45,8 @@ class Cluster:
         """Return the cluster that TF_CONFIG describes, or None when TF_CONFIG is not set.
 
         Raises:
-            InputError: when TF_CONFIG is not as TensorFlow documents it, or has jobs other than
-                "chief" and "worker".
+            InputError: when TF_CONFIG is not as TensorFlow documents it, has jobs other than "chief"
+                and "worker", or more than one chief.
         """
         text = os.environ.get("TF_CONFIG", "")
         if not text:
@@ -61,7 +61,7 @@ class Cluster:
             for address in addresses:
                 _host_and_port(address)
             wrong = not 0 <= index < len(addresses) or set(cluster) - {*JOBS}
-            wrong = wrong or len(set(addresses)) < len(addresses)
+            wrong = wrong or len(set(addresses)) < len(addresses) or chiefs > 1
         except (AttributeError, KeyError, TypeError, ValueError):
             wrong = True
         if wrong:

@@ -209,13 +209,15 @@ def _check(options: dict, tokenizer: Tokenizer) -> None:
     embedding = options["embedding"]
     if embedding != "one-hot" and (not isinstance(embedding, int) or embedding < 1):
         raise InputError("embedding", 'a width of 1 or more, or "one-hot"', embedding, "change it")
-    if options["tied"] and embedding != options["units"]:
-        raise InputError(
-            "tied",
-            "embedding equal to units",
-            f"{embedding} and {options['units']}",
-            "make them equal",
-        )
+    if options["tied"]:
+        check_tied(embedding, options["units"])
+
+
+def check_tied(embedding: int | str, units: int) -> None:
+    """Refuse an embedding that cannot be the output weights too (InputError)."""
+    if embedding != units:
+        received = f"{embedding} and {units}"
+        raise InputError("tied", "embedding equal to units", received, "make them equal")
 
 
 def check_sampling(prompts, length, temperature, top_k, top_p) -> None:

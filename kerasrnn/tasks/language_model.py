@@ -12,7 +12,7 @@ import tensorflow as tf
 from kerasrnn.base.errors import InputError
 from kerasrnn.base.files import staging
 from kerasrnn.cells import CELLS
-from kerasrnn.models.language_model import LanguageModel
+from kerasrnn.models.language_model import LanguageModel, check_tied
 from kerasrnn.pipelines.service import Service
 from kerasrnn.pipelines.text import (
     IdStream,
@@ -192,6 +192,9 @@ def _check(job: Job) -> None:
     check_choices(job.settings, cell=CELLS)
     check_counts(job.settings, "window", "units", "layers")
     check_shares(job.settings, "dropout", "recurrent_dropout")
+    s = job.settings
+    if s.tied and not s.embeddings:  # a file of embeddings says only later how wide they are
+        check_tied(s.embedding, s.units)
     if job.level not in TOKENIZERS:
         raise InputError(
             "--level", f"one of {', '.join(TOKENIZERS)}", job.level, "choose one of them"

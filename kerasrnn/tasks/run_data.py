@@ -10,6 +10,7 @@ from kerasrnn.base.files import Stamp, check_unchanged, stamp
 from kerasrnn.pipelines.reading import fingerprint
 
 TRAINED_ON = "the data that it was trained on"
+_RECORDED = ("files", "sha256")  # what config.json says of the data
 
 
 def stamps(files: dict[str, str | list[str] | None]) -> dict[str, Stamp]:
@@ -63,13 +64,17 @@ def check_recorded(config: dict, names: Sequence[str], options: str) -> None:
         names: the data that is needed, as keys of the files in `config`.
         options: the options by which the user can give other data, for the message.
     """
-    data = config["data"]
+    data = config.get("data")
+    known = isinstance(data, dict) and all(isinstance(data.get(k), dict) for k in _RECORDED)
+    if not known:
+        received = "a config.json that does not say which it was"
+        raise InputError("RUN", TRAINED_ON, received, f"give {options}")
     for name in names:
         value = data["files"].get(name)
         for path in [value] if isinstance(value, str) else value or []:
             if not Path(path).exists():
                 received = f"{path}, which is gone"
                 raise InputError("RUN", TRAINED_ON, received, f"give {options}")
-        if value and digests({name: value})[name] != data["sha256"][name]:
+        if value and digests({name: value})[name] != data["sha256"].get(name):
             first = value if isinstance(value, str) else value[0]
             raise InputError("RUN", TRAINED_ON, f"{first}, changed since", f"give {options}")

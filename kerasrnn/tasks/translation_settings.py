@@ -62,6 +62,9 @@ def check(s: Settings, seed: int) -> None:
     )
     check_counts(s, *counts)
     check_shares(s, "dropout", "scheduled_sampling", "label_smoothing")
+    if s.encoder == "gnmt" and s.encoder_layers < 2:  # the first reads both ways
+        expected = "2 or more with encoder=gnmt"
+        raise InputError("encoder_layers", expected, s.encoder_layers, "raise it")
     BeamRules(beam=s.beam, length_penalty=s.length_penalty)
     if s.shared_embedding and not s.joint:
         raise InputError("shared_embedding", "joint=true beside it", "joint=false", "add it")
