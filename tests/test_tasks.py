@@ -205,13 +205,12 @@ def test_a_wrong_setting_is_refused_before_data_is_read(text, tmp_path, monkeypa
 
 
 def test_sizes_that_do_not_fit_are_refused_before_the_text_is_read(tmp_path):
-    wrong = dataclasses.replace(job(tmp_path / "none.txt", tmp_path / "run"))
-    wrong.settings = dataclasses.replace(SMALL, tied=True)
+    settings = dataclasses.replace(SMALL, tied=True)
+    wrong = dataclasses.replace(job(tmp_path / "none.txt", tmp_path / "run"), settings=settings)
     with pytest.raises(InputError) as error:
         lm.train(wrong, say)
-    assert (
-        str(error.value) == "tied: expected embedding equal to units, got 8 and 16; make them equal"
-    )
+    wanted = "tied: expected embedding equal to units, got 8 and 16; make them equal"
+    assert str(error.value) == wanted
 
 
 def test_validation_text_of_its_own(text, tmp_path):

@@ -32,7 +32,7 @@ class Cluster:
     Attributes:
         addresses: "host:port" of every worker, the chief first.
         index: the index of this process in `addresses`.
-        chiefs: 1 where the first worker has the TensorFlow job "chief", else 0; the others have
+        chiefs: 1 where the first worker has the job "chief", else 0; the others have
             the job "worker".
     """
 
@@ -45,8 +45,8 @@ class Cluster:
         """Return the cluster that TF_CONFIG describes, or None when TF_CONFIG is not set.
 
         Raises:
-            InputError: when TF_CONFIG is not as TensorFlow documents it, has jobs other than "chief"
-                and "worker", or more than one chief.
+            InputError: when TF_CONFIG is not as TensorFlow documents it, has jobs other than
+                "chief" and "worker", or more than one chief.
         """
         text = os.environ.get("TF_CONFIG", "")
         if not text:
