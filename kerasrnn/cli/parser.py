@@ -5,13 +5,12 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import get_type_hints
 
+from kerasrnn.base.choices import BEST, CHECKPOINTS, LEVELS, STRATEGIES
 from kerasrnn.cli.parsing import Parser, number, whole
 from kerasrnn.tasks.hyperparameters import PRECISIONS, PRESETS
 from kerasrnn.tasks.needs import EVALUATED
 
 ABOUT = "Train, use, measure and export recurrent sequence models."
-LEVELS = ("char", "word", "subword")
-STRATEGIES = ("auto", "mirrored", "multi-worker", "one-device")
 SPLITS = ("train", "val", "test")
 
 
@@ -136,7 +135,7 @@ def _measured_options(parser) -> None:
 def _checkpoint_option(parser) -> None:
     """Add the option that chooses the best or the last model of a run."""
     text = "the best model, or the last one, where training stands (best)"
-    parser.add_argument("--checkpoint", choices=("best", "last"), default="best", help=text)
+    parser.add_argument("--checkpoint", choices=CHECKPOINTS, default=BEST, help=text)
 
 
 def _use_parsers(commands) -> None:

@@ -3,7 +3,7 @@
 from kerasrnn.base.lazy import lazy
 
 _PLACES = {
-    "STRATEGIES": "kerasrnn.distribution.strategies",
+    "STRATEGIES": "kerasrnn.base.choices",
     "WorkerLost": "kerasrnn.distribution.multi_worker",
     "any_worker": "kerasrnn.distribution.strategies",
     "chief_first": "kerasrnn.distribution.strategies",

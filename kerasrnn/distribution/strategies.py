@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kerasrnn.base.choices import STRATEGIES
 from kerasrnn.base.errors import InputError
 from kerasrnn.compat.classes import mix
 from kerasrnn.compat.tensorflow import set_cardinality
@@ -23,8 +24,6 @@ from kerasrnn.distribution.multi_worker import (
     worker_index,
     workers,
 )
-
-STRATEGIES = ("auto", "mirrored", "multi-worker", "one-device")
 
 
 def strategy(

@@ -15,6 +15,7 @@ from typing import get_args, get_origin, get_type_hints
 
 import keras
 
+from kerasrnn.base.choices import BEST, CHECKPOINTS
 from kerasrnn.base.errors import InputError, first_line
 from kerasrnn.base.files import (
     check_writable,
@@ -27,7 +28,6 @@ from kerasrnn.tasks.trust import Untrusted, check_model
 from kerasrnn.training.checkpoints import FOLDER, MODEL, Checkpoint, Progress, newest_checkpoint
 
 CONFIG = "config.json"
-CHECKPOINTS = BEST, LAST = ("best", "last")
 FORMAT = 1  # of config.json; a folder with another number is refused
 OTHER_VERSION = "use that version of kerasrnn, or train again"
 LENGTHS = "epochs_before"  # config key: the numbers of epochs that earlier commands asked for

@@ -18,6 +18,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kerasrnn.base.choices import LEVELS
 from kerasrnn.base.errors import InputError
 
 PAD, UNKNOWN, START, END = 0, 1, 2, 3
@@ -347,4 +348,4 @@ class SentencePieceTokenizer(Tokenizer):
         return cls(base64.b64decode(config["model"]))
 
 
-TOKENIZERS = {"char": CharTokenizer, "word": WordTokenizer, "subword": SentencePieceTokenizer}
+TOKENIZERS = dict(zip(LEVELS, (CharTokenizer, WordTokenizer, SentencePieceTokenizer), strict=True))
