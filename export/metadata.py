@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
+import importlib
 import json
 from pathlib import Path
 
@@ -28,7 +28,8 @@ def metadata_of(served, more: dict[str, str]) -> dict[str, str]:
         "tokenizer": ", ".join(tokenizer.level for tokenizer in served.tokenizers),
         "search": json.dumps(search),
         "opset": str(OPSET),
-        **{name: importlib.metadata.version(name) for name in PACKAGES},
+        # A nightly Keras has another distribution name: the modules know their versions.
+        **{name: importlib.import_module(name).__version__ for name in PACKAGES},
         **more,
     }
 
