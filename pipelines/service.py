@@ -24,6 +24,9 @@ from kerasrnn.base.errors import InputError
 from kerasrnn.pipelines.dataset import dataset_from_generator
 
 Stage = Callable[[tf.data.Dataset], tf.data.Dataset]
+AHEAD = 8  # largest number of batches that wait to be used
+CONNECT = 10.0  # seconds to connect
+WAIT = 60.0  # seconds for a batch to come
 
 
 class Epoch(NamedTuple):
@@ -38,11 +41,6 @@ class Epoch(NamedTuple):
 
     read: Stage
     check: Callable[[int], None]
-
-
-AHEAD = 8  # largest number of batches that wait to be used
-CONNECT = 10.0  # seconds to connect
-WAIT = 60.0  # seconds for a batch to come
 
 
 class ServiceLost(ConnectionError):

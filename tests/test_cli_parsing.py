@@ -4,7 +4,7 @@ import pytest
 
 from kerasrnn.base.errors import InputError
 from kerasrnn.cli.parser import make_parser
-from kerasrnn.cli.parsing import error_line
+from kerasrnn.cli.parsing import input_error_line
 from kerasrnn.tasks.hyperparameters import PRESETS
 from tests.test_cli import refused
 
@@ -110,7 +110,8 @@ def test_the_same_value_twice_is_one_value(monkeypatch, capsys):
     ],
 )
 def test_arguments_of_the_library_are_said_as_they_were_typed(command, error, line):
-    assert error_line(InputError(*error), make_parser().parse_args(command.split())) == line
+    args = make_parser().parse_args(command.split())
+    assert input_error_line(InputError(*error), args) == line
 
 
 @pytest.mark.parametrize("command", ["train lm", "train captioner", "translate", "export", ""])

@@ -13,7 +13,7 @@ from pathlib import Path
 from kerasrnn.base.ending import end_process
 from kerasrnn.base.errors import InputError
 from kerasrnn.cli.parser import make_parser
-from kerasrnn.cli.parsing import error_line
+from kerasrnn.cli.parsing import input_error_line
 from kerasrnn.cli.printing import (
     ReaderLeft,
     figures,
@@ -77,7 +77,7 @@ def _caption(args) -> int | None:
         if args.strict:
             raise error
         errors.append(error)
-        say(f"kerasrnn: {error_line(error, args)}")
+        say(f"kerasrnn: {input_error_line(error, args)}")
 
     with contextlib.redirect_stdout(sys.stderr):
         caption = task.open_captioner(args.model, args.beam, args.n_best, args.max_length)
@@ -222,7 +222,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_needs(name, vars(args), _changed_options(args))
         return COMMANDS[name](args) or 0
     except InputError as error:
-        say(f"kerasrnn: {error_line(error, args)}")
+        say(f"kerasrnn: {input_error_line(error, args)}")
         return 2
     except KeyboardInterrupt:
         say("kerasrnn: stopped")

@@ -94,7 +94,7 @@ class Parser(argparse.ArgumentParser):
         raise InputError("arguments", f"what {self.prog} takes", received, step)
 
 
-def error_line(error: InputError, args: argparse.Namespace) -> str:
+def input_error_line(error: InputError, args: argparse.Namespace) -> str:
     """Return an error as one line, with the options as they were typed.
 
     Args:

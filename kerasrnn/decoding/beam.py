@@ -267,8 +267,8 @@ def beam_search(
 
     Args:
         step: the step function, called on R = B·K rows, the rows of a sentence side by side. A
-            tensor that it closes over, such as the memory of the source, must be `repeat_rows` K
-            times.
+            tensor that it closes over, such as the memory of the source, must be repeated K
+            times (`repeat_rows`).
         ids: int32 [B], the first input ids.
         state: the first state, any nest of tensors of B rows.
         length: int scalar or [B], the most ids to take, the end id included.

@@ -32,8 +32,8 @@ class Cluster:
     Attributes:
         addresses: "host:port" of every worker, the chief first.
         index: the index of this process in `addresses`.
-        chiefs: 1 where the first worker has the job "chief", else 0; the others have
-            the job "worker".
+        chiefs: 1 where the first worker has the job "chief", else 0; the others
+            have the job "worker".
     """
 
     addresses: tuple[str, ...]

@@ -200,7 +200,7 @@ class GNMTEncoder(Encoder):
     """
 
     def make_layers(self, cell, units, layers):
-        if layers < 2:
+        if layers < LEAST_LAYERS["gnmt"]:
             raise ValueError(
                 f"layers: expected 2 or more (the first reads both ways), received {layers}; "
                 "use BidirectionalEncoder for one."
@@ -252,3 +252,4 @@ ENCODERS = {
     "gnmt": GNMTEncoder,
     "convolutional": ConvolutionalEncoder,
 }
+LEAST_LAYERS = {"gnmt": 2}  # of an encoder that needs more than one

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from kerasrnn.base.choices import BEST
 from kerasrnn.base.errors import InputError
 from kerasrnn.export import FORMATS, export, read_metadata, verify_export
 from kerasrnn.export.artifact import check_formats, check_new
@@ -26,7 +27,7 @@ def export_run(
     formats: Sequence[str],
     license: str | None = None,
     *,
-    checkpoint: str = run_folder.BEST,
+    checkpoint: str = BEST,
     onnxruntime_web: str | None = None,
     quantized: Sequence[str] = (),
     files: dict | None = None,
@@ -71,7 +72,7 @@ def export_run(
 def _metadata(config: dict, license: str | None, checkpoint: str) -> dict[str, str]:
     """Return what the artifacts record about the run."""
     metadata = {"config_sha256": hashlib.sha256(json.dumps(config).encode()).hexdigest()}
-    metadata |= {"checkpoint": checkpoint} if checkpoint != run_folder.BEST else {}
+    metadata |= {"checkpoint": checkpoint} if checkpoint != BEST else {}
     return metadata | ({"license": license} if license else {})
 
 
@@ -136,7 +137,7 @@ def in_words(figures: dict) -> str:
 
 
 def verify_run(
-    run: str | Path, exported: str | Path, checkpoint: str = run_folder.BEST
+    run: str | Path, exported: str | Path, checkpoint: str = BEST
 ) -> dict[Path, tuple[int, int] | None]:
     """Compare exported artifacts with the model of their run.
 

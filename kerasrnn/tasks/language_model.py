@@ -188,11 +188,11 @@ def _sample(model: LanguageModel, seed: int) -> str:
 
 def _check(job: Job) -> None:
     """What can be refused before anything is read or written."""
-    check_common(job.settings, job.seed)
-    check_choices(job.settings, cell=CELLS)
-    check_counts(job.settings, "window", "units", "layers")
-    check_shares(job.settings, "dropout", "recurrent_dropout")
     s = job.settings
+    check_common(s, job.seed)
+    check_choices(s, cell=CELLS)
+    check_counts(s, "window", "units", "layers")
+    check_shares(s, "dropout", "recurrent_dropout")
     if s.tied and not s.embeddings:  # a file of embeddings says only later how wide they are
         check_tied(s.embedding, s.units)
     if job.level not in TOKENIZERS:

@@ -10,7 +10,6 @@ from kerasrnn.base.files import Stamp, check_unchanged, stamp
 from kerasrnn.pipelines.reading import fingerprint
 
 TRAINED_ON = "the data that it was trained on"
-_RECORDED = ("files", "sha256")  # what config.json says of the data
 
 
 def stamps(files: dict[str, str | list[str] | None]) -> dict[str, Stamp]:
@@ -47,11 +46,17 @@ def resolved(files: dict[str, str | list[str] | None]) -> dict:
     return {name: absolute(value) for name, value in files.items()}
 
 
+def _recorded(config: dict, key: str) -> dict | None:
+    """What a run's config says of its data: "files" or "sha256"; None where it is damaged."""
+    data = config.get("data")
+    value = data.get(key) if isinstance(data, dict) else None
+    return value if isinstance(value, dict) else None
+
+
 def sources(config: dict) -> list[str]:
     """List the files and folders that a run was trained on; empty where the config is damaged."""
-    data = config.get("data")
-    files = data.get("files") if isinstance(data, dict) else None
-    entries = list(files.values()) if isinstance(files, dict) else []
+    files = _recorded(config, "files")
+    entries = list(files.values()) if files else []
     paths = [path for entry in entries for path in (entry if isinstance(entry, list) else [entry])]
     return [path for path in paths if isinstance(path, str)]
 
@@ -64,17 +69,16 @@ def check_recorded(config: dict, names: Sequence[str], options: str) -> None:
         names: the data that is needed, as keys of the files in `config`.
         options: the options by which the user can give other data, for the message.
     """
-    data = config.get("data")
-    known = isinstance(data, dict) and all(isinstance(data.get(k), dict) for k in _RECORDED)
-    if not known:
+    files, hashes = _recorded(config, "files"), _recorded(config, "sha256")
+    if files is None or hashes is None:
         received = "a config.json that does not say which it was"
         raise InputError("RUN", TRAINED_ON, received, f"give {options}")
     for name in names:
-        value = data["files"].get(name)
+        value = files.get(name)
         for path in [value] if isinstance(value, str) else value or []:
             if not Path(path).exists():
                 received = f"{path}, which is gone"
                 raise InputError("RUN", TRAINED_ON, received, f"give {options}")
-        if value and digests({name: value})[name] != data["sha256"].get(name):
+        if value and digests({name: value})[name] != hashes.get(name):
             first = value if isinstance(value, str) else value[0]
             raise InputError("RUN", TRAINED_ON, f"{first}, changed since", f"give {options}")

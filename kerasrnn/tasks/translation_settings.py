@@ -7,7 +7,7 @@ from kerasrnn.base.errors import InputError
 from kerasrnn.cells import CELLS
 from kerasrnn.decoding.beam import BeamRules
 from kerasrnn.layers.decoder import CONDITIONINGS, Decoder
-from kerasrnn.layers.encoders import ENCODERS
+from kerasrnn.layers.encoders import ENCODERS, LEAST_LAYERS
 from kerasrnn.layers.readout import READOUTS
 from kerasrnn.models.translator import Translator
 from kerasrnn.tasks.checks import check_choices, check_common, check_counts, check_shares
@@ -62,8 +62,9 @@ def check(s: Settings, seed: int) -> None:
     )
     check_counts(s, *counts)
     check_shares(s, "dropout", "scheduled_sampling", "label_smoothing")
-    if s.encoder == "gnmt" and s.encoder_layers < 2:  # the first reads both ways
-        expected = "2 or more with encoder=gnmt"
+    least = LEAST_LAYERS.get(s.encoder, 1)
+    if s.encoder_layers < least:
+        expected = f"{least} or more with encoder={s.encoder}"
         raise InputError("encoder_layers", expected, s.encoder_layers, "raise it")
     BeamRules(beam=s.beam, length_penalty=s.length_penalty)
     if s.shared_embedding and not s.joint:
