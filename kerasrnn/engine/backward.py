@@ -36,7 +36,8 @@ def lookup(cell, weights):
         if id(weight) not in values:
             raise ValueError(
                 f"linear(h, weight) in {type(cell).__name__}.step: expected a weight of the "
-                f"cell, received {weight!r}; create it with self.add_weight in build()."
+                f"cell, received {getattr(weight, 'path', 'a tensor')} of shape "
+                f"{tuple(weight.shape)}; create it with self.add_weight in build()."
             )
         return values[id(weight)]
 

@@ -22,34 +22,28 @@ class CarriedState(tf.Module):
     def __init__(self, initial_state: Callable[[int], list[tf.Tensor]]):
         super().__init__()
         self.initial_state = initial_state
-        # Zero rows stand for "no state yet". ON_READ gives each replica a variable of its own,
-        # and NONE keeps TensorFlow from summing them.
-        self.states = [
-            tf.Variable(
-                tf.zeros([0, state.shape[1]], state.dtype),
-                shape=[None, state.shape[1]],
-                trainable=False,
-                synchronization=tf.VariableSynchronization.ON_READ,
-                aggregation=tf.VariableAggregation.NONE,
-            )
-            for state in initial_state(0)
-        ]
+        self.states = [_local_variable(state, [None, state.shape[1]]) for state in initial_state(0)]
+        # The rows of the states; 0 is "no state yet". The shape of a state cannot tell: `write`
+        # makes TensorFlow's graph optimizer believe that a state has the batch's rows always, and
+        # it then takes the comparison in `_read` for true (seen with Keras 3.16's `fit`).
+        self.rows = _local_variable(tf.zeros([], tf.int64), [])
 
     def read(self, rows) -> list[tf.Tensor]:
         """Return the state for a batch of `rows` rows, a list of [B, H]."""
         pairs = zip(self.states, self.initial_state(rows), strict=True)
         return [self._read(variable, initial, rows) for variable, initial in pairs]
 
-    @staticmethod
-    def _read(variable, initial, rows):
+    def _read(self, variable, initial, rows):
         value = tf.convert_to_tensor(variable)
-        state = tf.cond(tf.shape(value)[0] == rows, lambda: value, lambda: initial)
+        kept = tf.convert_to_tensor(self.rows) == tf.cast(rows, tf.int64)
+        state = tf.cond(kept, lambda: value, lambda: initial)
         return tf.ensure_shape(state, [None, variable.shape[1]])
 
     def write(self, state: list[tf.Tensor]) -> None:
         """Keep `state`, without its gradient: training does not reach back into earlier batches."""
         for variable, value in zip(self.states, state, strict=True):
             variable.assign(tf.stop_gradient(tf.cast(value, variable.dtype)))
+        self.rows.assign(tf.shape(state[0], out_type=tf.int64)[0])
 
     def numpy(self) -> list:
         """Return the values as arrays, one replica after the other."""
@@ -59,16 +53,38 @@ class CarriedState(tf.Module):
         """Set the values that `numpy` returned."""
         for local, value in zip(self._locals(), values, strict=True):
             local.assign(value)
+        per_replica = len(self.states)
+        for rows, state in zip(_values(self.rows), values[::per_replica], strict=True):
+            rows.assign(len(state))
 
     def reset(self) -> None:
         """Begin with the initial state in the next batch."""
         for local in self._locals():
             local.assign(tf.zeros([0, local.shape[1]], local.dtype))
+        for rows in _values(self.rows):
+            rows.assign(0)
 
     def _locals(self) -> list[tf.Variable]:
         """Return the variables of the replicas on this machine, one replica after the other."""
-        replicas = [getattr(variable, "values", (variable,)) for variable in self.states]
-        return [local for values in zip(*replicas, strict=True) for local in values]
+        replicas = zip(*map(_values, self.states), strict=True)
+        return [local for states in replicas for local in states]
+
+
+def _local_variable(value: tf.Tensor, shape: list) -> tf.Variable:
+    """Make a variable of which each replica has one of its own."""
+    return tf.Variable(
+        value,
+        shape=shape,
+        trainable=False,
+        # ON_READ gives each replica its own, and NONE keeps TensorFlow from summing them.
+        synchronization=tf.VariableSynchronization.ON_READ,
+        aggregation=tf.VariableAggregation.NONE,
+    )
+
+
+def _values(variable) -> tuple:
+    """Return the variables of this machine's replicas that `variable` stands for."""
+    return getattr(variable, "values", (variable,))
 
 
 class ResetState(keras.callbacks.Callback):
