@@ -25,7 +25,7 @@ from kerasrnn.text.tokenizers import UNKNOWN, Tokenizer
 LINES = 2048  # pairs tokenized at once
 COLUMNS = "not two columns"
 DROP = 'mend them, or drop them with faults="drop"'
-SIDE = "give the translations as target, or "
+ARGUMENTS = ("source", "target")
 FAULTS = {**LINE_FAULTS, COLUMNS: "two columns, a tab between them, in every line"}
 
 
@@ -97,16 +97,16 @@ class Limits:
         return np.select(list(reasons.values()), list(reasons), "")
 
 
-def _aligned_lines(source: Path, target: Path) -> Iterator[list[bytes]]:
+def _aligned_lines(source: Path, target: Path, arguments) -> Iterator[list[bytes]]:
     """The two lines of each pair. Files of different length raise InputError at the end."""
-    files = [lines(source, "source"), lines(target, "target")]
+    files = [lines(source, arguments[0]), lines(target, arguments[1])]
     for number, pair in enumerate(itertools.zip_longest(*files)):
         if None in pair:
             # One file has ended: count the lines still to come in each.
             left = [(x is not None) + sum(1 for _ in f) for x, f in zip(pair, files, strict=True)]
             source_count, target_count = (number + n for n in left)
             raise InputError(
-                "target",
+                arguments[1],
                 f"as many lines as the source ({source_count:,} in {source})",
                 f"{target_count:,} in {target}",
                 "align the files line by line",
@@ -114,9 +114,9 @@ def _aligned_lines(source: Path, target: Path) -> Iterator[list[bytes]]:
         yield list(pair)
 
 
-def _columns(path: Path) -> Iterator[list[bytes]]:
+def _columns(path: Path, argument: str) -> Iterator[list[bytes]]:
     """The columns of each line. A line over `LONGEST` may be cut, so it stays in one piece."""
-    for line in lines(path, "source"):
+    for line in lines(path, argument):
         yield line.split(b"\t") if len(line) <= LONGEST else [line]
 
 
@@ -129,14 +129,24 @@ def _texts(cells: list[bytes]) -> tuple[list[str], str, int]:
     return list(texts), faults[side], side
 
 
-def _rows(source, target, faults: str, report: PairReport) -> Iterator[tuple[str, str, str]]:
+def _forgotten(arguments: tuple[str, str]) -> str:
+    """The advice where the file of the second argument was forgotten."""
+    return f"give the translations as {arguments[1]}, or "
+
+
+def _rows(
+    source, target, faults: str, report: PairReport, arguments: tuple[str, str]
+) -> Iterator[tuple[str, str, str]]:
     """("file:line", source, target) of each pair that has no fault, in order."""
     if faults not in ("refuse", "drop"):
         raise InputError("faults", '"refuse" or "drop"', repr(faults), "choose one")
-    names = ("source", "source" if target is None else "target")
-    paths = (source, source if target is None else target)
-    cells_of_lines = _columns(source) if target is None else _aligned_lines(*paths)
-    number, refused = 0, Faults("source")
+    if target is None:
+        names, paths = (arguments[0],) * 2, (source,) * 2
+        cells_of_lines = _columns(source, arguments[0])
+    else:
+        names, paths = arguments, (source, target)
+        cells_of_lines = _aligned_lines(*paths, arguments)
+    number, refused = 0, Faults(arguments[0])
     for number, cells in enumerate(cells_of_lines, 1):
         texts, fault, side = _texts(cells)
         place = f"{paths[side]}:{number}"
@@ -148,10 +158,10 @@ def _rows(source, target, faults: str, report: PairReport) -> Iterator[tuple[str
             yield place, *texts
     # Faulty in every line: the file is one side of two, and the target was forgotten.
     one_column = refused.reasons.get(COLUMNS) == number
-    refused.refuse(FAULTS, SIDE + DROP if one_column else DROP)
+    refused.refuse(FAULTS, _forgotten(arguments) + DROP if one_column else DROP)
     if not number:
         received = f"{source}, which is empty"
-        raise InputError("source", "a file with text in it", received, "give another")
+        raise InputError(arguments[0], "a file with text in it", received, "give another")
 
 
 def _selected(rows, keep: Callable[[int], bool] | None):
@@ -166,6 +176,7 @@ def read_pairs(
     faults: str = "refuse",
     keep: Callable[[int], bool] | None = None,
     report: PairReport | None = None,
+    arguments: tuple[str, str] = ARGUMENTS,
 ) -> Iterator[tuple[str, str]]:
     r"""Read the pairs of two files aligned line by line, or of one TSV file, plain or gzip.
 
@@ -180,6 +191,7 @@ def read_pairs(
         keep: a function that selects pairs by their number, from 0, among those without a fault.
             By default all pairs are read.
         report: counts the pairs kept and dropped.
+        arguments: the names of the two files in an error.
 
     Raises:
         InputError: about all faulty pairs, the first ten with file and line. Also, with either
@@ -195,7 +207,7 @@ def read_pairs(
     {'not two columns': 1, 'empty': 1}
     """
     report = PairReport() if report is None else report
-    for _, *pair in _selected(_rows(source, target, faults, report), keep):
+    for _, *pair in _selected(_rows(source, target, faults, report, arguments), keep):
         report.kept += 1
         yield tuple(pair)
 
@@ -262,6 +274,7 @@ def encode_pairs(
     limits: Limits | None = None,
     faults: str = "refuse",
     keep: Callable[[int], bool] | None = None,
+    arguments: tuple[str, str] = ARGUMENTS,
 ) -> tuple[Pairs, PairReport]:
     """Write the ids of all pairs within `limits` to the file `out`, in the order of the lines.
 
@@ -270,6 +283,7 @@ def encode_pairs(
     Args:
         source, target, faults: as in `read_pairs`.
         limits: length limits of the pairs to keep; by default any length is kept.
+        arguments: as in `read_pairs`.
         keep: as in `read_pairs`. With it the report counts the selected pairs, not faulty lines.
 
     Raises:
@@ -281,7 +295,7 @@ def encode_pairs(
     # With `keep` several calls read the same lines: each would count the same faults again.
     fault_report = report if keep is None else PairReport()
     rows, lengths = (
-        _selected(_rows(source, target, faults, fault_report), keep),
+        _selected(_rows(source, target, faults, fault_report, arguments), keep),
         [np.zeros([2, 0], np.int32)],
     )
     with replacing(out) as partial:
@@ -291,7 +305,8 @@ def encode_pairs(
                 file.write(ids.numpy().astype(dtype).tobytes())
                 lengths.append(chunk_lengths)
         if not report.kept:
-            step = f"{SIDE if COLUMNS in fault_report.dropped else ''}change what is dropped"
-            raise InputError("source", "pairs that can be used", report, step)
+            advice = _forgotten(arguments) if COLUMNS in fault_report.dropped else ""
+            step = f"{advice}change what is dropped"
+            raise InputError(arguments[0], "pairs that can be used", report, step)
     lengths = np.concatenate(lengths, axis=1)
     return Pairs(IdFile(out, dtype.name, int(lengths.sum()), stamp(out)), *lengths), report

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import keras
@@ -217,6 +218,15 @@ def test_bad_text(tmp_path, capsys):
     )
     (tmp_path / "empty.txt").touch()
     assert "--text: expected a file with text in it, got" in train("empty.txt")
+    (tmp_path / "latin").write_bytes("gut\nschön\n".encode("latin-1") * 2)
+    assert train("latin") == (
+        f"kerasrnn: --text: expected UTF-8, got 2 faulty lines: {tmp_path}/latin:2 (not UTF-8), "
+        f"{tmp_path}/latin:4 (not UTF-8); convert it: iconv -f LATIN1 -t UTF-8, or drop them with "
+        "--drop-faulty"
+    )
+    with zipfile.ZipFile(tmp_path / "text.zip", "w") as archive:
+        archive.writestr("text", "It is a truth.\n" * 99)
+    assert train("text.zip").startswith("kerasrnn: --text: expected ")
     (tmp_path / "short.txt").write_text("ab" * 40)
     assert train("short.txt") == (
         "kerasrnn: --text: expected a text whose last 10%, for validation, fills a window of 100, "

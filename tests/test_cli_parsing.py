@@ -35,6 +35,8 @@ LM = "train lm --text a.txt --out b"
         (f"{LM} --epochs two", "--epochs: expected a whole number, got two; correct it"),
         (f"{LM} --set epochs=two", "--set epochs: expected a whole number, got two; correct it"),
         (f"{LM} --dropout x", "--dropout: expected a number, got x; correct it"),
+        (f"{LM} --dropout nan", "--dropout: expected a number, got nan; correct it"),
+        (f"{LM} --learning-rate inf", "--learning-rate: expected a number, got inf; correct it"),
         (f"{LM} --tied x", "--tied: expected true or false, got x; write one of them"),
         (f"{LM} --seed", "--seed: expected a value, got nothing; add it"),
         (f"{LM} --set lr=1", "--set: *, got lr=1; did you mean learning_rate?"),
@@ -101,6 +103,11 @@ def test_the_same_value_twice_is_one_value(monkeypatch, capsys):
             "train translator --source a --out b",
             ("source", "a", "b", 'mend them, or drop them with faults="drop"'),
             "--source: expected a, got b; mend them, or drop them with --drop-faulty",
+        ),
+        (
+            "train translator --source a --valid-source c --out b",
+            ("valid_source", "a", "b", "give the translations as valid_target, or mend them"),
+            "--valid-source: expected a, got b; give --valid-target, or mend them",
         ),
         (
             "evaluate r --source a",

@@ -249,7 +249,7 @@ def test_names_in_a_checkpoint_lead_nowhere(tmp_path, name, monkeypatch):
     monkeypatch.setattr(checkpoints, "_digest", lambda path: (read.append(path), digest(path))[1])
     with pytest.raises(InputError) as error:
         checkpoints.newest_checkpoint(tmp_path, warned.append)
-    said = f"got {folder} ({reason}); use --overwrite to begin anew"
+    said = f"got {folder} ({reason}); copy it again, or train it again with --overwrite"
     assert str(error.value) == f"RUN: expected a whole checkpoint, {said}"
     assert all(path.parent.parent == folder and ".." not in path.parts for path in read)
 

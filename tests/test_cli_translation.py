@@ -108,6 +108,37 @@ def test_a_line_in_a_line_out(folder, capsys, monkeypatch):
         assert translated(capsys, folder / "run") == [found[i]]
 
 
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_a_faulty_line_of_the_validation_files_is_named(dates, side, tmp_path, capsys):
+    lines = getattr(dates, f"valid_{side}").read_text().splitlines()
+    (tmp_path / side).write_text("\n".join(["", *lines[1:], ""]))
+    paths = dates._replace(**{f"valid_{side}": tmp_path / side})
+    command = ("train", "translator", *files(paths), "--out", tmp_path / "run", *TRAIN)
+    assert refused(capsys, *command) == (
+        f"kerasrnn: --valid-{side}: expected text in every line, got "
+        f"{tmp_path / side}:1 (empty); mend them, or drop them with --drop-faulty"
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_side_of_two_is_no_tsv_file(folder, dates, tmp_path, capsys):
+    (tmp_path / "two.de").write_text("1\n2\n")
+    listed = f"got 2 faulty lines: {tmp_path}/two.de:1 (not two columns), {tmp_path}/two.de:2 "
+    line = refused(capsys, "evaluate", folder / "run", "--source", tmp_path / "two.de")
+    assert line == (
+        "kerasrnn: --source: expected two columns, a tab between them, in every line, "
+        f"{listed}(not two columns); give them with --target, or mend them"
+    )
+    (tmp_path / "three.tsv").write_text("1\t2\n" * 3)
+    names = ("--source", tmp_path / "three.tsv", "--valid-source", tmp_path / "two.de")
+    command = ("train", "translator", *names, "--out", tmp_path / "run")
+    assert refused(capsys, *command, *TRAIN) == (
+        "kerasrnn: --valid-source: expected two columns, a tab between them, in every line, "
+        f"{listed}(not two columns); give --valid-target, or mend them, or drop them with "
+        "--drop-faulty"
+    )
+
+
 def test_n_best_and_json(folder, capsys):
     options = ("--beam", 4, "--n-best", 3, "--max-length", 11)
     rows = [
@@ -119,8 +150,8 @@ def test_n_best_and_json(folder, capsys):
     found = translated(capsys, folder / "run", folder / "lines.txt", *options, "--json")
     assert [json.loads(line)["text"] for line in found] == rows
     for line, row in zip(found, rows, strict=True):
-        score = json.loads(line)["score"]
-        assert score == sorted(score, reverse=True) or "" in row
+        score = json.loads(line, parse_constant=lambda name: pytest.fail(name))["score"]
+        assert score == sorted(score, reverse=True) if row[0] else score == [0, None, None]
     best = translated(capsys, folder / "run", folder / "lines.txt", "--beam", 4, "--max-length", 11)
     assert best == [row[0] for row in rows]
     alone = translated(capsys, folder / "run", folder / "lines.txt", "--json")

@@ -149,7 +149,7 @@ def test_without_a_whole_checkpoint_a_run_is_refused_and_kept(text, tmp_path, mo
         lm.train(job(text, run), say, verbose=0)
     assert str(error.value) == (
         f"RUN: expected a whole checkpoint, got {run / 'checkpoint'} ([Errno 2] No such file or "
-        f"directory: '{first / 'digests.json'}'); use --overwrite to begin anew"
+        f"directory: '{first / 'digests.json'}'); copy it again, or train it again with --overwrite"
     )
     assert (checkpoint / "model.keras").read_bytes() == whole[:-1]
     (run / "config.json").write_text("{")

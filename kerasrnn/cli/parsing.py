@@ -14,6 +14,7 @@ from kerasrnn.base.suggestions import advice
 ADVICE = (
     (', or drop them with faults="drop"', "--drop-faulty", ", or drop them with --drop-faulty"),
     ("give the translations as target, or ", "--target", "give them with --target, or "),
+    ("give the translations as valid_target, or ", "--valid-target", "give --valid-target, or "),
 )
 # argument of a function in the library -> option of the command line
 ALIASES = {

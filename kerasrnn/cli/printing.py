@@ -56,4 +56,14 @@ def write_result(text: str) -> None:
 
 def print_result(args, data, text: str) -> None:
     """Print `data` as JSON with --json, else `text`."""
-    write_result(json.dumps(data, ensure_ascii=False) if args.json else text)
+    write_result(as_json(data) if args.json else text)
+
+
+def as_json(data) -> str:
+    """Return data as one line of JSON; what is no number there is null, as in JavaScript.
+
+    >>> as_json({"score": [-0.5, -float("inf")]})
+    '{"score": [-0.5, null]}'
+    """
+    numbers = json.loads(json.dumps(data), parse_constant=lambda name: None)
+    return json.dumps(numbers, ensure_ascii=False, allow_nan=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import TypeVar, get_type_hints
 
 from kerasrnn.base.errors import InputError
@@ -13,16 +14,24 @@ RESERVED = 4  # ids of every tokenizer
 TRUTH = {"true": True, "false": False}
 
 
+def finite(text: str) -> float:
+    """Parse a number; infinity and "nan" raise ValueError."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError
+    return number
+
+
 def _parse(name: str, text: str, kind) -> object:
     """`text` as the type that the setting has."""
     if kind is bool:
         if text.lower() not in TRUTH:
             raise InputError(name, "true or false", text, "write one of them")
         return TRUTH[text.lower()]
-    for number in (int, float):
+    for number, parse in ((int, int), (float, finite)):
         if kind is number or (number is int and kind == int | str and text.isdigit()):
             try:
-                return number(text)
+                return parse(text)
             except ValueError:
                 word = "a whole number" if number is int else "a number"
                 raise InputError(name, word, text, "correct it") from None

@@ -77,23 +77,26 @@ class Texts:
     """Aligned files, or one TSV file without a `target`, and which of their pairs are meant.
 
     Attributes:
-        source, target, faults, keep: as in `read_pairs`.
+        source, target, faults, keep, arguments: as in `read_pairs`.
     """
 
     source: str
     target: str | None
     faults: str
     keep: Callable[[int], bool] | None = None
+    arguments: tuple[str, str] = FILES[:2]
 
     def pairs(self, report: PairReport | None = None) -> Iterator[tuple[str, str]]:
         """The pairs, in order."""
-        options = {"faults": self.faults, "keep": self.keep, "report": report}
-        return read_pairs(self.source, self.target, **options)
+        return read_pairs(self.source, self.target, report=report, **self._options())
 
     def encoded(self, tokenizers, out: Path, limits: Limits | None = None):
         """(their ids in the file `out`, a report)."""
-        options = {"limits": limits, "faults": self.faults, "keep": self.keep}
-        return encode_pairs(self.source, self.target, *tokenizers, out, **options)
+        files, options = (self.source, self.target), {"limits": limits, **self._options()}
+        return encode_pairs(*files, *tokenizers, out, **options)
+
+    def _options(self) -> dict:
+        return {"faults": self.faults, "keep": self.keep, "arguments": self.arguments}
 
 
 def make_tokenizers(job: Job, texts: Texts) -> tuple[Tokenizer, Tokenizer]:
@@ -129,7 +132,7 @@ def texts_of(job: Job, say: Callable[[str], None]) -> tuple[Texts, Texts]:
     if not job.valid_source:
         return hold_out(job, say)
     train, valid = (job.source, job.target), (job.valid_source, job.valid_target)
-    return Texts(*train, job.faults), Texts(*valid, job.faults)
+    return Texts(*train, job.faults), Texts(*valid, job.faults, arguments=FILES[2:])
 
 
 def dataset_of(job: Job, pairs: Pairs, **where):

@@ -195,7 +195,8 @@ def newest_checkpoint(
             warn(f"the checkpoint {folder} is damaged ({reason}); the one before it is used")
     if names:
         received = f"{run / FOLDER} ({reason})"
-        raise InputError("RUN", "a whole checkpoint", received, "use --overwrite to begin anew")
+        advice = "copy it again, or train it again with --overwrite"
+        raise InputError("RUN", "a whole checkpoint", received, advice)
     return None
 
 
