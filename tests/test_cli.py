@@ -237,6 +237,26 @@ def test_bad_text(tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_that_a_library_answers_with_an_error(number, code, monkeypatch, capsys):
+    """TensorFlow does: it says TypeError where a signal interrupts its calls."""
+
+    def generate(args):
+        try:
+            os.kill(os.getpid(), number)
+        except BaseException:
+            raise TypeError("Flatten") from None
+
+    before = signal.getsignal(number)
+    monkeypatch.setitem(cli.COMMANDS, "generate", generate)
+    try:
+        ended = cli.main(["generate", "run"])
+    except SystemExit as stop:
+        ended = stop.code
+    assert ended == code and signal.getsignal(number) is before
+    assert capsys.readouterr().err == ("kerasrnn: stopped\n" if code == 130 else "")
+
+
 def test_bad_prompts(folder, capsys):
     for model in ("run", "export/model.onnx", "export/saved_model"):
         assert refused(capsys, "generate", folder / model, "--prompt", "It é") == (

@@ -7,7 +7,7 @@ import errno
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from kerasrnn.base.ending import end_process
@@ -214,13 +214,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InputError as error:
         say(f"kerasrnn: {error}")
         return 2
-    # SIGTERM raises SystemExit, so that `finally` blocks remove files that are half written.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     try:
-        _import(vars(args)["import"])
-        name = f"train {args.task}" if args.command == "train" else args.command
-        check_needs(name, vars(args), _changed_options(args))
-        return COMMANDS[name](args) or 0
+        with _raised_signals():
+            _import(vars(args)["import"])
+            name = f"train {args.task}" if args.command == "train" else args.command
+            check_needs(name, vars(args), _changed_options(args))
+            return COMMANDS[name](args) or 0
     except InputError as error:
         say(f"kerasrnn: {input_error_line(error, args)}")
         return 2
@@ -234,6 +233,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (OSError, VerificationError) as error:
         say(f"kerasrnn: {_error_line(error)}")
         return FAILED
+
+
+@contextlib.contextmanager
+def _raised_signals() -> Iterator[None]:
+    """Let Ctrl-C raise KeyboardInterrupt in the block, and SIGTERM SystemExit.
+
+    So `finally` blocks remove files that are half written.
+    """
+    raised = []
+
+    def handle(number, frame):
+        raised.append(KeyboardInterrupt() if number == signal.SIGINT else SystemExit(TERMINATED))
+        raise raised[-1]
+
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except Exception as error:
+        # TensorFlow may raise an error of its own in place of what a signal raised inside it.
+        if raised:
+            raise raised[0] from error
+        raise
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _changed_options(args) -> list[str]:

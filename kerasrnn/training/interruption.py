@@ -66,11 +66,13 @@ def watch_signals(asked: StopRequest, say: Callable[[str], None]) -> Iterator[No
         say: shows a message to the user.
 
     Raises:
-        KeyboardInterrupt: at the second signal.
+        KeyboardInterrupt: at the second signal, unless the handler before this block raises.
     """
 
     def handle(number, frame):
         if asked.signal:
+            if callable(previous[number]):
+                previous[number](number, frame)
             raise KeyboardInterrupt
         asked.signal = number
         # Not `print`: the signal may have interrupted a `print` that holds the stream's lock.
