@@ -163,6 +163,15 @@ def usable(captioned: Iterable, *, strict: bool = False) -> tuple[list, ImageRep
     return kept, report
 
 
+def _holds_array(file: Path) -> bool:
+    """Whether the file is there and whole; one may be cut short by a copy or a failing disk."""
+    try:
+        np.load(file, mmap_mode="r")
+    except (FileNotFoundError, ValueError, EOFError):
+        return False
+    return True
+
+
 class Store:
     """Arrays made of images, one file for each: `folder/NAME/<SHA-256 of the image's bytes>.npy`.
 
@@ -188,9 +197,9 @@ class Store:
         self._files: dict[Path, tuple[Path, Stamp]] = {}
 
     def fill(self, paths: Iterable[str | Path]) -> None:
-        """Make the arrays that are missing; each file appears complete or not at all.
+        """Make the arrays that are missing or broken; each file appears complete or not at all.
 
-        Several processes may fill one folder; existing arrays stay as they are.
+        Several processes may fill one folder; whole arrays stay as they are.
 
         Raises:
             ImageError: about the first image that cannot be used.
@@ -200,7 +209,8 @@ class Store:
         for path in dict.fromkeys(map(Path, paths)):
             content = _content(path)
             file = self.folder / f"{hashlib.sha256(content).hexdigest()}.npy"
-            if not file.exists():
+            if not _holds_array(file):
+                file.unlink(missing_ok=True)
                 array = np.asarray(self.make(_pixels(path, content)))
                 with creating(file) as beside:
                     # `arrays` reads the values as they lie: rows first, also of a transposed array.
