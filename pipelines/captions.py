@@ -19,10 +19,10 @@ from kerasrnn.pipelines.batching import Part, planned_batches
 from kerasrnn.pipelines.caption_files import CaptionFaults, Row, caption_rows, refusal
 from kerasrnn.pipelines.dataset import Position, is_held_out
 from kerasrnn.pipelines.ids import at_top, pieces, teacher_forcing
-from kerasrnn.pipelines.images import Store
 from kerasrnn.pipelines.pairs import LINES, Limits
 from kerasrnn.pipelines.reports import Tally
 from kerasrnn.pipelines.service import Service, Stage
+from kerasrnn.pipelines.store import Store
 from kerasrnn.text.tokenizers import UNKNOWN, Tokenizer
 
 

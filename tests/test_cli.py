@@ -85,13 +85,20 @@ def test_all_that_was_exported_is_verified(folder, capsys, monkeypatch):
     assert held == ["model.onnx", "encode.onnx", "saved_model"]
 
 
-def test_an_onnx_file_needs_no_tensorflow(folder):
+def without_tensorflow(*arguments) -> str:
+    """What a command prints in a process of its own, where it must not load TensorFlow or Keras."""
     code = (
         "import sys; from kerasrnn.cli.command import main; code = main(sys.argv[1:]);"
         "assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules; sys.exit(code)"
     )
-    command = [sys.executable, "-c", code, "generate", folder / "export" / "model.onnx"]
-    subprocess.run([*command, "--length", "3"], check=True, capture_output=True)
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert done.stderr == ""
+    return done.stdout
+
+
+def test_an_onnx_file_needs_no_tensorflow(folder):
+    without_tensorflow("generate", folder / "export" / "model.onnx", "--length", "3")
 
 
 def test_evaluate(folder, capsys):

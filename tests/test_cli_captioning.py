@@ -13,7 +13,7 @@ from kerasrnn.engine.recurrence import Plan
 from kerasrnn.pipelines.captions import read_captions
 from kerasrnn.pipelines.scenes import write_scenes
 from kerasrnn.tasks import caption, captioning
-from tests.test_cli import call, refused
+from tests.test_cli import call, refused, without_tensorflow
 
 SET = [
     "--set",
@@ -88,6 +88,12 @@ def test_three_runtimes_say_the_same(folder, scenes, capsys):
         assert all(len(row["text"]) == 2 for row in rows)
         found.append([row["text"] for row in rows])
     assert found[0] == found[1] == found[2]
+
+
+def test_an_onnx_file_needs_no_tensorflow(folder, scenes):
+    picture = scenes.images / "00000.png"
+    said = without_tensorflow("caption", folder / "export" / "model.onnx", picture)
+    assert said.startswith(f"{picture}\t")
 
 
 def test_an_export_is_verified_later(folder, scenes, capsys):

@@ -20,7 +20,8 @@ from kerasrnn.cli import command as cli
 from kerasrnn.pipelines import images, reading
 from kerasrnn.pipelines.captions import Captioned
 from kerasrnn.pipelines.embeddings import load_vectors
-from kerasrnn.pipelines.images import Store, read_image, usable
+from kerasrnn.pipelines.images import read_image, usable
+from kerasrnn.pipelines.store import Store
 from kerasrnn.pipelines.text import read_text
 from kerasrnn.tasks import captioning, language_model, run_folder, translation
 from kerasrnn.tasks.caption import caption_files

@@ -19,8 +19,8 @@ from kerasrnn.pipelines import captions
 from kerasrnn.pipelines.batching import batches
 from kerasrnn.pipelines.captions import Examples
 from kerasrnn.pipelines.dataset import original_errors
-from kerasrnn.pipelines.images import Store
 from kerasrnn.pipelines.pairs import Pairs
+from kerasrnn.pipelines.store import Store
 from kerasrnn.pipelines.text import IdStream, contiguous
 from kerasrnn.tasks import language_model as lm
 from kerasrnn.tasks import run_folder

@@ -19,7 +19,8 @@ from kerasrnn.pipelines.captions import (
     split,
 )
 from kerasrnn.pipelines.dataset import Position
-from kerasrnn.pipelines.images import Store, usable
+from kerasrnn.pipelines.images import usable
+from kerasrnn.pipelines.store import Store
 from kerasrnn.text.tokenizers import END, START, CharTokenizer, WordTokenizer
 
 FOLDER = Path("some/images")

@@ -18,10 +18,10 @@ from kerasrnn.pipelines.images import (
     MOST_PIXELS,
     ImageError,
     ImageReport,
-    Store,
     read_image,
     usable,
 )
+from kerasrnn.pipelines.store import Store
 
 
 class One(NamedTuple):
@@ -432,7 +432,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import numpy as np
-from kerasrnn.pipelines.images import Store
+from kerasrnn.pipelines.store import Store
 def half(path, array, **options):
     Path(path).write_bytes(b"half")
     os.kill(os.getpid(), signal.SIGKILL)

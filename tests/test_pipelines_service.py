@@ -16,9 +16,9 @@ from kerasrnn.pipelines import augmentation, captions
 from kerasrnn.pipelines.batching import batches
 from kerasrnn.pipelines.captions import Examples
 from kerasrnn.pipelines.dataset import Position, original_errors
-from kerasrnn.pipelines.images import Store
 from kerasrnn.pipelines.pairs import Pairs
 from kerasrnn.pipelines.service import Service, ServiceLost
+from kerasrnn.pipelines.store import Store
 from kerasrnn.pipelines.text import IdStream, contiguous, shuffled
 from kerasrnn.training.checkpoints import newest_checkpoint
 from tests.data_service import serving

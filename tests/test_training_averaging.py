@@ -13,7 +13,7 @@ from kerasrnn import distribution
 strategy = distribution.strategy("auto", wait=60, heartbeat=10)
 import keras, numpy as np
 from kerasrnn.training.averaging import AveragedEpochs
-from kerasrnn.pipelines.images import Store
+from kerasrnn.pipelines.store import Store
 from pathlib import Path
 
 folder, chief = Path(FOLDER), distribution.is_chief()

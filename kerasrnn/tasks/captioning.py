@@ -16,7 +16,7 @@ from kerasrnn.models.captioner import Captioner
 from kerasrnn.pipelines.batching import plan
 from kerasrnn.pipelines.captions import Captioned, batches, encode_captions, read_captions
 from kerasrnn.pipelines.dataset import Position
-from kerasrnn.pipelines.images import Store
+from kerasrnn.pipelines.store import Store
 from kerasrnn.tasks import run_data, run_folder
 from kerasrnn.tasks.captioning_data import (
     augment_of,

@@ -18,7 +18,8 @@ from kerasrnn.layers.images import resize
 from kerasrnn.models.captioner import Captioner
 from kerasrnn.pipelines import augmentation
 from kerasrnn.pipelines.captions import Captioned, read_captions, split
-from kerasrnn.pipelines.images import Store, usable
+from kerasrnn.pipelines.images import usable
+from kerasrnn.pipelines.store import Store
 from kerasrnn.tasks.captioning_settings import Settings, changes_images
 from kerasrnn.tasks.session import TrainingSession
 
