@@ -1,5 +1,6 @@
 """Tokenizers: what comes back, what is unknown, and that the graph says the same as eager."""
 
+import io
 import json
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import textwrap
 import keras
 import numpy as np
 import pytest
+import sentencepiece
 import tensorflow as tf
 
 from kerasrnn.base.errors import InputError
@@ -226,6 +228,20 @@ def test_subwords_are_larger_than_characters_and_never_hold_a_line_break(subword
     assert "".join(subwords.pieces[i] for i in ids) == ENGLISH
 
 
+@pytest.mark.parametrize("rule", ["identity", "nfkc"])
+def test_a_model_normalizes_as_it_says_and_logs_nothing(rule, capfd):
+    model, reserved = io.BytesIO(), {"pad_id": 0, "unk_id": 1, "bos_id": 2, "eos_id": 3}
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["five foxes jump over the \ufb01ve lazy dogs"] * 9), model_writer=model, vocab_size=30, minloglevel=2,
+        hard_vocab_limit=False, normalization_rule_name=rule, **reserved,
+    )  # fmt: skip
+    texts = ["\ufb01ve", "a  b", "", "\0", "e\u0301 \u65e5"]
+    ids = SentencePieceTokenizer(model.getvalue()).tokenize(texts).to_list()
+    assert capfd.readouterr() == ("", "")
+    processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+    assert ids == processor.encode(texts)
+
+
 def test_what_no_subword_covers_is_visible(subwords):
     ids = subwords.tokenize(["The 😀 mat", b"The \xff mat"])
     assert texts_of(subwords.detokenize(ids)) == ["The \ufffd mat"] * 2
@@ -258,7 +274,7 @@ def test_a_model_with_other_reserved_ids_or_of_another_kind_is_refused(tmp_path)
     path = tmp_path / "text.txt"
     path.write_text(ENGLISH)
     sentencepiece.SentencePieceTrainer.train(
-        input=str(path), model_prefix=str(tmp_path / "m"), vocab_size=40, minloglevel=2
+        input=str(path), model_prefix=str(tmp_path / "m"), vocab_size=30, minloglevel=2
     )
     with pytest.raises(InputError) as error:
         SentencePieceTokenizer((tmp_path / "m.model").read_bytes())

@@ -28,7 +28,7 @@ def load_tensorflow() -> None:
             # meet before TensorFlow initializes its devices.
             if "TF_CONFIG" not in os.environ:
                 tf.config.list_logical_devices()
-        except BaseException:
+        except Exception:
             log.seek(0)
             os.write(stderr, log.read())
             raise

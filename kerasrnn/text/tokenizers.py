@@ -11,6 +11,7 @@ import base64
 import io
 import itertools
 import re
+import struct
 from collections import Counter
 from collections.abc import Iterable
 
@@ -290,6 +291,20 @@ def _train_subwords(texts: Iterable[str], size: int) -> bytes:
     return model.getvalue()
 
 
+def _without_log(model: bytes) -> bytes:
+    """The model with a table of normalizations that has no entry, in place of no table.
+
+    It does the same, but SentencePiece, inside TensorFlow, does not log that it has no table.
+    """
+    from sentencepiece import sentencepiece_model_pb2
+
+    proto = sentencepiece_model_pb2.ModelProto.FromString(model)
+    if not proto.normalizer_spec.precompiled_charsmap:
+        # The size of a double-array trie, the trie with no word in it, and no replacements.
+        proto.normalizer_spec.precompiled_charsmap = struct.pack("<I", 1024) + bytes(1024 + 1)
+    return proto.SerializeToString()
+
+
 @keras.saving.register_keras_serializable(package="kerasrnn")
 class SentencePieceTokenizer(Tokenizer):
     """Subwords of a SentencePiece model (Kudo & Richardson 2018), kept inside the configuration.
@@ -321,6 +336,7 @@ class SentencePieceTokenizer(Tokenizer):
             expected = "pad, unknown, start and end at ids 0, 1, 2 and 3"
             next_step = "train it with pad_id=0, unk_id=1, bos_id=2, eos_id=3"
             raise InputError("model", expected, reserved, next_step)
+        self._silent_model = _without_log(model)
         ids = range(len(RESERVED), processor.get_piece_size())  # its pieces write a space as "▁"
         super().__init__([*RESERVED, *(processor.id_to_piece(i).replace("▁", " ") for i in ids)])
 
@@ -337,7 +353,7 @@ class SentencePieceTokenizer(Tokenizer):
         import tensorflow_text as text
 
         # Made at every call, because `tf.random.set_seed` destroys the resource of a kept one.
-        inner = text.SentencepieceTokenizer(model=self.model, out_type=tf.int32)
+        inner = text.SentencepieceTokenizer(model=self._silent_model, out_type=tf.int32)
         return inner.tokenize(valid_utf8(_batch(strings)))
 
     def get_config(self) -> dict:
