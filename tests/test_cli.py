@@ -47,6 +47,7 @@ def folder(tmp_path_factory):
     done = run("train", "lm", "--text", folder / "text.txt", "--out", folder / "run", *TRAIN)
     assert re.fullmatch(rf"{folder}/run: best epoch \d, .*val_nats [\d.]+, .*\n", done.stdout)
     assert done.stderr.count("--- after epoch") == 2
+    assert "epoch 1/2  compiling the first batches\n" in done.stderr
     done = run("export", folder / "run", "--out", folder / "export", "--streaming")
     names = ("model.onnx", "saved_model", "encode.onnx", "step.onnx", "choose.onnx")
     assert done.stdout.splitlines() == [f"{folder}/export/{name}" for name in names]

@@ -31,6 +31,19 @@ def test_an_option_that_means_nothing_alone_is_refused(command, need, capsys):
     )
 
 
+@pytest.mark.parametrize(
+    "words, line",
+    [
+        ("--images d", "--images: expected --captions beside it, got d; add --captions"),
+        ("--target b", "--target: expected --source beside it, got b; add --source"),
+    ],
+)
+def test_evaluate_wants_both_files(words, line, capsys):
+    assert (
+        refused(capsys, "evaluate", "run", *words.split()) == f"kerasrnn: {line}, or leave it out"
+    )
+
+
 @pytest.mark.parametrize("need", SETTINGS, ids=lambda need: need.option)
 def test_a_setting_that_means_nothing_alone_is_refused(need, capsys):
     lm = need.option in ("weight_decay", "clip_at", "embeddings_frozen")

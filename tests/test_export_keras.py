@@ -140,11 +140,30 @@ def test_what_a_subclassed_model_has_inside_is_said(tmp_path):
     assert str(keras_model.onnx(no_recurrence()[0], tmp_path / "n.onnx")) == "no recurrent layers"
 
 
+@keras.saving.register_keras_serializable("tests")
+class Leaky(cells.Cell):
+    """A user's own: the state leaks into what comes."""
+
+    def __init__(self, units, **options):
+        super().__init__(**options)
+        self.units = self.state_size = self.output_size = units
+
+    def build(self, input_shape):
+        self.kernel = self.add_weight(shape=(input_shape[-1], self.units), name="kernel")
+
+    def project(self, x, training=None):
+        return keras.ops.matmul(x, self.kernel)
+
+    def step(self, z, h, linear):
+        h = 0.9 * h + keras.ops.tanh(z)
+        return h, h
+
+
 def test_the_report_names_what_every_recurrence_became(tmp_path):
     model = keras.Sequential(
         [
             keras.Input(batch_shape=[2, 5, 3]),
-            Recurrent(cells.MUT1(3), return_sequences=True, name="own"),
+            Recurrent(Leaky(3), return_sequences=True, name="own"),
             Bidirectional(Recurrent(cells.Dropout(cells.GRU(4), 0.5), True), name="both"),
             Recurrent(cells.SimpleRNN(3), return_sequences=True, stateful=True, name="kept"),
             layers.LSTM(3, name="stock"),
@@ -153,7 +172,7 @@ def test_the_report_names_what_every_recurrence_became(tmp_path):
     report = str(keras_model.onnx(model, tmp_path / "m.onnx"))
     assert report.splitlines() == [
         "replaced stock: LSTM by Recurrent(LSTM), in ONNX LSTM",
-        "already own: Recurrent(MUT1), in ONNX Loop",
+        "already own: Recurrent(Leaky), in ONNX Loop",
         "already both: Bidirectional(Recurrent(Dropout(GRU))), in ONNX GRU",
         "already kept: Recurrent(SimpleRNN), in ONNX Scan",
     ]

@@ -67,7 +67,7 @@ def test_a_ragged_input():
     message = r"received a ragged one; give x.to_tensor\(\) and mask=tf.sequence_mask"
     ragged = tf.RaggedTensor.from_row_lengths(values(5, D), [2, 3])
     with pytest.raises(ValueError, match=message):
-        Recurrent(cells.GRU(H)).problem(ragged)
+        Recurrent(cells.GRU(H))(ragged)
 
 
 def test_several_states_as_arguments_of_their_own():

@@ -1,8 +1,10 @@
 """Captioners as jobs: BLEU by hand, features kept on disk, stopping and going on."""
 
+import contextlib
 import dataclasses
 import inspect
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from kerasrnn.engine.recurrence import Plan
 from kerasrnn.export.captioner import Served
 from kerasrnn.models.captioner import Captioner
 from kerasrnn.pipelines.scenes import CAPTIONS, write_scenes
-from kerasrnn.tasks import captioning
+from kerasrnn.tasks import captioning, captioning_data
 from kerasrnn.training.checkpoints import read_progress
 from tests.test_tasks import rows_without_speed, say, train_and_stop, weights
 
@@ -142,3 +144,21 @@ def test_wrong_settings_are_refused_before_data_is_read(
     monkeypatch.delattr(captioning, "read_captions")
     with pytest.raises(InputError, match=f"^{argument}: "):
         captioning.train(job(scenes, tmp_path / "run", weights, **settings), say, verbose=0)
+
+
+@pytest.mark.parametrize("cache", [None, "shared"])
+def test_a_shared_cache_is_filled_by_the_chief_first(cache, monkeypatch):
+    done = []
+
+    @contextlib.contextmanager
+    def chief_first(strategy):
+        done.append(strategy)
+        yield
+        done.append("the others")
+
+    monkeypatch.setattr("kerasrnn.distribution.chief_first", chief_first)
+    store = SimpleNamespace(fill=done.append)
+    monkeypatch.setattr(captioning_data, "store_of", lambda *_: store)
+    job, session = SimpleNamespace(cache=cache), SimpleNamespace(strategy="workers")
+    assert captioning_data.filled_store(None, job, None, session, ["a.png"]) is store
+    assert done == (["workers", ["a.png"], "the others"] if cache else [["a.png"]])

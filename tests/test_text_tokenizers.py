@@ -230,11 +230,13 @@ def test_subwords_are_larger_than_characters_and_never_hold_a_line_break(subword
 
 @pytest.mark.parametrize("rule", ["identity", "nfkc"])
 def test_a_model_normalizes_as_it_says_and_logs_nothing(rule, capfd):
-    model, reserved = io.BytesIO(), {"pad_id": 0, "unk_id": 1, "bos_id": 2, "eos_id": 3}
+    text = "five foxes jump over the \ufb01ve lazy dogs"
+    options = {"pad_id": 0, "unk_id": 1, "bos_id": 2, "eos_id": 3, "minloglevel": 2}
+    options |= {"vocab_size": 30, "hard_vocab_limit": False, "normalization_rule_name": rule}
+    model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(["five foxes jump over the \ufb01ve lazy dogs"] * 9), model_writer=model, vocab_size=30, minloglevel=2,
-        hard_vocab_limit=False, normalization_rule_name=rule, **reserved,
-    )  # fmt: skip
+        sentence_iterator=iter([text] * 9), model_writer=model, **options
+    )
     texts = ["\ufb01ve", "a  b", "", "\0", "e\u0301 \u65e5"]
     ids = SentencePieceTokenizer(model.getvalue()).tokenize(texts).to_list()
     assert capfd.readouterr() == ("", "")
@@ -274,7 +276,7 @@ def test_a_model_with_other_reserved_ids_or_of_another_kind_is_refused(tmp_path)
     path = tmp_path / "text.txt"
     path.write_text(ENGLISH)
     sentencepiece.SentencePieceTrainer.train(
-        input=str(path), model_prefix=str(tmp_path / "m"), vocab_size=30, minloglevel=2
+        input=str(path), model_prefix=str(tmp_path / "m"), vocab_size=40, minloglevel=2
     )
     with pytest.raises(InputError) as error:
         SentencePieceTokenizer((tmp_path / "m.model").read_bytes())
