@@ -10,6 +10,7 @@ from PIL import Image
 
 from kerasrnn.base.errors import InputError
 from kerasrnn.decoding.beam import BeamRules
+from kerasrnn.export.graphs.checks import refuse_empty
 from kerasrnn.export.graphs.onnx_file import join_models
 from kerasrnn.export.graphs.text import target_graph
 from kerasrnn.export.runner import decode_strings
@@ -17,6 +18,7 @@ from kerasrnn.layers.images import resize
 from kerasrnn.models.captioner import LONGEST
 
 CHANNELS = 3
+EMPTY = "image: expected an image or more, of a pixel or more"
 
 
 class Served:
@@ -58,8 +60,7 @@ class Served:
 
     def serve(self, image):
         """Pixels in, strings out."""
-        message = "image: expected an image or more, of a pixel or more"
-        tf.debugging.assert_positive(tf.shape(image), message)
+        tf.debugging.assert_positive(tf.shape(image), EMPTY)
         return tuple(self.model.caption_graph(image, self.rules, self.max_length))
 
     def serve_bytes(self, encoded):
@@ -80,7 +81,7 @@ class Served:
     def with_text(self, core):
         """The ONNX model of `core` followed by the detokenizer."""
         parts = {"": core, "detokenize/": target_graph(self.model.tokenizer, False)}
-        return join_models(parts, self.outputs)
+        return refuse_empty(join_models(parts, self.outputs), "image", EMPTY)
 
     def cases(self) -> list[dict[str, np.ndarray]]:
         """Images to check an artifact with.

@@ -18,7 +18,9 @@ from kerasrnn.attention.scores import Memory
 from kerasrnn.base.errors import InputError
 from kerasrnn.decoding.beam import BeamRules
 from kerasrnn.decoding.sampling import END, PAD, draw, right_aligned, without
+from kerasrnn.export.captioner import EMPTY
 from kerasrnn.export.graphs import onnx_file
+from kerasrnn.export.graphs.checks import refuse_empty
 from kerasrnn.export.graphs.text import detokenizer_graph, labels_graph, tokenizer_graph
 from kerasrnn.export.language_model import SCALARS
 from kerasrnn.export.runner import STREAMING, trim
@@ -208,6 +210,9 @@ class _CaptionerStream(_EncoderDecoderStream):
 
     def read(self, inputs):
         return inputs, tf.fill([tf.shape(inputs)[0], 1], START), {}
+
+    def encoder(self):
+        return refuse_empty(super().encoder(), "image", EMPTY)
 
     def advance(self, fed):
         outputs, G = super().advance(fed), self.model.encoder.grid

@@ -45,7 +45,7 @@ def test_no_image_is_refused(exported):
     _, *artifacts = exported
     for shape in ((0, 8, 8, 3), (1, 0, 8, 3), (1, 8, 0, 3)):
         for artifact in artifacts:
-            with pytest.raises(Exception, match=r"an image or more, of a pixel|Reshape node"):
+            with pytest.raises(Exception, match="an image or more, of a pixel or more"):
                 load(artifact)({"image": np.zeros(shape, np.uint8)})
 
 

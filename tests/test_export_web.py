@@ -225,7 +225,7 @@ def test_the_readmes_example_translates_on_node(npm, pages, tmp_path):
     [code] = re.findall(r"```js\n(.*?)```", README, re.S)
     model, folder = pages["translate"]
     (tmp_path / "exports").mkdir()
-    (tmp_path / "exports" / "de").symlink_to(folder)
+    (tmp_path / "exports" / "words").symlink_to(folder)
     (tmp_path / "translate.cjs").write_text(code)
     done = subprocess.run(
         ["node", "translate.cjs"],
