@@ -53,9 +53,9 @@ setup(
             "psutil>=6,<8",
             "setuptools>=68",
             "wheel>=0.43",
-            "onnxruntime-extensions>=0.14,<0.16",
+            "onnxruntime-extensions>=0.15,<0.16",
         ],
-        "sentencepiece-onnx": ["onnxruntime-extensions>=0.14,<0.16"],
+        "sentencepiece-onnx": ["onnxruntime-extensions>=0.15,<0.16"],
     },
     entry_points={"console_scripts": ["kerasrnn = kerasrnn.cli.command:program"]},
 )
