@@ -78,7 +78,7 @@ def judged(run: Path, unseen, drawn: bool) -> tuple[float, float, int]:
     """(share of true captions, mean weight on the shapes named, how many words)."""
     from kerasrnn.pipelines.scenes import covered, mentions, referred
     from kerasrnn.tasks import run_folder
-    from kerasrnn.tasks.captioning_settings import Settings
+    from kerasrnn.tasks.captioner.task import Settings
     from kerasrnn.tasks.search import search_of
 
     model = run_folder.load_model(run)
@@ -102,7 +102,7 @@ def judged(run: Path, unseen, drawn: bool) -> tuple[float, float, int]:
 def photos(data: Path, out: Path) -> None:
     """BLEU-1 to 4 on the last 100 photos, with a network trained from nothing on 800."""
     from kerasrnn.pipelines.captions import read_captions
-    from kerasrnn.tasks.captioning import scores
+    from kerasrnn.tasks.captioner.work import scores
 
     with (data / "captions.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -146,8 +146,8 @@ def speed(run: str, folder: Path, rounds: int) -> None:
     from kerasrnn.export.captioner import Served
     from kerasrnn.pipelines.images import read_image
     from kerasrnn.tasks import run_folder
-    from kerasrnn.tasks.caption import images_of
-    from kerasrnn.tasks.captioning_settings import Settings
+    from kerasrnn.tasks.captioner.task import Settings
+    from kerasrnn.tasks.captioner.use import images_of
     from kerasrnn.tasks.exporting import export_run
     from kerasrnn.tasks.search import search_of
 

@@ -37,7 +37,9 @@ from kerasrnn.distribution import distribute
 from kerasrnn.pipelines.dataset import Position
 from kerasrnn.pipelines.dates import write_dates
 from kerasrnn.pipelines.scenes import write_scenes
-from kerasrnn.tasks import captioning, language_model, translation
+from kerasrnn.tasks.captioner import work as captioning
+from kerasrnn.tasks.lm import work as language_model
+from kerasrnn.tasks.translator import work as translation
 from kerasrnn.training import interruption
 
 WORDS = 30_000

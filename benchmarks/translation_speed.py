@@ -72,7 +72,7 @@ def decoding(run: str, text: Path, torch_python: str | None, rounds: int) -> Non
     from kerasrnn.export.translator import Served
     from kerasrnn.tasks.exporting import export_run
     from kerasrnn.tasks.search import search_of
-    from kerasrnn.tasks.translation_settings import Settings
+    from kerasrnn.tasks.translator.task import Settings
 
     lines = text.read_text(encoding="utf-8").splitlines()
     model = run_folder.load_model(run)

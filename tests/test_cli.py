@@ -388,7 +388,7 @@ def test_the_disk_is_named_not_traced(folder, capsys, monkeypatch):
 
 def test_a_pipe_that_breaks(capsys, monkeypatch):
     """A reader of our results may leave; any other pipe is a fault."""
-    generate, made = ("generate", "model.onnx"), "kerasrnn.tasks.generation.generate"
+    generate, made = ("generate", "model.onnx"), "kerasrnn.tasks.lm.use.generate"
     monkeypatch.setattr(made, lambda *_, **__: ["a text"])
     reader, writer = os.pipe()
     os.close(reader)

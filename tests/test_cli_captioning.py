@@ -12,7 +12,8 @@ from PIL import Image
 from kerasrnn.engine.recurrence import Plan
 from kerasrnn.pipelines.captions import read_captions
 from kerasrnn.pipelines.scenes import write_scenes
-from kerasrnn.tasks import caption, captioning
+from kerasrnn.tasks.captioner import use as caption
+from kerasrnn.tasks.captioner import work as captioning
 from tests.test_cli import call, refused, without_tensorflow
 
 SET = [

@@ -5,7 +5,8 @@ import pytest
 from kerasrnn.base.errors import InputError
 from kerasrnn.cli.parser import make_parser
 from kerasrnn.cli.parsing import input_error_line
-from kerasrnn.tasks.hyperparameters import PRESETS
+from kerasrnn.tasks.catalog import TASKS
+from kerasrnn.tasks.settings import said_of
 from tests.test_cli import refused
 
 LM = "train lm --text a.txt --out b"
@@ -57,18 +58,19 @@ def test_one_line_in_the_words_that_were_typed(command, message, capsys):
     assert line.startswith(begin) and line.endswith(end), line
 
 
-@pytest.mark.parametrize("task", PRESETS)
+@pytest.mark.parametrize("task", TASKS)
 def test_every_setting_is_an_option(task):
-    small = PRESETS[task]["small"]
+    small = TASKS[task].settings()
     needed = {"lm": "--text a", "translator": "--source a", "captioner": "--images a --captions b"}
     words = f"train {task} {needed[task]} --out run".split()
     for name in vars(small):
         option = f"--{name.replace('_', '-')}"
-        value = "float32" if name == "precision" else "7"
+        choices = said_of(small)[name].choices
+        value = choices[0] if isinstance(choices, tuple) else "7"
         args = make_parser().parse_args([*words, option, value])
         assert getattr(args, name) == [value]
     text = make_parser().parse_args(words).parser.format_help()
-    assert "settings:" in text and "--units N             (256)" in text
+    assert "settings:" in text and "--units N             of each layer's state (256)" in text
 
 
 def test_the_same_value_twice_is_one_value(monkeypatch, capsys):
@@ -76,7 +78,7 @@ def test_the_same_value_twice_is_one_value(monkeypatch, capsys):
     from kerasrnn.cli.training import settings_of
 
     seen = []
-    monkeypatch.setitem(cli.COMMANDS, "train lm", lambda args: seen.append(settings_of(args)))
+    monkeypatch.setitem(cli.COMMANDS, "train", lambda args: seen.append(settings_of(args)))
     both = "--units 5 --set units=5 layers=3 --tied true --embedding one-hot --learning-rate 1e-4"
     assert cli.main([*LM.split(), *both.split()]) == 0
     [settings] = seen

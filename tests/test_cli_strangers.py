@@ -23,8 +23,11 @@ from kerasrnn.pipelines.embeddings import load_vectors
 from kerasrnn.pipelines.images import read_image, usable
 from kerasrnn.pipelines.store import Store
 from kerasrnn.pipelines.text import read_text
-from kerasrnn.tasks import captioning, language_model, run_folder, translation
-from kerasrnn.tasks.caption import caption_files
+from kerasrnn.tasks import run_folder
+from kerasrnn.tasks.captioner import work as captioning
+from kerasrnn.tasks.captioner.use import caption_files
+from kerasrnn.tasks.lm import work as language_model
+from kerasrnn.tasks.translator import work as translation
 from kerasrnn.training import checkpoints
 from kerasrnn.training.checkpoints import Progress
 from tests.conftest import ROOT
@@ -304,7 +307,7 @@ def test_the_settings_of_every_preset_are_of_this_version(tmp_path):
 
 
 def test_evaluate_says_which_files_a_config_names(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(language_model, "evaluate", lambda run, text: {"nats": 1.0})
+    monkeypatch.setattr(language_model, "evaluate", lambda run, text, say: {"nats": 1.0})
     data = {"files": {"text": ["/etc/passwd"]}, "sha256": {"text": "0"}}
     write_config(tmp_path, task="lm", data=data)
     assert cli.main(["evaluate", str(tmp_path)]) == 0

@@ -17,6 +17,7 @@ from kerasrnn.export import quantize, verify_export
 from kerasrnn.export.untrusted import check_artifact
 from kerasrnn.models import LanguageModel
 from kerasrnn.tasks import opening
+from kerasrnn.tasks.catalog import TASKS
 
 COMMANDS = {
     "generate": ("--prompt", "a"),
@@ -154,7 +155,7 @@ def test_a_model_that_answers_something_else(secret, monkeypatch):
     path = secret / "model.onnx"
     path.touch()
     with pytest.raises(InputError) as error:
-        opening.open_model(path, None, "source")({"source": np.array(["a"], object)})
+        opening.open_model(path, None, TASKS["translator"])({"source": np.array(["a"], object)})
     said = f"got {path} (without text); export it again"
     assert str(error.value) == f"MODEL: expected a model that answers, {said}"
 

@@ -22,8 +22,8 @@ from kerasrnn.pipelines.dataset import original_errors
 from kerasrnn.pipelines.pairs import Pairs
 from kerasrnn.pipelines.store import Store
 from kerasrnn.pipelines.text import IdStream, contiguous
-from kerasrnn.tasks import language_model as lm
 from kerasrnn.tasks import run_folder
+from kerasrnn.tasks.lm import work as lm
 from kerasrnn.training import interruption
 from kerasrnn.training.callbacks import Samples
 from kerasrnn.training.checkpoints import newest_checkpoint

@@ -13,7 +13,7 @@ from tests.test_export import bare_environment
 CODE = (
     "import kerasrnn, kerasrnn.pipelines.text, kerasrnn.export, importlib.util as u;"
     "assert u.find_spec('pipelines') is None and u.find_spec('export') is None;"
-    "from kerasrnn.export import artifact, runner; from kerasrnn.tasks import language_model;"
+    "from kerasrnn.export import artifact, runner; from kerasrnn.tasks.lm import work;"
     "print(kerasrnn.__file__)"
 )
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from kerasrnn.base.errors import InputError
-from kerasrnn.tasks import language_model as lm
 from kerasrnn.tasks import run_folder
-from kerasrnn.tasks.generation import generate
+from kerasrnn.tasks.lm import work as lm
+from kerasrnn.tasks.lm.use import generate
 from kerasrnn.tasks.settings import with_changes
 from kerasrnn.training import interruption
 from kerasrnn.training.checkpoints import newest_checkpoint, read_progress

@@ -14,7 +14,8 @@ from kerasrnn.engine.recurrence import Plan
 from kerasrnn.export.captioner import Served
 from kerasrnn.models.captioner import Captioner
 from kerasrnn.pipelines.scenes import CAPTIONS, write_scenes
-from kerasrnn.tasks import captioning, captioning_data
+from kerasrnn.tasks.captioner import data as captioning_data
+from kerasrnn.tasks.captioner import work as captioning
 from kerasrnn.training.checkpoints import read_progress
 from tests.test_tasks import rows_without_speed, say, train_and_stop, weights
 

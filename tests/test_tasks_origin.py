@@ -7,8 +7,8 @@ import re
 import pytest
 
 from kerasrnn.base.errors import InputError
-from kerasrnn.tasks import language_model as lm
 from kerasrnn.tasks import run_folder
+from kerasrnn.tasks.lm import work as lm
 from tests.test_tasks import TEXT, job, say, train_and_stop
 
 

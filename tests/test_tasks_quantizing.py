@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 from PIL import Image
 
-from kerasrnn.tasks import captioning, quantizing
+from kerasrnn.tasks import quantizing
+from kerasrnn.tasks.captioner import work as captioning
 
 
 def test_photos_are_answered_a_portion_at_a_time(tmp_path, monkeypatch):
@@ -26,7 +27,7 @@ def test_photos_are_answered_a_portion_at_a_time(tmp_path, monkeypatch):
     )
     monkeypatch.setattr(quantizing, "run_fresh", run_fresh)
     monkeypatch.setattr(quantizing, "PORTION", 700, raising=False)
-    measure = quantizing.MEASURES["captioner"](None, None, print, None, None, None)
+    measure = captioning.measure_of(None, None, print, None, None, None)
     numbers = ["0", "1", "2", "3", "4"]
     assert measure(tmp_path, None) == {"pairs": [numbers, [[n] for n in numbers]], "images": 5}
     assert portions == [[300, 300], [300], [2700], [300]]

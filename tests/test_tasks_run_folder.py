@@ -9,8 +9,8 @@ import keras
 import pytest
 
 from kerasrnn.base.errors import InputError
-from kerasrnn.tasks import language_model as lm
 from kerasrnn.tasks import run_folder
+from kerasrnn.tasks.lm import work as lm
 from kerasrnn.training.checkpoints import newest_checkpoint
 from kerasrnn.training.optimizers import Course
 from tests.test_tasks import TEXT, job, rows_without_speed, say, train_and_stop

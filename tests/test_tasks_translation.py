@@ -15,8 +15,8 @@ from kerasrnn.layers.encoders import ENCODERS
 from kerasrnn.layers.readout import READOUTS
 from kerasrnn.pipelines.dates import write_dates
 from kerasrnn.pipelines.pairs import Limits, read_pairs
-from kerasrnn.tasks import evaluation, run_folder, translation
-from kerasrnn.tasks.translation_settings import check, make_model
+from kerasrnn.tasks import evaluation, run_folder
+from kerasrnn.tasks.translator import work as translation
 from kerasrnn.text.tokenizers import TOKENIZERS
 from kerasrnn.training.checkpoints import read_progress
 from tests.test_tasks import say, train_and_stop, weights
@@ -208,8 +208,8 @@ REFUSED = {
     "scheduled_sampling": (-0.1, "a share from 0 to below 1", "change it"),
     "label_smoothing": (1.0, "a share from 0 to below 1", "change it"),
     "shared_embedding": (True, "joint=true beside it", "add it"),
-    "beam": (0, "a whole number of 1 or more", "change it"),
-    "length_penalty": (-1.0, "a number of 0 or more", "use 0 for none"),
+    "beam": (0, "1 or more", "raise it"),
+    "length_penalty": (-1.0, "0 or more", "change it"),
     "optimizer": ("x", "one of adagrad, adam, adamw, rmsprop, sgd", "choose one of them"),
 }
 
@@ -283,5 +283,7 @@ def test_files_of_other_tasks_are_refused(tmp_path):
 def test_presets_can_be_trained():
     tokenizers = TOKENIZERS["char"].from_texts(["abc", "def"])
     for name, preset in translation.PRESETS.items():
-        check(preset, 0)
-        assert make_model(preset, (tokenizers, tokenizers), 100, 0).count_params() > 0, name
+        preset.check()
+        assert (
+            translation.make_model(preset, (tokenizers, tokenizers), 100, 0).count_params() > 0
+        ), name

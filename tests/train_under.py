@@ -21,8 +21,10 @@ from kerasrnn.base.ending import end_process
 from kerasrnn.pipelines import service
 from kerasrnn.pipelines.dates import write_dates
 from kerasrnn.pipelines.scenes import write_scenes
-from kerasrnn.tasks import captioning, language_model, translation
+from kerasrnn.tasks.captioner import work as captioning
+from kerasrnn.tasks.lm import work as language_model
 from kerasrnn.tasks.settings import with_changes
+from kerasrnn.tasks.translator import work as translation
 from kerasrnn.training import interruption
 from kerasrnn.training.interruption import Interrupted
 

@@ -22,9 +22,9 @@ from kerasrnn.cli.printing import (
     say,
     write_result,
 )
-from kerasrnn.cli.training import FAILED, train_captioner, train_lm, train_translator
+from kerasrnn.cli.training import FAILED, show_settings, train
 from kerasrnn.export.verify import VerificationError
-from kerasrnn.tasks.needs import EVALUATED, check_needs
+from kerasrnn.tasks.catalog import check_needs, options_of
 
 PLOTS = (".png", ".pdf", ".svg")
 STOPPED = 130  # exit code for Ctrl-C, as in shells
@@ -32,7 +32,7 @@ TERMINATED = 143  # exit code for SIGTERM outside training, as in shells
 
 
 def _generate(args) -> None:
-    from kerasrnn.tasks.generation import generate
+    from kerasrnn.tasks.lm.use import generate
 
     if Path(args.model).is_dir():
         load_tensorflow()
@@ -51,7 +51,7 @@ def _generate(args) -> None:
 
 
 def _translate(args) -> None:
-    from kerasrnn.tasks import translate as task
+    from kerasrnn.tasks.translator import use as task
 
     if Path(args.model).is_dir():
         load_tensorflow()
@@ -67,7 +67,7 @@ def _translate(args) -> None:
 
 
 def _caption(args) -> int | None:
-    from kerasrnn.tasks import caption as task
+    from kerasrnn.tasks.captioner import use as task
 
     if Path(args.model).is_dir():
         load_tensorflow()
@@ -124,8 +124,8 @@ def _evaluate(args) -> None:
     from kerasrnn.tasks.evaluation import evaluate
 
     with contextlib.redirect_stdout(sys.stderr):
-        files = {name: getattr(args, name) for name in ("text", *EVALUATED, "split")}
-        values = evaluate(args.run, say, drawn=args.drawn, **files)
+        files = {name: getattr(args, name) for name in options_of("evaluate")}
+        values = evaluate(args.run, say, **files)
     print_result(args, values, figures(values))
 
 
@@ -136,7 +136,7 @@ def _export(args) -> None:
     formats = formats_of(args.format, args.streaming)
     names = ("beam", "n_best", "max_length", "license", "onnxruntime_web", "checkpoint")
     options = {name: getattr(args, name) for name in names}
-    files = {name: getattr(args, name) for name in ("text", *EVALUATED, "split")}
+    files = {name: getattr(args, name) for name in options_of("export")}
     with contextlib.redirect_stdout(sys.stderr):
         written = export_run(
             args.run, args.out, formats, quantized=args.quantize, files=files, say=say, **options
@@ -187,9 +187,8 @@ def _import(packages: list[str]) -> None:
 
 COMMANDS = {
     "demo": _demo,
-    "train lm": train_lm,
-    "train translator": train_translator,
-    "train captioner": train_captioner,
+    "train": train,
+    "settings": show_settings,
     "generate": _generate,
     "translate": _translate,
     "caption": _caption,
@@ -217,9 +216,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with _raised_signals():
             _import(vars(args)["import"])
-            name = f"train {args.task}" if args.command == "train" else args.command
-            check_needs(name, vars(args), _changed_options(args))
-            return COMMANDS[name](args) or 0
+            task = args.task if args.command == "train" else ""
+            check_needs(args.command, vars(args), _changed_options(args), task)
+            return COMMANDS[args.command](args) or 0
     except InputError as error:
         say(f"kerasrnn: {input_error_line(error, args)}")
         return 2

@@ -5,29 +5,15 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import get_type_hints
 
-from kerasrnn.base.choices import BEST, CHECKPOINTS, LEVELS, STRATEGIES
+from kerasrnn.base.choices import BEST, CHECKPOINTS, STRATEGIES
 from kerasrnn.cli.parsing import Parser, number, whole
-from kerasrnn.tasks.hyperparameters import PRECISIONS, PRESETS
-from kerasrnn.tasks.needs import EVALUATED
+from kerasrnn.tasks.catalog import TASKS, owners
+from kerasrnn.tasks.catalog import options_of as options_of_all
+from kerasrnn.tasks.settings import said_of
+from kerasrnn.tasks.task import Option, Task
 
+KINDS = {int: "N", float: "X", bool: "true|false", str: "NAME", int | str: "N|NAME"}
 ABOUT = "Train, use, measure and export recurrent sequence models."
-SPLITS = ("train", "val", "test")
-
-
-def _generation_options(parser) -> None:
-    """Add the options of drawing text from a language model."""
-    parser.add_argument("--prompt", action="append", help="text to go on with; may be given again")
-    parser.add_argument("--length", type=whole, default=200, help="most tokens to add (200)")
-    parser.add_argument(
-        "--temperature", type=number, default=1.0, help="0 takes the likeliest (1.0)"
-    )
-    parser.add_argument(
-        "--top-k", type=whole, default=0, help="draw from the k likeliest; 0: all (0)"
-    )
-    parser.add_argument(
-        "--top-p", type=number, default=1.0, help="draw from the likeliest share (1.0)"
-    )
-    parser.add_argument("--seed", type=whole, help="the same seed gives the same text")
 
 
 def _command(parent, name: str, text: str, machine: bool = True):
@@ -44,49 +30,46 @@ def _command(parent, name: str, text: str, machine: bool = True):
     return parser
 
 
+def _add(parser, option: Option, text: str | None = None, required: bool = False) -> None:
+    """Add an option of a task, with other help where `text` is given."""
+    told = {"help": text or option.help, "default": option.default}
+    if option.sets:
+        told["dest"] = option.sets
+    if option.value is not None:
+        parser.add_argument(option.typed, action="store_const", const=option.value, **told)
+        return
+    if option.choices and option.default:
+        told["help"] += f" ({option.default})"
+    if option.again:
+        told["action"] = "append"
+    else:
+        told |= {"type": _reader(option), "nargs": "+" if option.many else None}
+    values = {"choices": option.choices} if option.choices else {"metavar": option.metavar}
+    parser.add_argument(option.typed, required=required, **values, **told)
+
+
+def _reader(option: Option):
+    """The function that reads a value of an option."""
+    if option.none:
+        return lambda typed: None if typed == option.none else typed
+    return {str: str, int: whole, float: number}[option.kind]
+
+
 def _train_parsers(commands) -> None:
     """Add the command train with a command for each task."""
     train = commands.add_parser("train", help="train a model")
-    tasks = train.add_subparsers(dest="task", required=True, metavar="TASK")
-    lm = _command(tasks, "lm", "a language model from text files")
-    lm.add_argument("--text", nargs="+", required=True, metavar="FILE", help="plain or gzip UTF-8")
-    text = "default: the last part of the text (valid_share)"
-    lm.add_argument("--valid-text", nargs="+", metavar="FILE", help=text)
-    text = "drop and count lines that are not UTF-8"
-    lm.add_argument("--drop-faulty", action="store_true", help=text)
-    _training_options(lm, "lm", "char", "tiny, small or shakespeare (small)")
-    translator = _command(tasks, "translator", "a translator from aligned text files")
-    for side, required in (("source", True), ("target", False)):
-        text = "a line for each sentence" if required else "without it --source is a TSV file"
-        translator.add_argument(f"--{side}", required=required, metavar="FILE", help=text)
-        translator.add_argument(f"--valid-{side}", metavar="FILE", help="default: some held out")
-    translator.add_argument(
-        "--drop-faulty", action="store_true", help="drop and count lines that cannot be used"
-    )
-    _training_options(translator, "translator", "subword", "tiny, small or multi30k (small)")
-    _captioner_parser(tasks)
+    names = train.add_subparsers(dest="task", required=True, metavar="TASK")
+    for task in TASKS.values():
+        parser = _command(names, task.name, task.about)
+        for option in task.options_of("train"):
+            _add(parser, option, required=option.required)
+        _training_options(parser, task)
 
 
-def _captioner_parser(tasks) -> None:
-    """Add the command train captioner."""
-    captioner = _command(tasks, "captioner", "a captioner from images and captions")
-    captioner.add_argument("--images", required=True, metavar="DIR", help="JPEG and PNG files")
-    formats = "CSV image,caption; Flickr8k's tokens; Karpathy's or COCO's JSON"
-    captioner.add_argument("--captions", required=True, metavar="FILE", help=formats)
-    captioner.add_argument("--valid-captions", metavar="FILE", help="default: the split, or some")
-    text = "of the network: a file; imagenet, which Keras may download; none (none)"
-    choices = "FILE|imagenet|none"
-    captioner.add_argument("--cnn-weights", default="none", metavar=choices, help=text)
-    captioner.add_argument("--cache", metavar="DIR", help="of images and features (RUN/images)")
-    captioner.add_argument("--strict", action="store_true", help="stop at an image that is faulty")
-    _training_options(captioner, "captioner", "word", "tiny, small or flickr8k (small)")
-
-
-def _training_options(parser, task: str, level: str, presets: str) -> None:
-    """Add the options that the training of every task has; `level` is the default of --level."""
+def _training_options(parser, task: Task) -> None:
+    """Add the options that the training of every task has."""
     parser.add_argument("--out", required=True, metavar="RUN", help="the run folder")
-    parser.add_argument("--level", choices=LEVELS, default=level, help=f"what a token is ({level})")
-    parser.add_argument("--preset", default="small", help=presets)
+    parser.add_argument("--preset", default="small", help=f"{', '.join(task.presets)} (small)")
     parser.add_argument("--seed", type=whole, default=0)
     text = "begin a new run with the tokenizer and the weights of this one"
     parser.add_argument("--start", metavar="RUN", help=text)
@@ -98,20 +81,32 @@ def _training_options(parser, task: str, level: str, presets: str) -> None:
     )
     text = "dispatcher of a tf.data service whose workers read the training data (this process)"
     parser.add_argument("--data-service", metavar="HOST:PORT", help=text)
-    _setting_options(parser, PRESETS[task]["small"])
+    _setting_options(parser, task.settings)
 
 
-def _setting_options(parser, small) -> None:
-    """Add an option for each field of a task's settings; `small` is the preset of that name."""
-    text = "of the preset, here that of small; also --set NAME=VALUE …"
+def _settings_parser(commands) -> None:
+    """Add the command settings with a command for each task."""
+    settings = commands.add_parser("settings", help="say what training can be told")
+    names = settings.add_subparsers(dest="task", required=True, metavar="TASK")
+    for task in TASKS.values():
+        parser = _command(names, task.name, f"the settings of {task.noun}")
+        parser.add_argument("--preset", default="small", help=f"{', '.join(task.presets)} (small)")
+
+
+def _setting_options(parser, settings: type) -> None:
+    """Add an option for each field of a task's settings."""
+    text = "with their values in the preset small; also --set NAME=VALUE …"
     group = parser.add_argument_group("settings", text)
-    kinds = {int: "N", float: "X", bool: "true|false", str: "NAME", int | str: "N|NAME"}
-    for name, kind in get_type_hints(type(small)).items():
-        option, value = f"--{name.replace('_', '-')}", getattr(small, name)
-        default = str(value).lower() if kind is bool else value
-        values = {"choices": PRECISIONS} if name == "precision" else {"metavar": kinds[kind]}
-        # "append" keeps every value, so that `changed` can refuse two different ones.
-        group.add_argument(option, action="append", help=f"({default})", **values)
+    types = get_type_hints(settings)
+    for name, said in said_of(settings).items():
+        default = getattr(settings, name)
+        default = str(default).lower() if isinstance(default, bool) else default
+        # Names that stand in a table of TensorFlow's are checked when it is loaded.
+        known = {} if isinstance(said.choices, str) else {"choices": said.choices}
+        values = known if said.choices and known else {"metavar": KINDS[types[name]]}
+        # "append" keeps every value, so that two different ones can be refused.
+        option = f"--{name.replace('_', '-')}"
+        group.add_argument(option, action="append", help=f"{said.help} ({default})", **values)
     group.add_argument("--set", nargs="+", action="append", default=[], metavar="NAME=VALUE")
 
 
@@ -122,14 +117,12 @@ def _search_options(parser, beam_help: str) -> None:
     parser.add_argument("--max-length", type=whole, metavar="T", help="most tokens written")
 
 
-def _measured_options(parser) -> None:
+def _measured_options(parser, command: str) -> None:
     """Add the options that name the data to measure a model on."""
-    parser.add_argument("--text", nargs="+", metavar="FILE", help="default: what it validated on")
-    for name, task in EVALUATED.items():
-        kind = "DIR" if name == "images" else "FILE"
-        parser.add_argument(f"--{name}", metavar=kind, help=f"of a {task}, likewise")
-    text = "of a captioner: of a file of captions that names splits (test, where it has one)"
-    parser.add_argument("--split", choices=SPLITS, help=text)
+    for name, option in options_of_all(command).items():
+        nouns = " or ".join(task.noun for task in owners(name, command))
+        text = option.help if name not in options_of_all("train") else "what it validated on"
+        _add(parser, option, f"of {nouns}: {text}")
 
 
 def _checkpoint_option(parser) -> None:
@@ -142,7 +135,8 @@ def _use_parsers(commands) -> None:
     """Add the commands that use a model: generate, translate and caption."""
     generate = _command(commands, "generate", "go on with a text")
     generate.add_argument("model", metavar="RUN|FILE.onnx|SAVED_MODEL")
-    _generation_options(generate)
+    for option in TASKS["lm"].options_of("generate"):
+        _add(generate, option)
 
     translate = _command(commands, "translate", "translate line by line")
     translate.add_argument("model", metavar="RUN|FILE.onnx|SAVED_MODEL")
@@ -175,7 +169,7 @@ def _export_parser(commands) -> None:
     export.add_argument("--onnxruntime-web", metavar="PATH|URL", help=text)
     text = "also model.KIND.onnx, smaller, measured against model.onnx on what it validated on or:"
     export.add_argument("--quantize", nargs="+", choices=("int8", "fp16"), default=[], help=text)
-    _measured_options(export)
+    _measured_options(export, "export")
     _checkpoint_option(export)
     export.add_argument("--license", metavar="TEXT", help="of the model; the artifacts say it")
 
@@ -194,14 +188,13 @@ def make_parser() -> Parser:
     demo.add_argument("--overwrite", action="store_true", help="replace an earlier demo")
 
     _train_parsers(commands)
+    _settings_parser(commands)
 
     _use_parsers(commands)
 
     evaluate = _command(commands, "evaluate", "measure a run's model")
     evaluate.add_argument("run", metavar="RUN")
-    _measured_options(evaluate)
-    text = "hard attention of a captioner: draw places, not the likeliest"
-    evaluate.add_argument("--drawn", action="store_true", help=text)
+    _measured_options(evaluate, "evaluate")
 
     _export_parser(commands)
 

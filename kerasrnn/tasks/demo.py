@@ -11,13 +11,15 @@ from kerasrnn.export import export
 from kerasrnn.pipelines.builtin import write_topics
 from kerasrnn.pipelines.dates import write_dates
 from kerasrnn.pipelines.scenes import is_true, scene, write_scenes
-from kerasrnn.tasks import captioning, run_folder, translation
-from kerasrnn.tasks import language_model as lm
-from kerasrnn.tasks.caption import open_captioner
-from kerasrnn.tasks.caption import plot as plot_caption
+from kerasrnn.tasks import run_folder
+from kerasrnn.tasks.captioner import work as captioning
+from kerasrnn.tasks.captioner.use import open_captioner
+from kerasrnn.tasks.captioner.use import plot as plot_caption
 from kerasrnn.tasks.exporting import export_run
-from kerasrnn.tasks.generation import generate
-from kerasrnn.tasks.translate import open_translator, plot
+from kerasrnn.tasks.lm import work as lm
+from kerasrnn.tasks.lm.use import generate
+from kerasrnn.tasks.translator import work as translation
+from kerasrnn.tasks.translator.use import open_translator, plot
 
 PROMPT = "The import statement "
 DATES = ["Samstag, 21. November 2026", "21/11/2026", "le 1 avril 1999"]

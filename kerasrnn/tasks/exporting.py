@@ -12,13 +12,12 @@ from kerasrnn.base.errors import InputError
 from kerasrnn.export import FORMATS, export, read_metadata, verify_export
 from kerasrnn.export.artifact import check_formats, check_new
 from kerasrnn.tasks import run_folder
-from kerasrnn.tasks.hyperparameters import CaptionerSettings, TranslatorSettings
-from kerasrnn.tasks.needs import EVALUATED, check_needs
+from kerasrnn.tasks.catalog import TASKS, check_needs, options_of
 from kerasrnn.tasks.quantizing import measure_of
 from kerasrnn.tasks.search import search_of
+from kerasrnn.tasks.settings import Need, check_need
 
-# tasks whose models search -> their settings
-SEARCHING = {"captioner": CaptionerSettings, "translator": TranslatorSettings}
+QUANTIZE = Need("--quantize", lambda v: v["quantize"])
 
 
 def export_run(
@@ -57,14 +56,15 @@ def export_run(
     metadata = _metadata(config, license, checkpoint)
     options = {"quantized": quantized, "measure": _measure(run, model, quantized, files, say)}
     options["onnxruntime_web"] = onnxruntime_web
-    task = config.get("task")
-    if task in SEARCHING:
-        search = search_of(run, model, SEARCHING[task], **search)
+    task = TASKS.get(config.get("task"))
+    if task is not None and task.searches:
+        search = search_of(run, model, task.settings, **search)
         return export(model, out, formats, metadata, **options, **search)
     search_options = [name for name, value in search.items() if value is not None]
     if search_options:
         name = search_options[0].replace("_", "-")
-        expected = "a translator's or captioner's run beside it"
+        nouns = " or ".join(f"{task.noun}'s" for task in TASKS.values() if task.searches)
+        expected = f"{nouns} run beside it"
         raise InputError(f"--{name}", expected, run, "leave it out")
     return export(model, out, formats, metadata, **options)
 
@@ -99,8 +99,11 @@ def formats_of(format: str, streaming: bool) -> tuple[str, ...]:
 def _measure(run, model, quantized, files: dict | None, say):
     """Return the function that measures an ONNX file, or None when nothing is quantized."""
     files = files or {}
-    values = dict.fromkeys(EVALUATED) | files | {"quantize": quantized}
-    check_needs("export", values, [name for name, value in files.items() if value])
+    values = dict.fromkeys(options_of("export")) | files | {"quantize": quantized}
+    given = [name for name, value in files.items() if value]
+    for name in given:
+        check_need(name, QUANTIZE, values)
+    check_needs("export", values, given)
     return measure_of(run, model, say, **files) if quantized else None
 
 

@@ -8,28 +8,17 @@ from pathlib import Path
 from kerasrnn.base.errors import InputError, first_line
 from kerasrnn.export.runner import load
 from kerasrnn.export.untrusted import check_artifact
-
-# input that only models of one task have -> name of the model, command, task in `config.json`
-COMMANDS = {
-    "prompt": ("a language model", "generate", "lm"),
-    "source": ("a translator", "translate", "translator"),
-    "image": ("a captioner", "caption", "captioner"),
-}
-# the same input -> outputs that the model must have
-ANSWERS = {
-    "prompt": ("text",),
-    "source": ("text", "score", "target_tokens", "source_tokens", "attention"),
-    "image": ("text", "score", "target_tokens", "attention"),
-}
+from kerasrnn.tasks.catalog import TASKS
+from kerasrnn.tasks.task import Task
 
 
-def open_model(path: Path, from_run: Callable[[Path, object], Callable], takes: str):
+def open_model(path: Path, from_run: Callable[[Path, object], Callable], task: Task):
     """Open a model as a function from a dict of arrays to a dict of arrays.
 
     Args:
         path: a run folder, an ONNX file or a SavedModel. An ONNX file needs only onnxruntime.
         from_run: (run folder, its Keras model) -> the function.
-        takes: the input that shows the task, a key of `COMMANDS`.
+        task: the task of the model.
 
     Raises:
         InputError: when the path is none of these, has a model of another task, or cannot be
@@ -41,7 +30,7 @@ def open_model(path: Path, from_run: Callable[[Path, object], Callable], takes: 
         )
     if path.is_dir() and not (path / "saved_model.pb").exists():
         _refuse_exports(path)
-        return _open_run(path, from_run, takes)
+        return _open_run(path, from_run, task)
     try:
         check_artifact(path)  # before it is loaded: the file may be a stranger's
         model = load(path)
@@ -55,15 +44,18 @@ def open_model(path: Path, from_run: Callable[[Path, object], Callable], takes: 
     if getattr(model, "streams", False):
         whole = path.with_name("model.onnx")
         raise InputError("MODEL", "a whole model", f"{path}, which is one step", f"give {whole}")
-    if takes not in model.inputs:
-        commands = [command for name, (_, command, _) in COMMANDS.items() if name in model.inputs]
-        step = f"use `kerasrnn {commands[0]}`" if commands else "give another"
-        raise InputError("MODEL", COMMANDS[takes][0], path, step)
-
-    return _checked_function(model, path, takes)
+    if task.input not in model.inputs:
+        others = [other for other in TASKS.values() if other.input in model.inputs]
+        raise InputError("MODEL", task.noun, path, _use(others))
+    return _checked_function(model, path, task)
 
 
-def _checked_function(model, path: Path, takes: str):
+def _use(tasks: list[Task]) -> str:
+    """Return the advice about a model of the first of these tasks."""
+    return f"use `kerasrnn {tasks[0].verb}`" if tasks else "give another"
+
+
+def _checked_function(model, path: Path, task: Task):
     """Return `model` with its faults reported as faults of the file (InputError)."""
 
     def answer(inputs: dict) -> dict:
@@ -71,7 +63,7 @@ def _checked_function(model, path: Path, takes: str):
             answers = model(inputs)
         except Exception as error:  # the right inputs do not prove that the file is ours
             raise _faulty_file("a model that answers", path, error) from error
-        for name in ANSWERS[takes]:
+        for name in task.answers:
             if name not in answers:
                 raise _faulty_file("a model that answers", path, f"without {name}")
         return answers
@@ -84,27 +76,26 @@ def _faulty_file(expected: str, path: Path, error: Exception | str) -> InputErro
     return InputError("MODEL", expected, f"{path} ({first_line(error)})", "export it again")
 
 
-def _open_run(path: Path, from_run, takes: str):
+def _open_run(path: Path, from_run, task: Task):
     """Open a run folder, after a check of its task (InputError)."""
     from kerasrnn.tasks import run_folder  # it loads TensorFlow, which an artifact does not need
 
-    task, (expected, _, wanted_task) = run_folder.read_config(path).get("task"), COMMANDS[takes]
-    if task != wanted_task:
-        commands = [command for _, command, name in COMMANDS.values() if name == task]
-        step = f"use `kerasrnn {commands[0]}`" if commands else "give another"
-        raise InputError("RUN", expected, f"{path}, whose task is {task}", step)
+    name = run_folder.read_config(path).get("task")
+    if name != task.name:
+        others = [TASKS[name]] if name in TASKS else []
+        raise InputError("RUN", task.noun, f"{path}, whose task is {name}", _use(others))
     return from_run(path, run_folder.load_model(path))
 
 
 def open_search(
-    model: str, from_run: Callable[[Path, object, dict], Callable], takes: str, **asked
+    model: str, from_run: Callable[[Path, object, dict], Callable], task: Task, **asked
 ):
     """Open a model with a beam search, and change `beam`, `n_best` or `max_length` of the search.
 
     Args:
         model: a path, as in `open_model`.
         from_run: (run folder, its Keras model, options to change) -> the function.
-        takes: as in `open_model`.
+        task: as in `open_model`.
         asked: `beam`, `n_best` and `max_length`; None leaves the run's setting. In an exported
             model the search is fixed; only `n_best` may be given, up to its exported value.
 
@@ -113,7 +104,7 @@ def open_search(
     """
     path = Path(model)
     changed = {name: value for name, value in asked.items() if value is not None}
-    function = open_model(path, lambda *run: from_run(*run, changed), takes)
+    function = open_model(path, lambda *run: from_run(*run, changed), task)
     if not (path.is_file() or (path / "saved_model.pb").exists()):
         return function
     n_best = changed.pop("n_best", 1)

@@ -20,6 +20,7 @@ from kerasrnn.base.files import Stamp
 from kerasrnn.base.locks import lock_folder
 from kerasrnn.pipelines.service import Service
 from kerasrnn.tasks import run_data, run_folder
+from kerasrnn.tasks.common import check_seed
 from kerasrnn.tasks.origin import open_origin, origin_config, take_weights
 from kerasrnn.training.checkpoints import KEEP, Progress, State
 from kerasrnn.training.optimizers import Course, renew_course
@@ -124,6 +125,8 @@ def open_session(job, say: Callable[[str], None]) -> Iterator[TrainingSession]:
         InputError: when the run folder, the checkpoint, the strategy or the data service cannot be
             used, or another process trains in the run folder.
     """
+    job.settings.check()
+    check_seed(job.seed)
     if job.keep_checkpoints < 1:
         raise InputError("--keep-checkpoints", "1 or more", job.keep_checkpoints, "raise it")
     service = Service.at(job.data_service) if job.data_service else None

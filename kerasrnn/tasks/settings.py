@@ -1,17 +1,161 @@
-"""Hyperparameters as frozen dataclasses, and `--set name=value` on them."""
+"""Settings: fields of frozen dataclasses that carry their help, their range, and what they need.
+
+Nothing here loads TensorFlow: the command line makes its options from the fields.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import math
-from typing import TypeVar, get_type_hints
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, TypeVar, get_type_hints
 
 from kerasrnn.base.errors import InputError
 from kerasrnn.base.suggestions import advice
 
 Settings = TypeVar("Settings")
-RESERVED = 4  # ids of every tokenizer
 TRUTH = {"true": True, "false": False}
+
+
+class Range(NamedTuple):
+    """The numbers that a setting may be.
+
+    Attributes:
+        text: in words, for messages and tables.
+        holds: number -> whether it is one of them.
+        step: advice where it is not.
+    """
+
+    text: str
+    holds: Callable[[float], bool]
+    step: str = "change it"
+
+
+COUNT = Range("1 or more", lambda value: value >= 1, "raise it")
+AMOUNT = Range("0 or more", lambda value: 0 <= value < math.inf)
+SHARE = Range("a share from 0 to below 1", lambda value: 0 <= value < 1)
+
+
+class Need(NamedTuple):
+    """What must stand beside an option or a setting, without which it would mean nothing.
+
+    Attributes:
+        beside: what is missing, as it is typed on the command line.
+        fits: the values of all options or settings by name -> whether it is there.
+    """
+
+    beside: str
+    fits: Callable[[dict], bool]
+
+
+class Setting(NamedTuple):
+    """What a field says of itself besides its name, type and default; see `setting`."""
+
+    help: str
+    choices: Sequence[str] | str | None
+    range: Range | None
+    needs: Need | None
+    rivals: Sequence[str]
+
+    def names(self) -> Sequence[str] | None:
+        """The names that it may be; None where it may be any. May load TensorFlow."""
+        if not isinstance(self.choices, str):
+            return self.choices
+        module, _, table = self.choices.partition(":")
+        return list(getattr(importlib.import_module(module), table))
+
+
+def setting(
+    default,
+    help: str,
+    *,
+    choices: Sequence[str] | str | None = None,
+    range: Range | None = None,
+    needs: Need | None = None,
+    rivals: Sequence[str] = (),
+):
+    """A field of a dataclass of settings.
+
+    Args:
+        default: its value in the preset "small".
+        help: what it is, in a few words.
+        choices: the names that it may be, or where a table of them stands: "module:TABLE".
+        range: the numbers that it may be.
+        needs: the other setting without which it means nothing.
+        rivals: options or settings beside which it means nothing.
+    """
+    said = Setting(help, choices, range, needs, rivals)
+    return dataclasses.field(default=default, metadata={"setting": said})
+
+
+def inherited(kind: type, name: str, default, **changed):
+    """The field `name` of `kind` with another default, and what else is `changed` of `setting`."""
+    said = said_of(kind)[name]._asdict() | changed
+    return setting(default, **said)
+
+
+def said_of(kind) -> dict[str, Setting]:
+    """What the fields of a class of settings say of themselves, by name."""
+    return {field.name: field.metadata["setting"] for field in dataclasses.fields(kind)}
+
+
+def described(settings) -> list[dict]:
+    """Describe each setting: its "name", "value", what it may be ("allowed") and its "help".
+
+    May load TensorFlow, where tables of names stand.
+    """
+    types, rows = get_type_hints(type(settings)), []
+    for name, said in said_of(settings).items():
+        names = said.names()
+        allowed = ", ".join(names) if names is not None else said.range and said.range.text
+        kind = {bool: "true or false", int: "a whole number", float: "a number"}
+        allowed = allowed or kind.get(types[name], "")
+        help = f"{said.help}; with {said.needs.beside}" if said.needs else said.help
+        rows.append(
+            {"name": name, "value": getattr(settings, name), "allowed": allowed, "help": help}
+        )
+    return rows
+
+
+def check_settings(settings) -> None:
+    """Refuse a setting that is none of its choices or outside its range (InputError)."""
+    for name, said in said_of(settings).items():
+        value, names = getattr(settings, name), said.names()
+        if names is not None and value not in names:
+            raise InputError(name, f"one of {', '.join(names)}", value, "choose one of them")
+        if said.range is not None and not said.range.holds(value):
+            raise InputError(name, said.range.text, value, said.range.step)
+
+
+def check_meaning(settings, options: dict, changed: Iterable[str]) -> None:
+    """Refuse a setting that means nothing beside, or without, the others (InputError).
+
+    Args:
+        settings: all settings.
+        options: the values of all options, by name.
+        changed: the names of the settings that the user gave.
+    """
+    values, changed = options | vars(settings), list(changed)
+    for name, said in said_of(settings).items():
+        if name not in changed:
+            continue
+        if said.needs is not None:
+            check_need(name, said.needs, values)
+        for rival in filter(values.get, said.rivals):
+            option, other = (f"--{word.replace('_', '-')}" for word in (name, rival))
+            step = f"leave {option} or {other} out"
+            raise InputError(option, f"no {other} beside it", values[name], step)
+
+
+def check_need(name: str, need: Need, values: dict) -> None:
+    """Refuse the option or setting `name` where what it needs is missing (InputError)."""
+    if not need.fits(values):
+        value = values[name]
+        received = value[0] if isinstance(value, list) else value
+        step = f"add {need.beside.split()[0]}, or leave it out"
+        option = f"--{name.replace('_', '-')}"
+        raise InputError(option, f"{need.beside} beside it", received, step)
 
 
 def finite(text: str) -> float:
@@ -62,22 +206,3 @@ def with_changes(settings: Settings, assignments: list[str]) -> Settings:
         if values.setdefault(name, value) != value:
             raise InputError(name, "one value", f"{values[name]} and {value}", "give it once")
     return dataclasses.replace(settings, **values)
-
-
-def ids_said(tokenizers, asked: int) -> str:
-    """How many ids the tokenizers have, with a word where a vocabulary is smaller than asked for.
-
-    Args:
-        tokenizers: one or two, what has `size` and `level`.
-        asked: the setting `vocabulary`, 0 for none. Only of subwords it counts the reserved ids.
-
-    >>> from types import SimpleNamespace as Has
-    >>> ids_said([Has(size=54, level="word"), Has(size=46, level="word")], 50)
-    '54 and 46 ids; the vocabulary is smaller than the 50 asked for: the text has 42'
-    """
-    said = f"{' and '.join(str(t.size) for t in tokenizers)} ids"
-    known = [t.size - (0 if t.level == "subword" else RESERVED) for t in tokenizers]
-    if short := [str(count) for count in known if count < asked]:
-        has = f"the text has {' and '.join(short)}"
-        said += f"; the vocabulary is smaller than the {asked} asked for: {has}"
-    return said

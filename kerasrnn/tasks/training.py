@@ -14,11 +14,10 @@ from kerasrnn.base.errors import InputError
 from kerasrnn.losses.tokens import TokenCrossEntropy
 from kerasrnn.pipelines.dataset import Position
 from kerasrnn.tasks import run_folder
-from kerasrnn.tasks.checks import OPTIMIZER
-from kerasrnn.tasks.hyperparameters import CommonSettings
+from kerasrnn.tasks.common import OPTIMIZER, CommonSettings
 from kerasrnn.tasks.rewinding import diagnose_not_finite
 from kerasrnn.tasks.session import TrainingSession, course_of, renew
-from kerasrnn.text.tokenizers import TOKENIZERS, Tokenizer
+from kerasrnn.text.tokenizers import RESERVED, TOKENIZERS, Tokenizer
 from kerasrnn.training import interruption
 from kerasrnn.training.averaging import AveragedEpochs
 from kerasrnn.training.best import best_row
@@ -41,8 +40,30 @@ PLATEAU = 3  # epochs without a better model after which schedule=plateau halves
 
 def tokenizer_of(level: str, texts: Iterable[str], vocabulary: int) -> Tokenizer:
     """A tokenizer for the texts; `vocabulary` is the most tokens known, 0 for the level's own."""
+    if level not in TOKENIZERS:
+        known = ", ".join(TOKENIZERS)
+        raise InputError("--level", f"one of {known}", level, "choose one of them")
     kind = TOKENIZERS[level]
     return kind.from_texts(texts, vocabulary) if vocabulary else kind.from_texts(texts)
+
+
+def ids_said(tokenizers, asked: int) -> str:
+    """How many ids the tokenizers have, with a word where a vocabulary is smaller than asked for.
+
+    Args:
+        tokenizers: one or two, what has `size` and `level`.
+        asked: the setting `vocabulary`, 0 for none. Only of subwords it counts the reserved ids.
+
+    >>> from types import SimpleNamespace as Has
+    >>> ids_said([Has(size=54, level="word"), Has(size=46, level="word")], 50)
+    '54 and 46 ids; the vocabulary is smaller than the 50 asked for: the text has 42'
+    """
+    said = f"{' and '.join(str(t.size) for t in tokenizers)} ids"
+    known = [t.size - (0 if t.level == "subword" else len(RESERVED)) for t in tokenizers]
+    if short := [str(count) for count in known if count < asked]:
+        has = f"the text has {' and '.join(short)}"
+        said += f"; the vocabulary is smaller than the {asked} asked for: {has}"
+    return said
 
 
 def optimizer_of(settings, steps: int) -> keras.optimizers.Optimizer:

@@ -7,18 +7,21 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import sacrebleu
 
 from kerasrnn.base.errors import InputError
 from kerasrnn.base.files import staging
 from kerasrnn.decoding.beam import BeamRules
+from kerasrnn.layers.decoder import Decoder
+from kerasrnn.layers.encoders import ENCODERS
 from kerasrnn.models.translator import Translator
 from kerasrnn.pipelines.batching import batches
 from kerasrnn.pipelines.dataset import is_held_out
 from kerasrnn.pipelines.pairs import Limits, PairReport, Pairs, encode_pairs, read_pairs
 from kerasrnn.tasks import run_data, run_folder
-from kerasrnn.tasks.hyperparameters import TRANSLATOR as PRESETS
-from kerasrnn.tasks.needs import check_needs
+from kerasrnn.tasks.catalog import check_needs
+from kerasrnn.tasks.quantizing import LINES, ROWS, Measure, exported_texts
 from kerasrnn.tasks.search import rules_of
 from kerasrnn.tasks.session import (
     CommonJob,
@@ -27,9 +30,15 @@ from kerasrnn.tasks.session import (
     model_to_train,
     open_session,
 )
-from kerasrnn.tasks.settings import ids_said
-from kerasrnn.tasks.training import Data, Monitoring, run_training, tokenizer_of
-from kerasrnn.tasks.translation_settings import Settings, check, make_model
+from kerasrnn.tasks.training import (
+    Data,
+    Monitoring,
+    compiled,
+    ids_said,
+    run_training,
+    tokenizer_of,
+)
+from kerasrnn.tasks.translator.task import PRESETS, TASK, Settings
 from kerasrnn.text.tokenizers import Tokenizer
 from kerasrnn.training.callbacks import Scores
 
@@ -69,7 +78,7 @@ class Job(CommonJob):
 
     def config(self) -> dict:
         """What `config.json` holds."""
-        return config_of("translator", self, ("level", "seed", "faults"))
+        return config_of(TASK.name, self, ("level", "seed", "faults"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,6 +118,27 @@ def make_tokenizers(job: Job, texts: Texts) -> tuple[Tokenizer, Tokenizer]:
         one = made(text for pair in texts.pairs() for text in pair)
         return one, one
     return made(pair[0] for pair in texts.pairs()), made(pair[1] for pair in texts.pairs())
+
+
+def make_model(
+    s: Settings, tokenizers: tuple[Tokenizer, Tokenizer], steps: int, seed: int
+) -> Translator:
+    """A new compiled model; see `compiled`."""
+    return compiled(lambda: _model(s, *tokenizers, seed), s, steps)
+
+
+def _model(s: Settings, source: Tokenizer, target: Tokenizer, seed: int) -> Translator:
+    shared = {"embedding": s.embedding, "cell": s.cell, "units": s.units, "dropout": s.dropout}
+    encoder = ENCODERS[s.encoder](source.size, layers=s.encoder_layers, **shared)
+    names = ("conditioning", "attention", "readout")
+    options = {name: getattr(s, name) for name in names}
+    decoder = Decoder(target.size, layers=s.decoder_layers, **shared, **options)
+    both = {
+        "shared_embedding": s.shared_embedding,
+        "scheduled_sampling": s.scheduled_sampling,
+        "seed": seed,
+    }
+    return Translator(source, target, encoder, decoder, **both)
 
 
 def hold_out(job: Job, say: Callable[[str], None]) -> tuple[Texts, Texts]:
@@ -152,8 +182,7 @@ def train(job: Job, say: Callable[[str], None], verbose: int = 1) -> dict:
         InputError: when a text, a setting or the run folder cannot be used.
         Interrupted: when the user stopped it; the same job goes on.
     """
-    check(job.settings, job.seed)
-    check_needs("train translator", vars(job), [name for name, v in vars(job).items() if v])
+    check_needs("train", vars(job), [name for name, v in vars(job).items() if v], TASK.name)
     with open_session(job, say) as session:
         return _train(job, session, verbose)
 
@@ -271,12 +300,19 @@ def measured_texts(run: str | Path, source: str | None, target: str | None) -> t
     return job, texts_of(job, lambda text: None)[1]
 
 
-def evaluate(run: str | Path, source: str | None = None, target: str | None = None) -> dict:
+def evaluate(
+    run: str | Path,
+    source: str | None = None,
+    target: str | None = None,
+    *,
+    say: Callable[[str], None] = lambda text: None,
+) -> dict:
     """BLEU and chrF of beam search, and perplexity, of a run's best model.
 
     Args:
         run: the run folder.
         source, target: aligned files, or one TSV file; None for those it was validated on.
+        say: called with a message.
 
     Returns:
         "exact", the share of translations that are the reference; "bleu", "bleu_lowercase" and
@@ -299,3 +335,17 @@ def evaluate(run: str | Path, source: str | None = None, target: str | None = No
         figures[name] = metric.corpus_score(found, [list(references)]).score
         figures[f"{name}_signature"] = str(metric.get_signature())
     return {**figures, "nats": values["nats"], "perplexity": values["perplexity"]}
+
+
+def measure_of(run, model, say, source, target) -> Measure:
+    """Return the measure of a translator, on the first `LINES` pairs."""
+    _, texts = measured_texts(run, source, target)
+    pairs = list(texts.pairs())[:LINES]  # reads all pairs, so a fault in a later line is refused
+    sources, references = (list(side) for side in zip(*pairs, strict=True))
+    batches = [sources[start : start + ROWS] for start in range(0, len(sources), ROWS)]
+    cases = [{"source": np.array(batch, object)} for batch in batches]
+
+    def measure(path: Path, kind: str | None) -> dict:
+        return scores(exported_texts(path, cases), references) | {"lines": len(sources)}
+
+    return measure

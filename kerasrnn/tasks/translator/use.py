@@ -13,6 +13,7 @@ import numpy as np
 from kerasrnn.base.errors import InputError
 from kerasrnn.base.files import replacing
 from kerasrnn.tasks.opening import open_search
+from kerasrnn.tasks.translator.task import TASK
 
 ROWS = 32  # lines translated at once
 
@@ -46,7 +47,7 @@ def open_translator(
     Raises:
         InputError: when the model or an argument cannot be used.
     """
-    run = open_search(model, _from_run, "source", beam=beam, n_best=n_best, max_length=max_length)
+    run = open_search(model, _from_run, TASK, beam=beam, n_best=n_best, max_length=max_length)
 
     def translate(lines: list[str]) -> list[Found]:
         found = run({"source": np.array(lines, object)})
@@ -70,7 +71,7 @@ def _row(found: dict, i: int, n_best: int) -> Found:
 def _from_run(path: Path, model, changed: dict):
     from kerasrnn.export.translator import Served
     from kerasrnn.tasks.search import search_of
-    from kerasrnn.tasks.translation_settings import Settings
+    from kerasrnn.tasks.translator.task import Settings
 
     return Served(model, **search_of(path, model, Settings, **changed)).answer
 

@@ -7,18 +7,21 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import sacrebleu
 
 from kerasrnn.base.errors import InputError
 from kerasrnn.decoding.beam import BeamRules
-from kerasrnn.layers.images import check_network
+from kerasrnn.layers.decoder import Decoder
+from kerasrnn.layers.images import ImageEncoder, check_network
 from kerasrnn.models.captioner import Captioner
 from kerasrnn.pipelines.batching import plan
 from kerasrnn.pipelines.captions import Captioned, batches, encode_captions, read_captions
 from kerasrnn.pipelines.dataset import Position
+from kerasrnn.pipelines.images import read_image
 from kerasrnn.pipelines.store import Store
 from kerasrnn.tasks import run_data, run_folder
-from kerasrnn.tasks.captioning_data import (
+from kerasrnn.tasks.captioner.data import (
     augment_of,
     digest_of,
     filled_store,
@@ -26,13 +29,9 @@ from kerasrnn.tasks.captioning_data import (
     store_of,
     used,
 )
-from kerasrnn.tasks.captioning_settings import (
-    Settings,
-    check,
-    make_encoder,
-    make_model,
-)
-from kerasrnn.tasks.hyperparameters import CAPTIONER as PRESETS
+from kerasrnn.tasks.captioner.task import PRESETS, TASK, Settings
+from kerasrnn.tasks.quantizing import IMAGES as MEASURED
+from kerasrnn.tasks.quantizing import Measure, exported_texts, portions
 from kerasrnn.tasks.search import rules_of
 from kerasrnn.tasks.session import (
     CommonJob,
@@ -41,8 +40,15 @@ from kerasrnn.tasks.session import (
     model_to_train,
     open_session,
 )
-from kerasrnn.tasks.settings import ids_said
-from kerasrnn.tasks.training import Data, Monitoring, run_training, tokenizer_of
+from kerasrnn.tasks.training import (
+    Data,
+    Monitoring,
+    compiled,
+    ids_said,
+    run_training,
+    tokenizer_of,
+)
+from kerasrnn.text.tokenizers import Tokenizer
 from kerasrnn.training.callbacks import Scores
 
 __all__ = ["PRESETS", "Job", "Settings", "evaluate", "train"]
@@ -86,11 +92,32 @@ class Job(CommonJob):
         names = ("level", "seed", "strict")
         names += () if self._has_weights() else ("cnn_weights",)  # a word
         digests = {"images": digest_of(sides_of(self)), "cache": None}
-        return config_of("captioner", self, names, digests)
+        return config_of(TASK.name, self, names, digests)
 
     def _has_weights(self) -> bool:
         """Whether the network's weights are a file."""
         return bool(self.cnn_weights) and Path(self.cnn_weights).is_file()
+
+
+def make_model(s: Settings, tokenizer: Tokenizer, encoder: ImageEncoder, steps: int) -> Captioner:
+    """A new compiled model; see `compiled`."""
+    names = ("embedding", "cell", "units", "layers", "conditioning", "attention", "readout")
+    names += ("dropout", "context_dropout")
+    options = {name: getattr(s, name) for name in names}
+    weights = {name: getattr(s, name) for name in Captioner.options}
+
+    def make():
+        decoder = Decoder(tokenizer.size, **options)
+        return Captioner(tokenizer, encoder, decoder, **weights)
+
+    return compiled(make, s, steps)
+
+
+def make_encoder(s: Settings, weights: str | None) -> ImageEncoder:
+    """The network that looks; `weights` as in `ImageEncoder`, which says what is refused."""
+    return ImageEncoder(
+        s.backbone, image_size=s.image_size, trainable_stages=s.trainable_stages, weights=weights
+    )
 
 
 def train(job: Job, say: Callable[[str], None], verbose: int = 1) -> dict:
@@ -103,7 +130,7 @@ def train(job: Job, say: Callable[[str], None], verbose: int = 1) -> dict:
         InputError: when captions, an image, a setting or the run folder cannot be used.
         Interrupted: when the user stopped it; the same job goes on.
     """
-    check(job.settings, job.seed)
+    job.settings.check()
     check_network(job.settings.backbone, job.settings.image_size, job.cnn_weights)
     with open_session(job, say) as session:
         return _train(job, session, verbose)
@@ -302,3 +329,18 @@ def evaluate(
     figures = scores(found, [one.captions for one in captioned])
     nats = {name: values[name] for name in ("nats", "perplexity")}
     return {**figures, **nats, "images": len(captioned), **split_of(captioned)}
+
+
+def measure_of(run, model, say, images, captions, split) -> Measure:
+    """Return the measure of a captioner, on the first `IMAGES` images."""
+    _, examples = measured_images(run, images, captions, split, say)
+    examples = examples[:MEASURED]
+    references = [example.captions for example in examples]
+
+    def measure(path: Path, kind: str | None) -> dict:
+        # Photos at full size may not fit into memory together, so they are read in portions.
+        cases = ({"image": read_image(example.image)[np.newaxis]} for example in examples)
+        texts = [text for portion in portions(cases) for text in exported_texts(path, portion)]
+        return scores(texts, references) | {"images": len(examples), **split_of(examples)}
+
+    return measure

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from kerasrnn.base.errors import InputError, check_texts
+from kerasrnn.tasks.lm.task import TASK
 from kerasrnn.tasks.opening import open_model
 
 UNKNOWN = "\ufffd"
@@ -45,7 +46,7 @@ def generate(
         "top_p": np.array(top_p, np.float32),
         "seed": np.array(seed, np.int32),
     }
-    texts = [str(text) for text in open_model(Path(model), _from_run, "prompt")(values)["text"]]
+    texts = [str(text) for text in open_model(Path(model), _from_run, TASK)(values)["text"]]
     for prompt, text in zip(prompts, texts, strict=True):
         _check_known(prompt, text)
     return texts

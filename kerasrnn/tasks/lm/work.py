@@ -7,12 +7,14 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 
 from kerasrnn.base.errors import InputError
 from kerasrnn.base.files import staging
-from kerasrnn.cells import CELLS
-from kerasrnn.models.language_model import LanguageModel, check_tied
+from kerasrnn.export.language_model import Served
+from kerasrnn.export.quantization import smaller
+from kerasrnn.models.language_model import LanguageModel
 from kerasrnn.pipelines.service import Service
 from kerasrnn.pipelines.text import (
     IdStream,
@@ -24,9 +26,8 @@ from kerasrnn.pipelines.text import (
     shuffled,
 )
 from kerasrnn.tasks import run_data, run_folder
-from kerasrnn.tasks.checks import check_choices, check_common, check_counts, check_shares
-from kerasrnn.tasks.hyperparameters import LANGUAGE_MODEL as PRESETS
-from kerasrnn.tasks.hyperparameters import LanguageModelSettings as Settings
+from kerasrnn.tasks.lm.task import PRESETS, TASK, Settings
+from kerasrnn.tasks.quantizing import TOKENS, Measure
 from kerasrnn.tasks.session import (
     CommonJob,
     TrainingSession,
@@ -34,9 +35,15 @@ from kerasrnn.tasks.session import (
     model_to_train,
     open_session,
 )
-from kerasrnn.tasks.settings import ids_said
-from kerasrnn.tasks.training import Data, Monitoring, optimizer_of, run_training, tokenizer_of
-from kerasrnn.text.tokenizers import TOKENIZERS, Tokenizer
+from kerasrnn.tasks.training import (
+    Data,
+    Monitoring,
+    ids_said,
+    optimizer_of,
+    run_training,
+    tokenizer_of,
+)
+from kerasrnn.text.tokenizers import Tokenizer
 
 __all__ = ["PRESETS", "Job", "Settings", "evaluate", "train"]
 
@@ -66,7 +73,7 @@ class Job(CommonJob):
 
     def config(self) -> dict:
         """What `config.json` holds."""
-        return config_of("lm", self, ("level", "seed", "faults"))
+        return config_of(TASK.name, self, ("level", "seed", "faults"))
 
 
 def make_tokenizer(job: Job) -> Tokenizer:
@@ -152,7 +159,6 @@ def train(job: Job, say: Callable[[str], None], verbose: int = 1) -> dict:
         InputError: when the text, a setting or the run folder cannot be used.
         Interrupted: when the user stopped it; the same job goes on.
     """
-    _check(job)
     with open_session(job, say) as session:
         return _train(job, session, verbose)
 
@@ -186,21 +192,6 @@ def _sample(model: LanguageModel, seed: int) -> str:
     return model.generate([""], 200, temperature=0.8, seed=seed)[0]
 
 
-def _check(job: Job) -> None:
-    """What can be refused before anything is read or written."""
-    s = job.settings
-    check_common(s, job.seed)
-    check_choices(s, cell=CELLS)
-    check_counts(s, "window", "units", "layers")
-    check_shares(s, "dropout", "recurrent_dropout")
-    if s.tied and not s.embeddings:  # a file of embeddings says only later how wide they are
-        check_tied(s.embedding, s.units)
-    if job.level not in TOKENIZERS:
-        raise InputError(
-            "--level", f"one of {', '.join(TOKENIZERS)}", job.level, "choose one of them"
-        )
-
-
 def measured_text(run: str | Path, text: list[str] | None, tokenizer: Tokenizer, folder: Path):
     """Windows of the files given, or of what the run was validated on: (dataset, how many tokens,
     what was read).
@@ -223,12 +214,18 @@ def measured_text(run: str | Path, text: list[str] | None, tokenizer: Tokenizer,
     return contiguous(ids, rows, window, whole=True), measured, report
 
 
-def evaluate(run: str | Path, text: list[str] | None = None, verbose: int = 0) -> dict[str, float]:
+def evaluate(
+    run: str | Path,
+    text: list[str] | None = None,
+    *,
+    say: Callable[[str], None] = lambda text: None,
+) -> dict[str, float]:
     """Nats, bits per character and perplexity of a run's best model.
 
     Args:
         run: the run folder.
         text: files; None for those it was validated on, or that part of the text it was trained on.
+        say: called with a message.
 
     Raises:
         InputError: when the run or a file cannot be used.
@@ -236,6 +233,49 @@ def evaluate(run: str | Path, text: list[str] | None = None, verbose: int = 0) -
     model = run_folder.load_model(run)
     with tempfile.TemporaryDirectory() as folder:
         windows, measured, report = measured_text(run, text, model.tokenizer, Path(folder))
-        values = model.evaluate(windows, return_dict=True, verbose=verbose)
+        values = model.evaluate(windows, return_dict=True, verbose=0)
     values.pop("loss")  # `nats`, but for the last, shorter window
     return {**values, "tokens": measured, "unknown_in_text": report.unknown}
+
+
+def measure_of(run, model, say, text) -> Measure:
+    """Return the measure of a language model: nats, bits per character and perplexity.
+
+    The exported file generates text and gives no probabilities. So the same weights are measured
+    in a second graph, which reads text and is quantized in the same way.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        windows, _, _ = measured_text(run, text, model.tokenizer, Path(folder))
+        rows, length = next(iter(windows))[0].shape
+        # All windows are read here, because the folder is deleted after the block.
+        windows = [*windows.take(max(1, TOKENS // (rows * length))).as_numpy_iterator()]
+    reader = Served(model).reader_onnx()
+
+    def measure(path: Path, kind: str | None) -> dict:
+        return _nats(smaller(reader, kind) if kind else reader, model, windows)
+
+    return measure
+
+
+def _nats(reader, model, windows) -> dict:
+    """Return the scores of an ONNX graph that reads windows (ids [B, T], targets [B, T])."""
+    import onnxruntime
+
+    from kerasrnn.losses.metrics import BitsPerCharacter, Nats, Perplexity
+
+    session = onnxruntime.InferenceSession(
+        reader.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    metrics = [Nats(), BitsPerCharacter(model.tokenizer.characters_per_id), Perplexity()]
+    state_inputs = session.get_inputs()[1:]  # the first input is the ids
+    names = [state_input.name for state_input in state_inputs]
+    state = [np.zeros([len(windows[0][0]), s.shape[1]], np.float32) for s in state_inputs]
+    for ids, targets in windows:
+        inputs = {"ids": ids, **dict(zip(names, state, strict=True))}
+        logits, *final_state = session.run(None, inputs)
+        # Windows follow each other in the text only where the model carries state.
+        state = final_state if model.options["carry_state"] else state
+        for metric in metrics:
+            metric.update_state(targets, logits)
+    tokens = sum(int(np.count_nonzero(targets)) for _, targets in windows)  # 0 is padding
+    return {metric.name: float(metric.result()) for metric in metrics} | {"tokens": tokens}

@@ -20,11 +20,11 @@ from kerasrnn.pipelines import augmentation
 from kerasrnn.pipelines.captions import Captioned, read_captions, split
 from kerasrnn.pipelines.images import usable
 from kerasrnn.pipelines.store import Store
-from kerasrnn.tasks.captioning_settings import Settings, changes_images
+from kerasrnn.tasks.captioner.task import Settings
 from kerasrnn.tasks.session import TrainingSession
 
 if TYPE_CHECKING:
-    from kerasrnn.tasks.captioning import Job
+    from kerasrnn.tasks.captioner.work import Job
 
 IMAGES = "images"  # of the run folder: arrays made of the images
 
@@ -90,7 +90,7 @@ def filled_store(
 
 def augment_of(s: Settings, seed: int):
     """What changes images in training: dataset -> dataset, or None."""
-    if not changes_images(s):
+    if not s.changes_images:
         return None
     stages = []
     if s.flip:

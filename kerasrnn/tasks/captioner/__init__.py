@@ -1,0 +1,1 @@
+"""Captioners: image to text."""

@@ -1,0 +1,106 @@
+"""What a task declares. Nothing here loads TensorFlow: the command line is made from it.
+
+A task is a folder in `kerasrnn/tasks/` whose `task.py` has a `TASK`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from kerasrnn.tasks.settings import Need
+
+# The commands that read the data that a model is measured on.
+MEASURING = ("evaluate", "export")
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option of the command line that only some tasks have.
+
+    Attributes:
+        name: with underscores.
+        help: what it is, in a few words.
+        metavar: what its value is, as in "FILE".
+        commands: the commands that have it.
+        required: whether training needs it.
+        many: whether it takes several values.
+        kind: str, int or float.
+        again: whether it may be given several times.
+        default: its value where it is not given.
+        choices: the values that it may have.
+        value: what the option stands for where it takes no value, as in --strict.
+        sets: the name under which a job has it, where that is another.
+        none: the word that stands for None.
+        needs: command -> what it needs there.
+    """
+
+    name: str
+    help: str
+    metavar: str = "FILE"
+    commands: Sequence[str] = ("train",)
+    required: bool = False
+    many: bool = False
+    kind: type = str
+    again: bool = False
+    default: object = None
+    choices: Sequence[str] | None = None
+    value: object = None
+    sets: str = ""
+    none: str = ""
+    needs: Mapping[str, Need] = field(default_factory=dict)
+
+    @property
+    def typed(self) -> str:
+        """As it is typed: --valid-text."""
+        return f"--{self.name.replace('_', '-')}"
+
+
+@dataclass(frozen=True)
+class Task:
+    """A kind of model: what the command line, training and export know of it.
+
+    Attributes:
+        name: as in `kerasrnn train lm`, and in `config.json`.
+        noun: what its model is called, with the article.
+        verb: the command that uses a model.
+        about: what `train` does, in a few words.
+        options: what the task's commands take besides what those of all tasks take.
+        settings: the class of the settings.
+        input: the input that only its exported models have.
+        answers: the outputs that they must have.
+        presets: settings by name; "small" has the defaults of the class.
+        order: of its place among the tasks; small numbers come first.
+    """
+
+    name: str
+    noun: str
+    verb: str
+    about: str
+    options: Sequence[Option]
+    settings: type
+    presets: Mapping[str, object]
+    input: str
+    answers: Sequence[str]
+    order: int = 100
+
+    @property
+    def searches(self) -> bool:
+        """Whether its models answer by a beam search."""
+        return hasattr(self.settings, "beam")
+
+    def options_of(self, command: str) -> list[Option]:
+        """The options that a command has."""
+        return [option for option in self.options if command in option.commands]
+
+    @property
+    def files(self) -> list[str]:
+        """The names of the files on which a model is measured."""
+        names = {option.name for option in self.options_of("train")}
+        return [option.name for option in self.options_of("evaluate") if option.name in names]
+
+    @property
+    def work(self):
+        """The module that trains and measures; it loads TensorFlow."""
+        return importlib.import_module(f"kerasrnn.tasks.{self.name}.work")

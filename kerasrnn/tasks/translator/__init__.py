@@ -1,0 +1,1 @@
+"""Translators: text to text."""
