@@ -39,6 +39,7 @@ from kerasrnn.pipelines.dates import write_dates
 from kerasrnn.pipelines.scenes import write_scenes
 from kerasrnn.tasks.captioner import work as captioning
 from kerasrnn.tasks.lm import work as language_model
+from kerasrnn.tasks.training import train
 from kerasrnn.tasks.translator import work as translation
 from kerasrnn.training import interruption
 
@@ -56,9 +57,9 @@ NOTICED = 0.1  # the share of a step that communication may take
 
 def lm(folder: Path, size: float, out: Path, **more):
     write_large(folder / "text.txt", 0.001 * size)
-    settings = dataclasses.replace(language_model.PRESETS["small"], epochs=1)
-    job = language_model.Job([str(folder / "text.txt")], "char", settings, 1, str(out), **more)
-    return language_model, job
+    settings = dataclasses.replace(language_model.TASK.presets["small"], epochs=1)
+    text = [str(folder / "text.txt")]
+    return language_model.Job(text=text, settings=settings, seed=1, out=str(out), **more)
 
 
 def words(folder: Path, size: float, out: Path, **more):
@@ -67,26 +68,27 @@ def words(folder: Path, size: float, out: Path, **more):
     drawn = rng.choice(WORDS, round(300_000 * max(size, 0.2)), p=1 / ranks / sum(1 / ranks))
     text = " ".join(f"w{i}" for i in [*rng.permutation(WORDS), *drawn])
     (folder / "words.txt").write_text(text)
-    settings = dataclasses.replace(language_model.PRESETS["small"], epochs=1, vocabulary=WORDS)
-    job = language_model.Job([str(folder / "words.txt")], "word", settings, 1, str(out), **more)
-    return language_model, job
+    changed = {"epochs": 1, "vocabulary": WORDS}
+    settings = dataclasses.replace(language_model.TASK.presets["small"], **changed)
+    data = {"text": [str(folder / "words.txt")], "level": "word"}
+    return language_model.Job(**data, settings=settings, seed=1, out=str(out), **more)
 
 
 def translator(folder: Path, size: float, out: Path, **more):
     dates = write_dates(folder, train=round(20_000 * size), valid=100)
-    settings = dataclasses.replace(translation.PRESETS["small"], epochs=1)
-    files = (dates.train_source, dates.train_target, dates.valid_source, dates.valid_target)
-    a, b, c, d = map(str, files)
-    job = translation.Job(a, b, "char", settings, 1, str(out), c, d, **more)
-    return translation, job
+    settings = dataclasses.replace(translation.TASK.presets["small"], epochs=1)
+    names = ("source", "target", "valid_source", "valid_target")
+    data = dict(zip(names, map(str, dates), strict=True))
+    options = {"level": "char", "settings": settings, "seed": 1, "out": str(out)}
+    return translation.Job(**data, **options, **more)
 
 
 def captioner(folder: Path, size: float, out: Path, **more):
     scenes = write_scenes(folder, train=round(4000 * size), valid=50)
-    settings = dataclasses.replace(captioning.PRESETS["small"], epochs=1)
+    settings = dataclasses.replace(captioning.TASK.presets["small"], epochs=1)
     images, train, valid = map(str, (scenes.images, scenes.train, scenes.valid))
-    job = captioning.Job(images, train, "word", settings, 1, str(out), valid_captions=valid, **more)
-    return captioning, job
+    data = {"images": images, "captions": train, "valid_captions": valid}
+    return captioning.Job(**data, settings=settings, seed=1, out=str(out), **more)
 
 
 TASKS = {"language model": lm, "translator": translator, "captioner": captioner}
@@ -112,10 +114,10 @@ def prepared(make, folder: Path, size: float, strategy: str) -> Prepared:
         found.append(Prepared(model, at))
         raise _Enough
 
-    module, job = make(folder, size, folder / strategy, strategy=strategy)
+    job = make(folder, size, folder / strategy, strategy=strategy)
     fit, interruption.fit = interruption.fit, keep
     try:
-        module.train(job, lambda text: None, verbose=0)
+        train(job, lambda text: None, verbose=0)
     except _Enough:
         return found[0]
     finally:
@@ -164,7 +166,7 @@ def checkpoint_seconds(make, folder: Path, size: float) -> tuple[float, float, i
         save(self)
         spent.append(time.perf_counter() - begin)
 
-    module, job = make(folder, size, folder / "epoch", strategy="one-device")
+    job = make(folder, size, folder / "epoch", strategy="one-device")
     fit, ran = interruption.fit, []
 
     def whole(*arguments):
@@ -174,7 +176,7 @@ def checkpoint_seconds(make, folder: Path, size: float) -> tuple[float, float, i
 
     interruption.Checkpoints._save, interruption.fit = timed, whole
     try:
-        module.train(job, lambda text: None, verbose=0)
+        train(job, lambda text: None, verbose=0)
     finally:
         interruption.Checkpoints._save, interruption.fit = save, fit
     return ran[0], sum(spent), len(spent)

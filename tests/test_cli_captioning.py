@@ -91,10 +91,15 @@ def test_three_runtimes_say_the_same(folder, scenes, capsys):
     assert found[0] == found[1] == found[2]
 
 
-def test_an_onnx_file_needs_no_tensorflow(folder, scenes):
+def test_an_onnx_file_needs_no_tensorflow(folder, scenes, tmp_path):
     picture = scenes.images / "00000.png"
     said = without_tensorflow("caption", folder / "export" / "model.onnx", picture)
     assert said.startswith(f"{picture}\t")
+    table = tmp_path / "captions.csv"
+    without_tensorflow("caption", folder / "export" / "model.onnx", picture, "--out", table)
+    with table.open(encoding="utf-8", newline="") as file:
+        [row] = csv.DictReader(file)
+    assert f"{row['image']}\t{row['text']}\n" == said and float(row["score"]) < 0
 
 
 def test_an_export_is_verified_later(folder, scenes, capsys):
@@ -118,7 +123,7 @@ def test_folders_stdin_and_faulty_images(folder, scenes, tmp_path, capsys, monke
     _, out, err = call(capsys, "caption", folder / "run", good.parent, "--max-length", "5")
     [line] = out.splitlines()
     assert line.startswith(f"{good}\t")
-    assert "b.png (zero bytes)" in err and "1 of 2 images left out" in err
+    assert "b.png (zero bytes)" in err and "1 of 2 left out" in err
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{good}\n\n{scenes.images / '00000.png'}\n"))
     _, out, _ = call(capsys, "caption", folder / "run", "--max-length", "5")
     assert out.startswith(f"{good}\t") and len(out.splitlines()) == 2

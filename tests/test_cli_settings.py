@@ -32,7 +32,7 @@ def test_what_a_setting_may_be_and_needs_is_said(capsys):
         "weight_decay 0.01 share by which weights shrink in a step of rate 1; with --optimizer "
         "adamw (0 or more)",
         "tied false the output layer has the weights of the embedding (true or false)",
-        "cell lstm the recurrent cell (simple_rnn, jordan, lstm,",
+        "cell lstm the recurrent cell, or module:Class of --import (simple_rnn, jordan, lstm,",
     ):
         assert text in said
 

@@ -301,13 +301,13 @@ def test_settings_that_this_version_has_not(tmp_path, settings, fault):
 
 def test_the_settings_of_every_preset_are_of_this_version(tmp_path):
     for task in (language_model, translation, captioning):
-        for preset in task.PRESETS.values():
+        for preset in task.TASK.presets.values():
             write_config(tmp_path, settings=preset.__dict__)
             assert run_folder.read_settings(tmp_path, task.Settings) == preset
 
 
 def test_evaluate_says_which_files_a_config_names(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(language_model, "evaluate", lambda run, text, say: {"nats": 1.0})
+    monkeypatch.setattr(language_model.WORK, "evaluate", lambda run, say, text: {"nats": 1.0})
     data = {"files": {"text": ["/etc/passwd"]}, "sha256": {"text": "0"}}
     write_config(tmp_path, task="lm", data=data)
     assert cli.main(["evaluate", str(tmp_path)]) == 0
@@ -326,7 +326,9 @@ def test_evaluate_says_which_files_a_config_names(tmp_path, capsys, monkeypatch)
 def test_evaluate_fills_no_folder_that_only_a_config_names(tmp_path, monkeypatch):
     run, home = tmp_path / "run", tmp_path / "home"
     settings = captioning.Settings()
-    job = captioning.Job("i", "c", "word", settings, 1, str(run), cache=str(home))
+    job = captioning.Job(
+        images="i", captions="c", settings=settings, seed=1, out=str(run), cache=str(home)
+    )
     filled = []
 
     def fill(store, paths):
@@ -343,7 +345,7 @@ def test_evaluate_fills_no_folder_that_only_a_config_names(tmp_path, monkeypatch
         if made:  # training filled it
             (home / "pixels-8").mkdir(parents=True)
         with pytest.raises(InterruptedError):
-            captioning.evaluate(run)
+            captioning.WORK.evaluate(run, print)
         assert filled[-1] == folder / "pixels-8"
 
 

@@ -141,7 +141,7 @@ def test_one_side_of_two_is_no_tsv_file(folder, dates, tmp_path, capsys):
     )
 
 
-def test_n_best_and_json(folder, capsys):
+def test_n_best_and_json(folder, tmp_path, capsys):
     options = ("--beam", 4, "--n-best", 3, "--max-length", 11)
     rows = [
         line.split("\t")
@@ -154,6 +154,18 @@ def test_n_best_and_json(folder, capsys):
     for line, row in zip(found, rows, strict=True):
         score = json.loads(line, parse_constant=lambda name: pytest.fail(name))["score"]
         assert score == sorted(score, reverse=True) if row[0] else score == [0, None, None]
+    assert (
+        translated(
+            capsys,
+            folder / "run",
+            folder / "lines.txt",
+            *options,
+            "--out",
+            tmp_path / "found.jsonl",
+        )
+        == []
+    )
+    assert (tmp_path / "found.jsonl").read_text(encoding="utf-8").splitlines() == found
     best = translated(capsys, folder / "run", folder / "lines.txt", "--beam", 4, "--max-length", 11)
     assert best == [row[0] for row in rows]
     alone = translated(capsys, folder / "run", folder / "lines.txt", "--json")

@@ -24,6 +24,7 @@ from kerasrnn.pipelines.store import Store
 from kerasrnn.pipelines.text import IdStream, contiguous
 from kerasrnn.tasks import run_folder
 from kerasrnn.tasks.lm import work as lm
+from kerasrnn.tasks.training import train
 from kerasrnn.training import interruption
 from kerasrnn.training.callbacks import Samples
 from kerasrnn.training.checkpoints import newest_checkpoint
@@ -99,7 +100,7 @@ def test_ids_that_change_in_training_from_a_text_that_can_only_be_read(text, tmp
     run = tmp_path / "run"
     with only_readable(text):
         with harmed(monkeypatch, lambda: truncate(run / "ids.bin")), pytest.raises(InputError) as e:
-            lm.train(job(text, run), say, verbose=0)
+            train(job(text, run), say, verbose=0)
         assert str(e.value) == (
             f"ids: expected a file that stays as it was written, got {run / 'ids.bin'} (changed "
             f"since); {AGAIN}"
@@ -146,7 +147,7 @@ def test_a_text_that_changes_while_it_is_read(text, tmp_path, monkeypatch):
 
     monkeypatch.setattr(lm, "encode", grown)
     with pytest.raises(InputError) as error:
-        lm.train(job(text, tmp_path / "run"), say, verbose=0)
+        train(job(text, tmp_path / "run"), say, verbose=0)
     assert str(error.value) == (
         f"data: expected a file that stays as it is while it is read, got {text} (changed since); "
         "give the same command again"
@@ -161,7 +162,7 @@ def test_a_folder_that_cannot_be_written(text, tmp_path, where):
     folder = run if where == "run" else run.parent
     wanted = "a folder that can be written" if where == "run" else "a place that can be written"
     with only_readable(folder), pytest.raises(InputError, match=rf"^--out: expected {wanted}, got"):
-        lm.train(job(text, run), say, verbose=0)
+        train(job(text, run), say, verbose=0)
     assert not any(run.iterdir())
 
 

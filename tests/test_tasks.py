@@ -11,9 +11,12 @@ import pytest
 
 from kerasrnn.base.errors import InputError
 from kerasrnn.tasks import run_folder
+from kerasrnn.tasks.evaluation import evaluate
 from kerasrnn.tasks.lm import work as lm
 from kerasrnn.tasks.lm.use import generate
+from kerasrnn.tasks.session import config_of
 from kerasrnn.tasks.settings import with_changes
+from kerasrnn.tasks.training import train
 from kerasrnn.training import interruption
 from kerasrnn.training.checkpoints import newest_checkpoint, read_progress
 from tests.id_files import ids_in
@@ -32,7 +35,9 @@ def text(tmp_path):
 
 
 def job(text, out, **settings) -> lm.Job:
-    return lm.Job([str(text)], "char", dataclasses.replace(SMALL, **settings), 5, str(out))
+    return lm.Job(
+        text=[str(text)], settings=dataclasses.replace(SMALL, **settings), seed=5, out=str(out)
+    )
 
 
 def say(text):
@@ -65,7 +70,7 @@ def stop_after(batches: int):
     return Stop
 
 
-def train_and_stop(monkeypatch, a_job, batches: int, train=lm.train) -> None:
+def train_and_stop(monkeypatch, a_job, batches: int) -> None:
     fit = interruption.fit
 
     def stopping_fit(model, at, valid, progress, epochs, callbacks):
@@ -82,12 +87,12 @@ def train_and_stop(monkeypatch, a_job, batches: int, train=lm.train) -> None:
 @pytest.mark.parametrize("carry_state", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_stopped_twice_equals_never_stopped(text, tmp_path, monkeypatch, carry_state):
     whole = job(text, tmp_path / "whole", carry_state=carry_state)
-    best = lm.train(whole, say, verbose=0)
+    best = train(whole, say, verbose=0)
     parts = job(text, tmp_path / "parts", carry_state=carry_state)
     train_and_stop(monkeypatch, parts, 10)  # in the middle of an epoch
     assert read_progress(tmp_path / "parts").batch == 10
     train_and_stop(monkeypatch, parts, 30)  # in the middle of another
-    assert lm.train(parts, say, verbose=0)["val_nats"] == best["val_nats"]
+    assert train(parts, say, verbose=0)["val_nats"] == best["val_nats"]
     for a, b in zip(weights(tmp_path / "whole"), weights(tmp_path / "parts"), strict=True):
         np.testing.assert_array_equal(a, b)
     assert rows_without_speed(tmp_path / "whole") == rows_without_speed(tmp_path / "parts")
@@ -95,7 +100,7 @@ def test_stopped_twice_equals_never_stopped(text, tmp_path, monkeypatch, carry_s
 
 def test_what_a_run_leaves(text, tmp_path):
     run = tmp_path / "run"
-    best = lm.train(job(text, run), say, verbose=0)
+    best = train(job(text, run), say, verbose=0)
     assert sorted(p.name for p in run.iterdir()) == [
         "checkpoint",
         "config.json",
@@ -112,9 +117,9 @@ def test_what_a_run_leaves(text, tmp_path):
     header = (run / "history.csv").read_text().splitlines()[0].split(",")
     assert {"epoch", "nats", "val_nats", "val_perplexity", "tokens_per_second"} <= set(header)
     assert (run / "samples.txt").read_text().count("--- after epoch") == 3
-    measured = lm.evaluate(run)
+    measured = evaluate(run)
     assert measured["nats"] == pytest.approx(best["val_nats"], abs=1e-6)
-    assert lm.evaluate(run, [str(text)])["tokens"] == len(TEXT) // 4 * 4
+    assert evaluate(run, text=[str(text)])["tokens"] == len(TEXT) // 4 * 4
 
 
 def checkpoint_folders(run) -> list:
@@ -133,7 +138,7 @@ def test_of_a_damaged_checkpoint_the_one_before_is_used(text, tmp_path, monkeypa
     with monkeypatch.context() as patch:
         patch.setattr(interruption, "fit", lambda model, at, valid, progress, *_: None)
         with pytest.raises(ValueError, match="empty"):  # nothing was trained
-            lm.train(job(text, run), said.append, verbose=0)
+            train(job(text, run), said.append, verbose=0)
     assert said[0].startswith(f"the checkpoint {last} is damaged (")
     assert said[1] == "going on in epoch 1, batch 6"
 
@@ -146,7 +151,7 @@ def test_without_a_whole_checkpoint_a_run_is_refused_and_kept(text, tmp_path, mo
     whole = (checkpoint / "model.keras").read_bytes()
     (checkpoint / "model.keras").write_bytes(whole[:-1])
     with pytest.raises(InputError) as error:
-        lm.train(job(text, run), say, verbose=0)
+        train(job(text, run), say, verbose=0)
     assert str(error.value) == (
         f"RUN: expected a whole checkpoint, got {run / 'checkpoint'} ([Errno 2] No such file or "
         f"directory: '{first / 'digests.json'}'); copy it again, or train it again with --overwrite"
@@ -156,7 +161,7 @@ def test_without_a_whole_checkpoint_a_run_is_refused_and_kept(text, tmp_path, mo
     with pytest.raises(
         InputError, match=r"^RUN: expected a run folder with a readable config.json"
     ):
-        lm.train(job(text, run), say, verbose=0)
+        train(job(text, run), say, verbose=0)
 
 
 @pytest.mark.slow
@@ -167,7 +172,7 @@ def test_what_a_kill_while_writing_left_is_cleared(text, tmp_path, monkeypatch):
     partial = run / "checkpoint" / ".partial.000000-000000009"
     shutil.copytree(whole, partial)
     (partial / "model.keras").write_bytes(b"half")
-    lm.train(job(text, run), say, verbose=0)
+    train(job(text, run), say, verbose=0)
     assert read_progress(run).finished
     names = [path.name for path in checkpoint_folders(run)]
     assert names == ["000002-000000000", "000003-000000000"]
@@ -175,10 +180,10 @@ def test_what_a_kill_while_writing_left_is_cleared(text, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_as_many_checkpoints_stay_as_asked(text, tmp_path):
-    lm.train(dataclasses.replace(job(text, tmp_path / "run"), keep_checkpoints=3), say, verbose=0)
+    train(dataclasses.replace(job(text, tmp_path / "run"), keep_checkpoints=3), say, verbose=0)
     assert len(checkpoint_folders(tmp_path / "run")) == 3
     with pytest.raises(InputError) as error:
-        lm.train(
+        train(
             dataclasses.replace(job(text, tmp_path / "other"), keep_checkpoints=0), say, verbose=0
         )
     assert str(error.value) == "--keep-checkpoints: expected 1 or more, got 0; raise it"
@@ -190,17 +195,17 @@ def test_nothing_but_a_run_is_overwritten(text, tmp_path):
     (folder / "thesis.txt").write_text("years of work")
     for overwrite in (False, True):
         with pytest.raises(InputError):
-            lm.train(dataclasses.replace(job(text, folder), overwrite=overwrite), say, verbose=0)
+            train(dataclasses.replace(job(text, folder), overwrite=overwrite), say, verbose=0)
     assert [p.name for p in folder.iterdir()] == ["thesis.txt"]
 
 
 @pytest.mark.parametrize("name", ["learning_rate", "clip_at"])
 def test_a_wrong_setting_is_refused_before_data_is_read(text, tmp_path, monkeypatch, name):
     monkeypatch.delattr(lm, "encode")
-    monkeypatch.delattr(lm.Job, "config")
+    monkeypatch.delattr("kerasrnn.tasks.session.config_of")
     for value in (0.0, float("nan"), float("inf")):
         with pytest.raises(InputError) as error:
-            lm.train(job(text, tmp_path / "run", **{name: value}), say, verbose=0)
+            train(job(text, tmp_path / "run", **{name: value}), say, verbose=0)
         assert str(error.value) == f"{name}: expected a number above 0, got {value}; change it"
 
 
@@ -208,7 +213,7 @@ def test_sizes_that_do_not_fit_are_refused_before_the_text_is_read(tmp_path):
     settings = dataclasses.replace(SMALL, tied=True)
     wrong = dataclasses.replace(job(tmp_path / "none.txt", tmp_path / "run"), settings=settings)
     with pytest.raises(InputError) as error:
-        lm.train(wrong, say)
+        train(wrong, say)
     wanted = "tied: expected embedding equal to units, got 8 and 16; make them equal"
     assert str(error.value) == wanted
 
@@ -224,7 +229,7 @@ def test_validation_text_of_its_own(text, tmp_path):
     train, held = lm.moved(run, *ids)
     assert ids_in(held) == ids_in(train)[:500]
     assert {path.name for path in run.iterdir()} == {"ids.bin", "valid.bin"}
-    run_folder.open_run(run, own.config(), overwrite=False)
+    run_folder.open_run(run, config_of(own), overwrite=False)
     _, measured, _ = lm.measured_text(run, None, tokenizer, tmp_path)
     assert measured == 500
     valid.write_text(TEXT[:900])
@@ -243,7 +248,9 @@ def test_lines_that_are_no_text_are_dropped_where_asked(tmp_path):
     dropping = dataclasses.replace(refusing, faults="drop")
     tokenizer = lm.make_tokenizer(dropping)
     *_, report = lm.streams(dropping, tokenizer, tmp_path, say)
-    assert report.lines.dropped == {"not UTF-8": 1} and dropping.config()["job"]["faults"] == "drop"
+    assert (
+        report.lines.dropped == {"not UTF-8": 1} and config_of(dropping)["job"]["faults"] == "drop"
+    )
 
 
 @pytest.mark.parametrize(
@@ -269,7 +276,7 @@ def test_lines_that_are_no_text_are_dropped_where_asked(tmp_path):
 )
 def test_what_is_refused_leaves_nothing(text, tmp_path, settings, message):
     with pytest.raises(InputError) as error:
-        lm.train(job(text, tmp_path / "run", **settings), say, verbose=0)
+        train(job(text, tmp_path / "run", **settings), say, verbose=0)
     assert message in (None, str(error.value))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["text.txt"]
 
@@ -277,11 +284,11 @@ def test_what_is_refused_leaves_nothing(text, tmp_path, settings, message):
 @pytest.mark.slow
 def test_the_mark_of_what_was_no_text_is_never_drawn(text, tmp_path):
     text.write_text(TEXT + "a\ufffd cat " * 200)
-    lm.train(job(text, tmp_path / "run", epochs=1), say, verbose=0)
+    train(job(text, tmp_path / "run", epochs=1), say, verbose=0)
     options = {"length": 400, "temperature": 2.0, "top_k": 0, "top_p": 1.0, "seed": 1}
     [written] = generate(str(tmp_path / "run"), ["the"], **options)
     assert "\ufffd" not in written
-    assert lm.evaluate(tmp_path / "run", [str(text)])["unknown_in_text"] == 200
+    assert evaluate(tmp_path / "run", text=[str(text)])["unknown_in_text"] == 200
 
 
 def test_word_vectors(text, tmp_path):
@@ -290,7 +297,7 @@ def test_word_vectors(text, tmp_path):
     said = []
     settings = {"embeddings": str(vectors), "embeddings_frozen": True, "epochs": 1}
     a_job = dataclasses.replace(job(text, tmp_path / "run", **settings), level="word")
-    lm.train(a_job, said.append, verbose=0)
+    train(a_job, said.append, verbose=0)
     assert f"{vectors}: 2 of 11 words found, 3 numbers each" in said
     model = run_folder.load_model(tmp_path / "run")
     the = model.tokenizer.words.index("the") + 4
@@ -326,8 +333,8 @@ def test_unknown_set():
 
 
 def test_presets_are_trainable_settings():
-    assert list(lm.PRESETS) == ["tiny", "small", "shakespeare"]
-    for preset in lm.PRESETS.values():
+    assert list(lm.TASK.presets) == ["tiny", "small", "shakespeare"]
+    for preset in lm.TASK.presets.values():
         assert preset.clip == "global_norm" and preset.carry_state
 
 
@@ -335,7 +342,7 @@ def test_a_loss_that_is_no_number_stops_and_the_step_before_is_kept(text, tmp_pa
     run, said = tmp_path / "run", []
     wild = job(text, run, learning_rate=5e37, schedule="constant", clip="none", optimizer="adam")
     with pytest.raises(InputError) as error:
-        lm.train(wild, said.append, verbose=0)
+        train(wild, said.append, verbose=0)
     message = str(error.value)
     where = r"epoch 1, batch \d+, first in .*; lower it, or clip_at"
     finite = "learning_rate: expected a loss that stays finite, got (nan|inf) in "
@@ -352,12 +359,12 @@ def test_a_loss_that_is_no_number_stops_and_the_step_before_is_kept(text, tmp_pa
 @pytest.mark.slow
 def test_precision_accumulation_and_averages_are_wired(text, tmp_path):
     settings = {"precision": "mixed_bfloat16", "accumulate": 2, "ema": 0.9, "epochs": 2}
-    best = lm.train(job(text, tmp_path / "run", **settings), say, verbose=0)
+    best = train(job(text, tmp_path / "run", **settings), say, verbose=0)
     model = keras.saving.load_model(tmp_path / "run" / "model.keras")
     assert model.recurrent[0].compute_dtype == "bfloat16"
     assert keras.config.dtype_policy().name == "float32"
     assert model.optimizer.gradient_accumulation_steps == 2 and model.optimizer.use_ema
-    measured = lm.evaluate(tmp_path / "run")  # what was validated is what was kept: the average
+    measured = evaluate(tmp_path / "run")  # what was validated is what was kept: the average
     assert measured["nats"] == pytest.approx(best["val_nats"], rel=1e-3)
     last = keras.saving.load_model(newest_checkpoint(tmp_path / "run").folder / "model.keras")
     raw = last.recurrent[0].cell.kernel.numpy()
@@ -367,19 +374,19 @@ def test_precision_accumulation_and_averages_are_wired(text, tmp_path):
 @pytest.mark.slow
 def test_training_ends_early_and_goes_on_to_the_same_end(text, tmp_path, monkeypatch):
     settings = {"learning_rate": 0.5, "schedule": "constant", "patience": 2, "epochs": 30}
-    lm.train(job(text, tmp_path / "whole", **settings), say, verbose=0)
+    train(job(text, tmp_path / "whole", **settings), say, verbose=0)
     rows = rows_without_speed(tmp_path / "whole")
     assert 3 <= len(rows) - 1 < 30 and newest_checkpoint(tmp_path / "whole").progress.finished
     parts = job(text, tmp_path / "parts", **settings)
     train_and_stop(monkeypatch, parts, 36 * 2 + 5)
-    lm.train(parts, say, verbose=0)
+    train(parts, say, verbose=0)
     assert rows_without_speed(tmp_path / "parts") == rows
 
 
 @pytest.mark.slow
 def test_the_mean_of_the_last_epochs_is_tried_and_kept_when_it_is_best(text, tmp_path):
     settings = {"average_last": 2, "schedule": "constant", "learning_rate": 0.2}
-    best = lm.train(job(text, tmp_path / "run", **settings), say, verbose=0)
+    best = train(job(text, tmp_path / "run", **settings), say, verbose=0)
     files = sorted(path.name for path in (tmp_path / "run" / "epochs").iterdir())
     assert files == ["000001.weights.h5", "000002.weights.h5"]
     last = keras.saving.load_model(newest_checkpoint(tmp_path / "run").folder / "model.keras")
@@ -393,10 +400,8 @@ def test_the_mean_of_the_last_epochs_is_tried_and_kept_when_it_is_best(text, tmp
     assert str(best["val_nats"]) in last_row.split(",") and last_row.endswith(",2")
     for mean, *both in zip(model.get_weights(), *found, strict=True):
         np.testing.assert_allclose(mean, np.mean(both, axis=0), atol=1e-6)
-    assert lm.evaluate(tmp_path / "run")["nats"] == pytest.approx(best["val_nats"], abs=1e-5)
-    plain = lm.train(
-        job(text, tmp_path / "plain", **settings | {"average_last": 0}), say, verbose=0
-    )
+    assert evaluate(tmp_path / "run")["nats"] == pytest.approx(best["val_nats"], abs=1e-5)
+    plain = train(job(text, tmp_path / "plain", **settings | {"average_last": 0}), say, verbose=0)
     assert plain["val_nats"] > best["val_nats"]
     for a, b in zip(weights(tmp_path / "run"), weights(tmp_path / "plain"), strict=True):
         np.testing.assert_array_equal(a, b)  # training itself is as it was

@@ -16,6 +16,8 @@ from kerasrnn.models.captioner import Captioner
 from kerasrnn.pipelines.scenes import CAPTIONS, write_scenes
 from kerasrnn.tasks.captioner import data as captioning_data
 from kerasrnn.tasks.captioner import work as captioning
+from kerasrnn.tasks.evaluation import evaluate
+from kerasrnn.tasks.training import train
 from kerasrnn.training.checkpoints import read_progress
 from tests.test_tasks import rows_without_speed, say, train_and_stop, weights
 
@@ -85,12 +87,12 @@ def test_bleu_by_hand():
 
 @pytest.mark.slow
 def test_stopped_and_gone_on_is_uninterrupted(scenes, tmp_path, monkeypatch):
-    captioning.train(job(scenes, tmp_path / "whole"), say, verbose=0)
+    train(job(scenes, tmp_path / "whole"), say, verbose=0)
     parts = job(scenes, tmp_path / "parts")
-    train_and_stop(monkeypatch, parts, 7, captioning.train)
+    train_and_stop(monkeypatch, parts, 7)
     stopped, per_epoch = read_progress(tmp_path / "parts"), 20 * CAPTIONS // SMALL.batch_size
     assert (stopped.epoch, stopped.batch) == divmod(7, per_epoch) and stopped.batch
-    captioning.train(parts, say, verbose=0)
+    train(parts, say, verbose=0)
     assert rows_without_speed(tmp_path / "whole") == rows_without_speed(tmp_path / "parts")
     for a, b in zip(weights(tmp_path / "whole"), weights(tmp_path / "parts"), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -106,14 +108,14 @@ def test_features_of_a_frozen_network_are_made_once(scenes, tmp_path, monkeypatc
         "epochs": 1,
     }
     frozen = dataclasses.replace(job(scenes, tmp_path / "a", **still), cache=str(tmp_path / "kept"))
-    captioning.train(frozen, say, verbose=0)
+    train(frozen, say, verbose=0)
     [kept] = (tmp_path / "kept").iterdir()
     assert kept.name.startswith("small-16-") and len(list(kept.iterdir())) == 25
     assert np.load(next(kept.iterdir())).shape == (64, 96)
     first = {path: path.stat().st_mtime_ns for path in kept.iterdir()}
-    captioning.train(dataclasses.replace(frozen, out=str(tmp_path / "b")), say, verbose=0)
+    train(dataclasses.replace(frozen, out=str(tmp_path / "b")), say, verbose=0)
     assert first == {path: path.stat().st_mtime_ns for path in kept.iterdir()}
-    assert captioning.evaluate(tmp_path / "b")["images"] == 5
+    assert evaluate(tmp_path / "b")["images"] == 5
 
 
 @pytest.mark.slow
@@ -123,10 +125,10 @@ def test_captions_that_changed_are_not_measured(scenes, tmp_path):
     given = dataclasses.replace(
         job(scenes, tmp_path / "run", epochs=1), captions=str(captions), valid_captions=None
     )
-    captioning.train(given, say, verbose=0)
+    train(given, say, verbose=0)
     captions.write_bytes(scenes.valid.read_bytes())
     with pytest.raises(InputError, match=r"^RUN: expected the data that it was trained on"):
-        captioning.evaluate(tmp_path / "run")
+        evaluate(tmp_path / "run")
 
 
 @pytest.mark.parametrize(
@@ -144,7 +146,7 @@ def test_wrong_settings_are_refused_before_data_is_read(
 ):
     monkeypatch.delattr(captioning, "read_captions")
     with pytest.raises(InputError, match=f"^{argument}: "):
-        captioning.train(job(scenes, tmp_path / "run", weights, **settings), say, verbose=0)
+        train(job(scenes, tmp_path / "run", weights, **settings), say, verbose=0)
 
 
 @pytest.mark.parametrize("cache", [None, "shared"])

@@ -8,7 +8,7 @@ import pytest
 
 from kerasrnn.base.errors import InputError
 from kerasrnn.tasks import run_folder
-from kerasrnn.tasks.lm import work as lm
+from kerasrnn.tasks.training import train
 from tests.test_tasks import TEXT, job, say, train_and_stop
 
 
@@ -18,7 +18,7 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("origin")
     text, run = folder / "text.txt", folder / "run"
     text.write_text(TEXT)
-    return text, run, lm.train(job(text, run, epochs=1), say, verbose=0)
+    return text, run, train(job(text, run, epochs=1), say, verbose=0)
 
 
 @pytest.mark.slow
@@ -28,7 +28,7 @@ def test_a_run_begins_with_the_weights_of_another_and_goes_on(trained, tmp_path,
     new = dataclasses.replace(job(other, tmp_path / "new", epochs=1), start=str(run))
     train_and_stop(monkeypatch, new, 3)
     said = []
-    best = lm.train(new, said.append, verbose=0)
+    best = train(new, said.append, verbose=0)
     assert any(line.startswith("going on in epoch 1, batch 4") for line in said)
     config = json.loads((tmp_path / "new" / "config.json").read_text())
     assert config["start"]["run"] == str(run)
@@ -43,7 +43,7 @@ def test_a_run_to_begin_from_that_does_not_fit(trained, tmp_path):
     def refused(level="char", start=run, **settings):
         a_job = dataclasses.replace(job(text, new, **settings), start=str(start), level=level)
         with pytest.raises(InputError) as error:
-            lm.train(a_job, say, verbose=0)
+            train(a_job, say, verbose=0)
         assert not new.exists()
         return str(error.value)
 

@@ -27,7 +27,7 @@ def test_photos_are_answered_a_portion_at_a_time(tmp_path, monkeypatch):
     )
     monkeypatch.setattr(quantizing, "run_fresh", run_fresh)
     monkeypatch.setattr(quantizing, "PORTION", 700, raising=False)
-    measure = captioning.measure_of(None, None, print, None, None, None)
+    measure = captioning.WORK.measure_of(None, None, print)
     numbers = ["0", "1", "2", "3", "4"]
     assert measure(tmp_path, None) == {"pairs": [numbers, [[n] for n in numbers]], "images": 5}
     assert portions == [[300, 300], [300], [2700], [300]]

@@ -10,7 +10,12 @@ import pytest
 
 from kerasrnn.base.errors import InputError
 from kerasrnn.tasks import run_folder
+from kerasrnn.tasks.captioner import work as captioning
+from kerasrnn.tasks.evaluation import evaluate
 from kerasrnn.tasks.lm import work as lm
+from kerasrnn.tasks.session import config_of
+from kerasrnn.tasks.training import train
+from kerasrnn.tasks.translator import work as translation
 from kerasrnn.training.checkpoints import newest_checkpoint
 from kerasrnn.training.optimizers import Course
 from tests.test_tasks import TEXT, job, rows_without_speed, say, train_and_stop
@@ -20,16 +25,16 @@ from tests.train_under import TASKS
 
 def test_a_finished_run_stays(text, tmp_path):
     run = tmp_path / "run"
-    lm.train(job(text, run, epochs=1), say, verbose=0)
+    train(job(text, run, epochs=1), say, verbose=0)
     before = (run / "model.keras").read_bytes()
     with pytest.raises(InputError) as error:
-        lm.train(job(text, run, epochs=1), say, verbose=0)
+        train(job(text, run, epochs=1), say, verbose=0)
     assert str(error.value) == (
         f"--out: expected a new folder or a run with epochs left to train, got {run}, which is "
         "finished after 1; raise --epochs, or use --overwrite"
     )
     assert (run / "model.keras").read_bytes() == before
-    lm.train(dataclasses.replace(job(text, run, epochs=2), overwrite=True), say, verbose=0)
+    train(dataclasses.replace(job(text, run, epochs=2), overwrite=True), say, verbose=0)
     assert len((run / "history.csv").read_text().splitlines()) == 3
 
 
@@ -37,22 +42,22 @@ def test_another_command_does_not_go_on(text, tmp_path, monkeypatch):
     run = tmp_path / "run"
     train_and_stop(monkeypatch, job(text, run), 5)
     with pytest.raises(InputError) as error:
-        lm.train(job(text, run, units=17), say, verbose=0)
+        train(job(text, run, units=17), say, verbose=0)
     assert str(error.value) == (
         f"--out: expected the command that began {run}, got units=17 where it was 16; "
         "use another --out, or --overwrite"
     )
     text.write_text(TEXT + "more")
     with pytest.raises(InputError, match=r"got another content of --text; use another"):
-        lm.train(job(text, run), say, verbose=0)
+        train(job(text, run), say, verbose=0)
 
 
 @pytest.mark.slow
 def test_a_finished_run_is_trained_further(text, tmp_path):
     run = tmp_path / "run"
-    lm.train(job(text, run, epochs=1), say, verbose=0)
+    train(job(text, run, epochs=1), say, verbose=0)
     first = rows_without_speed(run)
-    best = lm.train(job(text, run, epochs=3), say, verbose=0)
+    best = train(job(text, run, epochs=3), say, verbose=0)
     rows = rows_without_speed(run)
     assert rows[:2] == first and len(rows) == 4
     config = json.loads((run / "config.json").read_text())
@@ -72,7 +77,7 @@ def test_a_finished_run_is_trained_further(text, tmp_path):
         (3, "--out: expected a new folder or a run with epochs left to train, got "),
     ):
         with pytest.raises(InputError) as error:
-            lm.train(job(text, run, epochs=epochs), say, verbose=0)
+            train(job(text, run, epochs=epochs), say, verbose=0)
         assert str(error.value).startswith(message)
 
 
@@ -88,13 +93,13 @@ def test_the_same_data_in_another_place_is_the_same(text, tmp_path, monkeypatch)
         f"RUN: expected the data that it was trained on, got {text}, which is gone; give --text"
     )
     said = []
-    lm.train(job(moved, run, epochs=1), said.append, verbose=0)
+    train(job(moved, run, epochs=1), said.append, verbose=0)
     assert "going on in epoch 1, batch 6" in said
-    assert lm.evaluate(run)["nats"] > 0  # it knows the new place
+    assert evaluate(run)["nats"] > 0  # it knows the new place
 
 
 def test_a_run_of_another_format_or_with_other_settings(text, tmp_path):
-    run = run_folder.open_run(tmp_path / "run", job(text, tmp_path / "run").config(), False)
+    run = run_folder.open_run(tmp_path / "run", config_of(job(text, tmp_path / "run")), False)
     config = json.loads((run / "config.json").read_text())
     assert config["format"] == 1
 
@@ -121,14 +126,14 @@ def test_a_run_of_another_format_or_with_other_settings(text, tmp_path):
     for part, key in (("settings", "gates"), ("job", "mood")):
         (run / "config.json").write_text(json.dumps({**config, part: {**config[part], key: 4}}))
         with pytest.raises(InputError, match=f"got {key}=None where it was 4"):
-            lm.train(job(text, run), say, verbose=0)
+            train(job(text, run), say, verbose=0)
 
 
 def moved_job(task: str, folder, tmp_path):
     """A small job whose data is a copy, in `folder`, of the data of any other such job."""
     original = tmp_path / "original"
     original.mkdir(exist_ok=True)
-    module, first = TASKS[task](original, str(tmp_path / "run"), lambda s: s)
+    first = TASKS[task](original, str(tmp_path / "run"), lambda s: s)
     if not folder.exists():
         shutil.copytree(original, folder)
 
@@ -136,19 +141,19 @@ def moved_job(task: str, folder, tmp_path):
         return value and str(folder / Path(value).relative_to(original))
 
     files = {name: there(value) for name, value in first.files().items()}
-    return module, first, dataclasses.replace(first, **files)
+    return first, dataclasses.replace(first, **files)
 
 
 @pytest.mark.parametrize("task", ["translator", "captioner"])
 def test_data_is_known_by_its_bytes(tmp_path, task):
-    _, first, moved = moved_job(task, tmp_path / "moved", tmp_path)
-    run = run_folder.open_run(tmp_path / "run", first.config(), False)
-    assert run_folder.find_checkpoint(run, moved.config()) is None  # not begun, and not refused
-    run_folder.open_run(run, moved.config(), False)
+    first, moved = moved_job(task, tmp_path / "moved", tmp_path)
+    run = run_folder.open_run(tmp_path / "run", config_of(first), False)
+    assert run_folder.find_checkpoint(run, config_of(moved)) is None  # not begun, and not refused
+    run_folder.open_run(run, config_of(moved), False)
     config = json.loads((run / "config.json").read_text())
-    assert config == {"format": 1, **moved.config()}  # it says where they are now
+    assert config == {"format": 1, **config_of(moved)}  # it says where they are now
     longer = dataclasses.replace(moved.settings, epochs=50)
-    run_folder.open_run(run, dataclasses.replace(moved, settings=longer).config(), False)
+    run_folder.open_run(run, config_of(dataclasses.replace(moved, settings=longer)), False)
     assert json.loads((run / "config.json").read_text())["epochs_before"] == [5]
     names = {"translator": ["target", "valid_source"], "captioner": ["captions", "images"]}[task]
     for name in names:
@@ -157,7 +162,7 @@ def test_data_is_known_by_its_bytes(tmp_path, task):
         content = file.read_bytes()
         file.write_bytes(content + b"\n")
         with pytest.raises(InputError) as error:
-            run_folder.find_checkpoint(run, moved.config())
+            run_folder.find_checkpoint(run, config_of(moved))
         assert str(error.value) == (
             f"--out: expected the command that began {run}, got another content of "
             f"--{name.replace('_', '-')}; use another --out, or --overwrite"
@@ -174,15 +179,15 @@ def test_data_is_known_by_its_bytes(tmp_path, task):
     ],
 )
 def test_data_that_is_gone_or_changed_is_asked_for(tmp_path, task, name, options):
-    module, _, moved = moved_job(task, tmp_path / "moved", tmp_path)
-    run, path = run_folder.open_run(tmp_path / "run", moved.config(), False), getattr(moved, name)
+    _, moved = moved_job(task, tmp_path / "moved", tmp_path)
+    run, path = run_folder.open_run(tmp_path / "run", config_of(moved), False), getattr(moved, name)
 
     def refused() -> str:
         with pytest.raises(InputError) as error:
             if task == "translator":
-                module.measured_texts(run, None, None)
+                translation.measured_texts(run, None, None)
             else:
-                module.measured_images(run, None, None, None, say)
+                captioning.measured_images(run, None, None, None, say)
         return str(error.value)
 
     expected = "RUN: expected the data that it was trained on, got"

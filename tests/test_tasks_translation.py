@@ -16,6 +16,8 @@ from kerasrnn.layers.readout import READOUTS
 from kerasrnn.pipelines.dates import write_dates
 from kerasrnn.pipelines.pairs import Limits, read_pairs
 from kerasrnn.tasks import evaluation, run_folder
+from kerasrnn.tasks.evaluation import evaluate
+from kerasrnn.tasks.training import train
 from kerasrnn.tasks.translator import work as translation
 from kerasrnn.text.tokenizers import TOKENIZERS
 from kerasrnn.training.checkpoints import read_progress
@@ -72,13 +74,11 @@ def history(run) -> list[dict]:
 @pytest.mark.slow
 def test_stopped_equals_never_stopped(dates, tmp_path, monkeypatch):
     whole, parts = (job(dates, tmp_path / name) for name in ("whole", "parts"))
-    best = translation.train(whole, say, verbose=0)
-    train_and_stop(
-        monkeypatch, parts, 7, translation.train
-    )  # in the middle of the second epoch of 5 batches
+    best = train(whole, say, verbose=0)
+    train_and_stop(monkeypatch, parts, 7)  # in the middle of the second epoch of 5 batches
     assert read_progress(tmp_path / "parts").batch == 2
     said = []
-    found = translation.train(parts, said.append, verbose=0)
+    found = train(parts, said.append, verbose=0)
     assert "going on in epoch 2, batch 3" in said
     for a, b in zip(weights(tmp_path / "whole"), weights(tmp_path / "parts"), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -89,7 +89,7 @@ def test_stopped_equals_never_stopped(dates, tmp_path, monkeypatch):
 
 def test_what_a_run_leaves(dates, tmp_path):
     run, said = tmp_path / "run", []
-    best = translation.train(job(dates, run, epochs=2, best_by="chrf"), said.append, verbose=0)
+    best = train(job(dates, run, epochs=2, best_by="chrf"), said.append, verbose=0)
     assert sorted(p.name for p in run.iterdir()) == [
         "checkpoint",
         "config.json",
@@ -113,7 +113,7 @@ def test_what_a_run_leaves(dates, tmp_path):
         1 for line in dates.train_source.read_text().splitlines() if len(line) <= SMALL.max_tokens
     )
     assert said[0].startswith(f"{kept} pairs, ") and said[0].endswith(" ids")
-    measured = translation.evaluate(run)
+    measured = evaluate(run)
     chosen = min(rows, key=lambda row: -float(row["val_chrf"]))
     assert measured["nats"] == pytest.approx(float(chosen["val_nats"]), abs=1e-5)
 
@@ -128,9 +128,9 @@ def test_bleu_decides_where_no_translation_is_exact(dates, tmp_path, monkeypatch
 
     monkeypatch.setattr(translation, "validation", validation)
     run = tmp_path / "run"
-    best = translation.train(job(dates, run, best_by="exact", epochs=2), say, verbose=0)
+    best = train(job(dates, run, best_by="exact", epochs=2), say, verbose=0)
     assert best["epoch"] == 2
-    assert translation.evaluate(run)["nats"] == pytest.approx(best["val_nats"], abs=1e-5)
+    assert evaluate(run)["nats"] == pytest.approx(best["val_nats"], abs=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +144,7 @@ def table(tmp_path_factory, dates):
 
 def from_table(table, out, **settings) -> translation.Job:
     settings = dataclasses.replace(SMALL, **settings)
-    return translation.Job(str(table), None, "word", settings, 5, str(out))
+    return translation.Job(source=str(table), level="word", settings=settings, seed=5, out=str(out))
 
 
 @pytest.mark.parametrize("share", [0.02, 0.05, 0.3, 0.45, 0.6, 0.97])
@@ -179,17 +179,17 @@ def test_a_table_without_validation_files(table, tmp_path):
     settings = {"epochs": 1, "valid_share": 0.1, "vocabulary": 40, "joint": True}
     shared = {"shared_embedding": True, "readout": "maxout_tied"}
     run = tmp_path / "run"
-    best = translation.train(from_table(table, run, **settings, **shared), say, verbose=0)
+    best = train(from_table(table, run, **settings, **shared), say, verbose=0)
     model = run_folder.load_model(run)
     assert model.source_tokenizer.words == model.target_tokenizer.words
     assert len(model.target_tokenizer.words) == 40
     assert model.encoder.embedding is model.decoder.embedding
     # What was held out is found again.
-    assert translation.evaluate(run)["nats"] == pytest.approx(best["val_nats"], abs=1e-5)
+    assert evaluate(run)["nats"] == pytest.approx(best["val_nats"], abs=1e-5)
     table.write_text(table.read_text() + "1 maj 1999\t1999-05-01\n")
     with pytest.raises(InputError, match=r"^RUN: expected the data that it was .* got .*tsv,"):
-        translation.evaluate(run)
-    assert translation.evaluate(run, str(table))["nats"] > 0
+        evaluate(run)
+    assert evaluate(run, source=str(table))["nats"] > 0
 
 
 REFUSED = {
@@ -218,7 +218,7 @@ REFUSED = {
 def test_what_is_refused_leaves_nothing(dates, tmp_path, name):
     value, expected, step = REFUSED[name]
     with pytest.raises(InputError) as error:
-        translation.train(job(dates, tmp_path / "run", **{name: value}), say, verbose=0)
+        train(job(dates, tmp_path / "run", **{name: value}), say, verbose=0)
     received = "joint=false" if name == "shared_embedding" else value
     assert str(error.value) == f"{name}: expected {expected}, got {received}; {step}"
     assert list(tmp_path.iterdir()) == []
@@ -234,7 +234,7 @@ def test_what_is_refused_leaves_nothing(dates, tmp_path, name):
 )
 def test_sizes_that_do_not_fit_are_the_users_fault(dates, tmp_path, settings, what):
     with pytest.raises(InputError) as error:
-        translation.train(job(dates, tmp_path / "run", **settings), say, verbose=0)
+        train(job(dates, tmp_path / "run", **settings), say, verbose=0)
     assert what in str(error.value) and "\n" not in str(error.value)
     assert list(tmp_path.iterdir()) == []
 
@@ -242,7 +242,7 @@ def test_sizes_that_do_not_fit_are_the_users_fault(dates, tmp_path, settings, wh
 def test_a_target_for_validation_needs_its_source(dates, tmp_path):
     lonely = dataclasses.replace(job(dates, tmp_path / "run"), valid_source=None)
     with pytest.raises(InputError) as error:
-        translation.train(lonely, say, verbose=0)
+        train(lonely, say, verbose=0)
     assert str(error.value) == (
         f"--valid-target: expected --valid-source beside it, got {dates.valid_target}; "
         "add --valid-source, or leave it out"
@@ -252,7 +252,7 @@ def test_a_target_for_validation_needs_its_source(dates, tmp_path):
 def test_too_little_to_hold_out(tmp_path):
     (tmp_path / "one.tsv").write_text("a b\tc d\n" * 5)
     with pytest.raises(InputError) as error:
-        translation.train(from_table(tmp_path / "one.tsv", tmp_path / "run"), say, verbose=0)
+        train(from_table(tmp_path / "one.tsv", tmp_path / "run"), say, verbose=0)
     assert str(error.value) == (
         "--source: expected enough pairs to hold some out, got 5; give more, or --valid-source"
     )
@@ -282,7 +282,7 @@ def test_files_of_other_tasks_are_refused(tmp_path):
 
 def test_presets_can_be_trained():
     tokenizers = TOKENIZERS["char"].from_texts(["abc", "def"])
-    for name, preset in translation.PRESETS.items():
+    for name, preset in translation.TASK.presets.items():
         preset.check()
         assert (
             translation.make_model(preset, (tokenizers, tokenizers), 100, 0).count_params() > 0

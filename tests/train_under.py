@@ -24,6 +24,7 @@ from kerasrnn.pipelines.scenes import write_scenes
 from kerasrnn.tasks.captioner import work as captioning
 from kerasrnn.tasks.lm import work as language_model
 from kerasrnn.tasks.settings import with_changes
+from kerasrnn.tasks.training import train
 from kerasrnn.tasks.translator import work as translation
 from kerasrnn.training import interruption
 from kerasrnn.training.interruption import Interrupted
@@ -46,24 +47,26 @@ def lm(folder: Path, out: str, change):
     text.write_text(TEXT)
     settings = {"batch_size": 12, "window": 40, "layers": 1}
     s = dataclasses.replace(language_model.Settings(), **SAME, **settings)
-    return language_model, language_model.Job([str(text)], "char", change(s), 5, out)
+    return language_model.Job(text=[str(text)], settings=change(s), seed=5, out=out)
 
 
 def translator(folder: Path, out: str, change):
     dates = once(folder, lambda: write_dates(folder, train=165, valid=9))
     settings = {"batch_size": 16, "max_tokens": 36, "pad_to_multiple": 36, "batch_by": "sentences"}
     s = change(dataclasses.replace(translation.Settings(), **SAME, **settings))
-    files = ("train_source", "train_target", "valid_source", "valid_target")
-    a, b, c, d = (str(getattr(dates, name)) for name in files)
-    return translation, translation.Job(a, b, "char", s, 5, out, c, d)
+    names = {"source": "train_source", "target": "train_target"}
+    names |= {name: name for name in ("valid_source", "valid_target")}
+    files = {option: str(getattr(dates, name)) for option, name in names.items()}
+    return translation.Job(**files, level="char", settings=s, seed=5, out=out)
 
 
 def captioner(folder: Path, out: str, change):
     scenes = once(folder, lambda: write_scenes(folder, train=41, valid=5))
     settings = {"image_size": 16, "batch_size": 16, "max_tokens": 30, "pad_to_multiple": 32}
     s = change(dataclasses.replace(captioning.Settings(), **SAME, **settings))
-    images, train, valid = map(str, (scenes.images, scenes.train, scenes.valid))
-    return captioning, captioning.Job(images, train, "word", s, 5, out, valid_captions=valid)
+    names = {"images": "images", "captions": "train", "valid_captions": "valid"}
+    files = {option: str(getattr(scenes, name)) for option, name in names.items()}
+    return captioning.Job(**files, settings=s, seed=5, out=out)
 
 
 TASKS = {"lm": lm, "translator": translator, "captioner": captioner}
@@ -85,7 +88,7 @@ def main(argv: list[str] | None = None) -> None:
     service.WAIT = args.wait
     folder = args.data or Path(args.out).parent / "data"
     folder.mkdir(exist_ok=True)
-    task, job = TASKS[args.task](folder, args.out, lambda s: with_changes(s, args.changes))
+    job = TASKS[args.task](folder, args.out, lambda s: with_changes(s, args.changes))
     job = dataclasses.replace(job, data_service=args.data_service)
     if args.replicas > 1:
         [cpu] = tf.config.list_physical_devices("CPU")
@@ -93,7 +96,7 @@ def main(argv: list[str] | None = None) -> None:
         tf.config.set_logical_device_configuration(cpu, devices)
         job = dataclasses.replace(job, strategy="mirrored")
     try:
-        task.train(job, lambda text: print(text, file=sys.stderr), verbose=0)
+        train(job, lambda text: print(text, file=sys.stderr), verbose=0)
     except Interrupted as stop:
         print(stop, file=sys.stderr)
         sys.exit(stop.exit_code)

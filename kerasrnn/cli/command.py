@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import signal
 import sys
@@ -23,100 +24,12 @@ from kerasrnn.cli.printing import (
     write_result,
 )
 from kerasrnn.cli.training import FAILED, show_settings, train
+from kerasrnn.cli.use import use
 from kerasrnn.export.verify import VerificationError
-from kerasrnn.tasks.catalog import check_needs, options_of
+from kerasrnn.tasks.catalog import add_tasks_of, check_needs, options_of
 
-PLOTS = (".png", ".pdf", ".svg")
 STOPPED = 130  # exit code for Ctrl-C, as in shells
 TERMINATED = 143  # exit code for SIGTERM outside training, as in shells
-
-
-def _generate(args) -> None:
-    from kerasrnn.tasks.lm.use import generate
-
-    if Path(args.model).is_dir():
-        load_tensorflow()
-    prompts = args.prompt if args.prompt else [""]
-    if args.prompt and "" in args.prompt:
-        raise InputError(
-            "--prompt", "some text", "an empty string", "leave --prompt out to begin from nothing"
-        )
-    options = {
-        name: getattr(args, name) for name in ("length", "temperature", "top_k", "top_p", "seed")
-    }
-    with contextlib.redirect_stdout(sys.stderr):
-        texts = generate(args.model, prompts, **options)
-    for text in texts:
-        print_result(args, {"text": text}, text)
-
-
-def _translate(args) -> None:
-    from kerasrnn.tasks.translator import use as task
-
-    if Path(args.model).is_dir():
-        load_tensorflow()
-    # A person who types lines wants each answer at once; from a file, batches are faster.
-    rows, plot = 1 if args.file is None and sys.stdin.isatty() else task.ROWS, _plot_path(args)
-    with contextlib.redirect_stdout(sys.stderr):
-        translate = task.open_translator(args.model, args.beam, args.n_best, args.max_length)
-    translations = task.translate_lines(translate, task.lines_of(args.file), rows)
-    for number, row in enumerate(translations, 1):
-        print_result(args, _best(args, row), "\t".join(row.texts))
-        if plot:
-            task.plot(row, _numbered(plot, number))
-
-
-def _caption(args) -> int | None:
-    from kerasrnn.tasks.captioner import use as task
-
-    if Path(args.model).is_dir():
-        load_tensorflow()
-    errors, plot = [], _plot_path(args)
-
-    def refuse(error):
-        if args.strict:
-            raise error
-        errors.append(error)
-        say(f"kerasrnn: {input_error_line(error, args)}")
-
-    with contextlib.redirect_stdout(sys.stderr):
-        caption = task.open_captioner(args.model, args.beam, args.n_best, args.max_length)
-    captions = task.caption_files(caption, task.images_of(args.images), refuse)
-    number = 0
-    for number, (path, image, row) in enumerate(captions, 1):
-        data = {"image": str(path), **_best(args, row)}
-        print_result(args, data, "\t".join([str(path), *row.texts]))
-        if plot:
-            task.plot(image, row, _numbered(plot, number))
-    if not errors and not number:
-        raise InputError("IMAGE", "image files, or paths on stdin", "none", "give some")
-    if errors:
-        say(f"kerasrnn: {len(errors)} of {len(errors) + number} images left out")
-    return None if number else 2
-
-
-def _best(args, row) -> dict:
-    """Return text and score of the best answer, or lists of the best answers with --n-best."""
-    if args.n_best is None:
-        return {"text": row.texts[0], "score": row.scores[0]}
-    return {"text": row.texts, "score": row.scores}
-
-
-def _plot_path(args) -> Path | None:
-    """Return the file for the drawing of --attention, None without the option."""
-    if not args.attention:
-        return None
-    path = Path(args.attention)
-    if path.suffix.lower() not in PLOTS:
-        raise InputError("--attention", f"a name in {', '.join(PLOTS)}", path, "add .png")
-    if not path.absolute().parent.is_dir():
-        raise InputError("--attention", "a folder that exists", path.parent, "make it first")
-    return path
-
-
-def _numbered(path: Path, number: int) -> Path:
-    """Return PLOT.png for number 1, PLOT-2.png for number 2 and so on."""
-    return path if number == 1 else path.with_stem(f"{path.stem}-{number}")
 
 
 def _evaluate(args) -> None:
@@ -176,22 +89,25 @@ def _demo(args) -> None:
     write_result("\n".join(lines))
 
 
-def _import(packages: list[str]) -> None:
-    """Import the packages of --import, whose classes a model may then hold."""
+def _import(words: Sequence[str]) -> None:
+    """Import the packages of --import, whose classes a model may then hold, and their tasks."""
+    after = itertools.pairwise(words)
+    packages = [package for option, package in after if option == "--import"]
+    packages += [word.partition("=")[2] for word in words if word.startswith("--import=")]
     if packages:
         load_tensorflow()
         from kerasrnn.tasks.trust import import_packages
 
         import_packages(packages)
+        for package in packages:
+            add_tasks_of(package)
 
 
+# What is no command here is the verb of a task.
 COMMANDS = {
     "demo": _demo,
     "train": train,
     "settings": show_settings,
-    "generate": _generate,
-    "translate": _translate,
-    "caption": _caption,
     "evaluate": _evaluate,
     "export": _export,
     "verify": _verify,
@@ -208,17 +124,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 for success, 1 for a failure, 2 for a mistake of the user, 130 after Ctrl-C.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    words = sys.argv[1:] if argv is None else list(argv)
     try:
-        args = make_parser().parse_args(argv)
+        _import(words)  # before the words are parsed: a task has commands and options of its own
+        args = make_parser().parse_args(words)
     except InputError as error:
         say(f"kerasrnn: {error}")
         return 2
     try:
         with _raised_signals():
-            _import(vars(args)["import"])
             task = args.task if args.command == "train" else ""
             check_needs(args.command, vars(args), _changed_options(args), task)
-            return COMMANDS[args.command](args) or 0
+            return COMMANDS.get(args.command, use)(args) or 0
     except InputError as error:
         say(f"kerasrnn: {input_error_line(error, args)}")
         return 2

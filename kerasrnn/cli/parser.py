@@ -32,9 +32,11 @@ def _command(parent, name: str, text: str, machine: bool = True):
 
 def _add(parser, option: Option, text: str | None = None, required: bool = False) -> None:
     """Add an option of a task, with other help where `text` is given."""
-    told = {"help": text or option.help, "default": option.default}
-    if option.sets:
-        told["dest"] = option.sets
+    if option.positional:
+        nargs = "*" if option.many else "?"
+        parser.add_argument(option.name, nargs=nargs, metavar=option.metavar, help=option.help)
+        return
+    told = {"help": text or option.help, "default": option.default, "dest": option.field}
     if option.value is not None:
         parser.add_argument(option.typed, action="store_const", const=option.value, **told)
         return
@@ -55,8 +57,8 @@ def _reader(option: Option):
     return {str: str, int: whole, float: number}[option.kind]
 
 
-def _train_parsers(commands) -> None:
-    """Add the command train with a command for each task."""
+def _train_parsers(commands) -> dict[str, Parser]:
+    """Add the command train with a command for each task, and return their parsers."""
     train = commands.add_parser("train", help="train a model")
     names = train.add_subparsers(dest="task", required=True, metavar="TASK")
     for task in TASKS.values():
@@ -64,13 +66,16 @@ def _train_parsers(commands) -> None:
         for option in task.options_of("train"):
             _add(parser, option, required=option.required)
         _training_options(parser, task)
+    return {f"train {name}": parser for name, parser in names.choices.items()}
 
 
 def _training_options(parser, task: Task) -> None:
     """Add the options that the training of every task has."""
     parser.add_argument("--out", required=True, metavar="RUN", help="the run folder")
-    parser.add_argument("--preset", default="small", help=f"{', '.join(task.presets)} (small)")
-    parser.add_argument("--seed", type=whole, default=0)
+    _preset_option(parser, task)
+    parser.add_argument(
+        "--seed", type=whole, default=0, metavar="N", help="of all that is drawn (0)"
+    )
     text = "begin a new run with the tokenizer and the weights of this one"
     parser.add_argument("--start", metavar="RUN", help=text)
     parser.add_argument("--overwrite", action="store_true", help="begin anew where a run stands")
@@ -84,13 +89,20 @@ def _training_options(parser, task: Task) -> None:
     _setting_options(parser, task.settings)
 
 
+def _preset_option(parser, task: Task) -> None:
+    """Add the option that names the settings to begin with."""
+    names = "|".join(task.presets)
+    text = "the settings to begin with (small)"
+    parser.add_argument("--preset", default="small", metavar=names, help=text)
+
+
 def _settings_parser(commands) -> None:
     """Add the command settings with a command for each task."""
     settings = commands.add_parser("settings", help="say what training can be told")
     names = settings.add_subparsers(dest="task", required=True, metavar="TASK")
     for task in TASKS.values():
         parser = _command(names, task.name, f"the settings of {task.noun}")
-        parser.add_argument("--preset", default="small", help=f"{', '.join(task.presets)} (small)")
+        _preset_option(parser, task)
 
 
 def _setting_options(parser, settings: type) -> None:
@@ -132,25 +144,16 @@ def _checkpoint_option(parser) -> None:
 
 
 def _use_parsers(commands) -> None:
-    """Add the commands that use a model: generate, translate and caption."""
-    generate = _command(commands, "generate", "go on with a text")
-    generate.add_argument("model", metavar="RUN|FILE.onnx|SAVED_MODEL")
-    for option in TASKS["lm"].options_of("generate"):
-        _add(generate, option)
-
-    translate = _command(commands, "translate", "translate line by line")
-    translate.add_argument("model", metavar="RUN|FILE.onnx|SAVED_MODEL")
-    translate.add_argument("file", nargs="?", metavar="FILE", help="plain or gzip; default: stdin")
-    _search_options(translate, "width of the search (as trained)")
-    translate.add_argument("--attention", metavar="PLOT.png", help="draw where each line looked")
-
-    caption = _command(commands, "caption", "say what is on images")
-    caption.add_argument("model", metavar="RUN|FILE.onnx|SAVED_MODEL")
-    text = "files or folders; - or none: paths on stdin, one a line"
-    caption.add_argument("images", nargs="*", metavar="IMAGE", help=text)
-    _search_options(caption, "width of the search (as trained)")
-    caption.add_argument("--attention", metavar="PLOT.png", help="draw where each word looked")
-    caption.add_argument("--strict", action="store_true", help="stop at an image it cannot use")
+    """Add the commands that use a model, one for each task."""
+    for task in TASKS.values():
+        parser = _command(commands, task.verb, task.verb_about)
+        parser.add_argument("model", metavar="RUN|FILE.onnx|SAVED_MODEL")
+        for option in task.options_of(task.verb):
+            _add(parser, option)
+        if task.searches:
+            _search_options(parser, "width of the search (as trained)")
+        text = "write all answers to a table, or as JSON lines, in place of stdout"
+        parser.add_argument("--out", metavar="FILE.csv|FILE.jsonl", help=text)
 
 
 def _export_parser(commands) -> None:
@@ -177,7 +180,8 @@ def _export_parser(commands) -> None:
 def make_parser() -> Parser:
     """Return the parser of the whole command line.
 
-    The parsed arguments have `command`, the name of the command, and `task` after `train`.
+    Its attribute `commands` has the parser of each command by name. The parsed arguments have
+    `command`, the name of the command, and `task` after `train`.
     """
     parser = Parser(prog="kerasrnn", description=ABOUT)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -187,7 +191,7 @@ def make_parser() -> Parser:
     demo.add_argument("--out", default="demo", help="folder to write (demo)")
     demo.add_argument("--overwrite", action="store_true", help="replace an earlier demo")
 
-    _train_parsers(commands)
+    training = _train_parsers(commands)
     _settings_parser(commands)
 
     _use_parsers(commands)
@@ -202,4 +206,6 @@ def make_parser() -> Parser:
     verify.add_argument("run", metavar="RUN")
     verify.add_argument("export", metavar="DIR|FILE.onnx|SAVED_MODEL")
     _checkpoint_option(verify)
+    others = {name: p for name, p in commands.choices.items() if name not in ("train", "settings")}
+    parser.commands = training | others
     return parser

@@ -21,14 +21,15 @@ def train(args) -> int | None:
     settings = settings_of(args)
     load_tensorflow()
     from kerasrnn.distribution import WorkerLost
+    from kerasrnn.tasks import training
     from kerasrnn.training.interruption import Interrupted
 
-    work = TASKS[args.task].work
-    names = {field.name for field in dataclasses.fields(work.Job)} - {"settings"}
-    job = work.Job(**{name: getattr(args, name) for name in names}, settings=settings)
+    kind = TASKS[args.task].job
+    names = {field.name for field in dataclasses.fields(kind)} - {"settings"}
+    job = kind(**{name: getattr(args, name) for name in names}, settings=settings)
     with contextlib.redirect_stdout(sys.stderr):
         try:
-            best = work.train(job, say, verbose=1 if sys.stderr.isatty() else 2)
+            best = training.train(job, say, verbose=1 if sys.stderr.isatty() else 2)
         except Interrupted as stop:
             without = " without --overwrite" if args.overwrite else ""
             say(f"kerasrnn: {stop}{without}")

@@ -12,8 +12,8 @@ from keras import ops, tree
 
 from kerasrnn.attention.cells import BahdanauCell, HardCell, LuongCell
 from kerasrnn.attention.scores import ATTENTIONS, GatedAttention
-from kerasrnn.cells import CELLS
 from kerasrnn.cells.base import matmul
+from kerasrnn.cells.choice import cell_class, cell_name
 from kerasrnn.compat.keras import AutocastScope
 from kerasrnn.layers.encoders import Encoded
 from kerasrnn.layers.readout import Readout
@@ -63,7 +63,7 @@ class Decoder(Readout, keras.layers.Layer):
     Args:
         size: V.
         embedding: E.
-        cell: a name in `kerasrnn.cells.CELLS`.
+        cell: a name in `kerasrnn.cells.CELLS`, or a class.
         units: H; also the attention's.
         layers: depth.
         conditioning: a name in `CONDITIONINGS`.
@@ -96,7 +96,7 @@ class Decoder(Readout, keras.layers.Layer):
         self.options = {
             "size": size,
             "embedding": embedding,
-            "cell": cell,
+            "cell": cell_name(cell),
             "units": units,
             "layers": layers,
             "conditioning": conditioning,
@@ -125,7 +125,7 @@ class Decoder(Readout, keras.layers.Layer):
             self.embedding.build(ids_shape)
         every_step = summary_size if o["conditioning"] == "every_step" else 0
         self.context_size = values_size if self.attends else every_step
-        cells = [CELLS[o["cell"]](H, name=f"cell_{i}") for i in range(o["layers"])]
+        cells = [cell_class(o["cell"])(H, name=f"cell_{i}") for i in range(o["layers"])]
         if self.attends:
             wrap, drop = CONDITIONINGS[o["conditioning"]], o["context_dropout"]
             options = {"dropout": drop} if drop else {}

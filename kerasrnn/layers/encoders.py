@@ -10,7 +10,7 @@ from typing import NamedTuple
 import keras
 from keras import ops
 
-from kerasrnn.cells import CELLS
+from kerasrnn.cells.choice import cell_class, cell_name
 from kerasrnn.layers.bidirectional import Bidirectional
 from kerasrnn.layers.recurrent import Recurrent
 
@@ -29,21 +29,21 @@ class Encoded(NamedTuple):
     summary: object
 
 
-def recurrent(cell: str, units: int, name: str, **options) -> Recurrent:
+def recurrent(cell: str | type, units: int, name: str, **options) -> Recurrent:
     """Return a recurrent layer that returns all its outputs and its final states.
 
     Args:
-        cell: a name in `kerasrnn.cells.CELLS`.
+        cell: a name in `kerasrnn.cells.CELLS`, or a class.
         units: H.
         name: of the layer.
         options: of `Recurrent`.
     """
     return Recurrent(
-        CELLS[cell](units), return_sequences=True, return_state=True, name=name, **options
+        cell_class(cell)(units), return_sequences=True, return_state=True, name=name, **options
     )
 
 
-def both_ways(cell: str, units: int, name: str) -> Bidirectional:
+def both_ways(cell: str | type, units: int, name: str) -> Bidirectional:
     """Return `recurrent` in both directions; its outputs are [B, S, 2H]."""
     return Bidirectional(recurrent(cell, units, "forward"), name=name)
 
@@ -57,7 +57,7 @@ class Encoder(keras.layers.Layer):
     Args:
         size: the size of the vocabulary.
         embedding: E.
-        cell: a name in `kerasrnn.cells.CELLS`.
+        cell: a name in `kerasrnn.cells.CELLS`, or a class.
         units: H.
         layers: the number of layers.
         dropout: the share of every layer's inputs that is dropped in training.
@@ -67,7 +67,7 @@ class Encoder(keras.layers.Layer):
         self,
         size: int,
         embedding: int = 256,
-        cell: str = "gru",
+        cell: str | type = "gru",
         units: int = 256,
         layers: int = 1,
         dropout: float = 0.0,
@@ -77,7 +77,7 @@ class Encoder(keras.layers.Layer):
         self.options = {
             "size": size,
             "embedding": embedding,
-            "cell": cell,
+            "cell": cell_name(cell),
             "units": units,
             "layers": layers,
             "dropout": dropout,

@@ -12,7 +12,7 @@ import keras
 import tensorflow as tf
 
 from kerasrnn.base.errors import InputError, check_texts
-from kerasrnn.cells import CELLS
+from kerasrnn.cells.choice import cell_name
 from kerasrnn.decoding.sampling import Decoded, Sampling, right_aligned, sample
 from kerasrnn.layers.carry import CarriesState
 from kerasrnn.losses.metrics import BitsPerCharacter, Nats, Perplexity
@@ -31,7 +31,7 @@ class LanguageModel(CarriesState, TokenStack, TextModel):
 
     Args:
         tokenizer: strings <-> ids; saved inside the model.
-        cell: a name in `kerasrnn.cells.CELLS`.
+        cell: a name in `kerasrnn.cells.CELLS`, or a class.
         units: H.
         layers: depth of the stack.
         embedding: E, or "one-hot".
@@ -72,7 +72,7 @@ class LanguageModel(CarriesState, TokenStack, TextModel):
         super().__init__(**kwargs)
         self.tokenizer = tokenizer
         self.options = {
-            "cell": cell,
+            "cell": cell_name(cell),
             "units": units,
             "layers": layers,
             "embedding": embedding,
@@ -195,10 +195,6 @@ def _check(options: dict, tokenizer: Tokenizer) -> None:
             "a vocabulary of at least two tokens",
             f"{known}",
             "give a text with more in it",
-        )
-    if options["cell"] not in CELLS:
-        raise InputError(
-            "cell", f"one of {', '.join(CELLS)}", options["cell"], "choose one of them"
         )
     for name in ("units", "layers"):
         if options[name] < 1:

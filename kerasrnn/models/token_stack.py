@@ -9,7 +9,8 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from kerasrnn.cells import CELLS, Cell, Dropout
+from kerasrnn.cells import Cell, Dropout
+from kerasrnn.cells.choice import cell_class
 from kerasrnn.layers import Recurrent
 
 
@@ -123,7 +124,7 @@ def _embedding(size: int, width: int | str, tied: bool, policy) -> keras.layers.
 
 
 def _cell(options: dict, policy) -> Cell:
-    cell = CELLS[options["cell"]](options["units"], dtype=policy)
+    cell = cell_class(options["cell"])(options["units"], dtype=policy)
     if not options["recurrent_dropout"]:
         return cell
     return Dropout(cell, recurrent_rate=options["recurrent_dropout"], dtype=policy)

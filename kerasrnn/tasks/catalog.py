@@ -1,24 +1,53 @@
-"""Finds the tasks."""
+"""Finds the tasks: ours, those of packages that are installed, and those that --import names."""
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import pkgutil
 from collections.abc import Iterable
+from importlib.metadata import entry_points
 
 from kerasrnn import tasks
+from kerasrnn.base.errors import InputError
 from kerasrnn.tasks.settings import check_need
 from kerasrnn.tasks.task import Option, Task
 
+GROUP = "kerasrnn.tasks"  # of the entry points that name a TASK
+TASKS: dict[str, Task] = {}
 
-def _find() -> dict[str, Task]:
-    """The tasks in the folders beside this file, by name."""
+
+def add_task(task: Task) -> None:
+    """Let the command line have a task.
+
+    Raises:
+        InputError: when another task has its name or its verb.
+    """
+    for other in TASKS.values():
+        if other is not task and task.name == other.name:
+            step = "rename one of them"
+            raise InputError("task", f"a name other than {other.package}'s", task.name, step)
+        if other is not task and task.verb == other.verb:
+            raise InputError("verb", f"another than {other.name}'s", task.verb, "choose another")
+    TASKS[task.name] = task
+
+
+def add_tasks_of(package: str) -> None:
+    """Add the task of an imported package, if it has one: `TASK` in its module `task`."""
+    module = importlib.import_module(package)
+    if hasattr(module, "__path__") and importlib.util.find_spec(f"{package}.task"):
+        add_task(importlib.import_module(f"{package}.task").TASK)
+
+
+def _add_all() -> None:
     folders = [module.name for module in pkgutil.iter_modules(tasks.__path__) if module.ispkg]
-    found = [importlib.import_module(f"kerasrnn.tasks.{folder}.task").TASK for folder in folders]
-    return {task.name: task for task in sorted(found, key=lambda task: task.order)}
+    ours = [importlib.import_module(f"{tasks.__name__}.{folder}.task").TASK for folder in folders]
+    others = [point.load() for point in entry_points(group=GROUP)]
+    for task in [*sorted(ours, key=lambda task: task.order), *others]:
+        add_task(task)
 
 
-TASKS = _find()
+_add_all()
 
 
 def owners(name: str, command: str) -> list[Task]:

@@ -18,7 +18,7 @@ DECAYED = Need("--optimizer adamw", lambda v: v["optimizer"] == "adamw")
 CLIPPED = Need("--clip other than none", lambda v: v["clip"] != "none")
 SEARCHED = Need("--beam above 1", lambda v: v["beam"] > 1)
 # where tables of names stand
-CELLS = "kerasrnn.cells:CELLS"
+CELL = {"choices": "kerasrnn.cells:CELLS", "check": "kerasrnn.cells.choice:cell_class"}
 ATTENTIONS = "kerasrnn.attention.scores:ATTENTIONS"
 CONDITIONINGS = "kerasrnn.layers.decoder:CONDITIONINGS"
 READOUTS = "kerasrnn.layers.readout:READOUTS"

@@ -12,13 +12,14 @@ from kerasrnn.pipelines.builtin import write_topics
 from kerasrnn.pipelines.dates import write_dates
 from kerasrnn.pipelines.scenes import is_true, scene, write_scenes
 from kerasrnn.tasks import run_folder
-from kerasrnn.tasks.captioner import work as captioning
+from kerasrnn.tasks.captioner import task as captioner
 from kerasrnn.tasks.captioner.use import open_captioner
 from kerasrnn.tasks.captioner.use import plot as plot_caption
 from kerasrnn.tasks.exporting import export_run
-from kerasrnn.tasks.lm import work as lm
+from kerasrnn.tasks.lm import task as lm
 from kerasrnn.tasks.lm.use import generate
-from kerasrnn.tasks.translator import work as translation
+from kerasrnn.tasks.training import train
+from kerasrnn.tasks.translator import task as translator
 from kerasrnn.tasks.translator.use import open_translator, plot
 
 PROMPT = "The import statement "
@@ -62,10 +63,12 @@ def _language_model(out: Path, say: Callable[[str], None]) -> list[str]:
     """Train a language model on Python's help topics, character by character."""
     text = write_topics(out / "topics.txt")
     run, exported = out / "lm", out / "lm-export"
-    best = lm.train(lm.Job([str(text)], "char", lm.PRESETS["tiny"], 0, str(run)), say, verbose=2)
+    options = {"text": [str(text)], "settings": lm.PRESETS["tiny"], "seed": 0}
+    job = lm.TASK.job(**options, out=str(run))
+    best = train(job, say, verbose=2)
     written = export(run_folder.load_model(run), exported)
-    options = {"length": 200, "temperature": 0.6, "top_k": 0, "top_p": 1.0, "seed": 1}
-    texts = {str(path): generate(str(path), [PROMPT], **options)[0] for path in (run, *written)}
+    drawing = {"length": 200, "temperature": 0.6, "top_k": 0, "top_p": 1.0, "seed": 1}
+    texts = {str(path): generate(str(path), [PROMPT], **drawing)[0] for path in (run, *written)}
     return [
         f"language model: {best['val_nats']:.3f} nats per character on text it has not seen",
         *_common_text(texts),
@@ -76,16 +79,17 @@ def _translator(out: Path, say: Callable[[str], None]) -> list[str]:
     """Train a translator from dates as people write them to ISO 8601."""
     files = [str(path) for path in write_dates(out / "dates", train=6000, valid=500)]
     run, exported = out / "dates-run", out / "dates-export"
-    job = translation.Job(
-        *files[:2],
+    job = translator.TASK.job(
+        source=files[0],
+        target=files[1],
         level="char",
-        settings=translation.PRESETS["tiny"],
+        settings=translator.PRESETS["tiny"],
         seed=0,
         out=str(run),
         valid_source=files[2],
         valid_target=files[3],
     )
-    best = translation.train(job, say, verbose=2)
+    best = train(job, say, verbose=2)
     written = export_run(run, exported, ("onnx", "saved_model"))
     paths = [str(path) for path in (run, *written)]
     translations = {path: open_translator(path, None, None, None)(DATES) for path in paths}
@@ -107,16 +111,15 @@ def _captioner(out: Path, say: Callable[[str], None]) -> list[str]:
     """Train a captioner that says which shapes a picture shows and where."""
     files = write_scenes(out / "scenes", train=SCENES, valid=200)
     run, exported = out / "scenes-run", out / "scenes-export"
-    job = captioning.Job(
+    job = captioner.TASK.job(
         images=str(files.images),
         captions=str(files.train),
-        level="word",
-        settings=captioning.PRESETS["tiny"],
+        settings=captioner.PRESETS["tiny"],
         seed=0,
         out=str(run),
         valid_captions=str(files.valid),
     )
-    captioning.train(job, say, verbose=2)
+    train(job, say, verbose=2)
     written = export_run(run, exported, ("onnx", "saved_model"))
     # The number of a scene fixes its content; the model was trained on the numbers below `SCENES`.
     unseen = [scene(0, number) for number in range(SCENES, SCENES + 200)]

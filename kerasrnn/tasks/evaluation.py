@@ -69,4 +69,4 @@ def evaluate(run: str | Path, say=lambda text: None, **options) -> dict:
     if not any(values.values()):
         names = ", ".join(run_data.sources(run_folder.read_config(run)))
         say(f"reading what {run} names: {names}")
-    return task.work.evaluate(run, say=say, **values)
+    return task.work.evaluate(run, say, **values)

@@ -84,6 +84,7 @@ def _open_run(path: Path, from_run, task: Task):
     if name != task.name:
         others = [TASKS[name]] if name in TASKS else []
         raise InputError("RUN", task.noun, f"{path}, whose task is {name}", _use(others))
+    task.work  # noqa: B018  (it imports the classes of the model, which Keras finds only then)
     return from_run(path, run_folder.load_model(path))
 
 

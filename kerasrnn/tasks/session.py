@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import platform
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -20,28 +20,9 @@ from kerasrnn.base.files import Stamp
 from kerasrnn.base.locks import lock_folder
 from kerasrnn.pipelines.service import Service
 from kerasrnn.tasks import run_data, run_folder
-from kerasrnn.tasks.common import check_seed
 from kerasrnn.tasks.origin import open_origin, origin_config, take_weights
 from kerasrnn.training.checkpoints import KEEP, Progress, State
 from kerasrnn.training.optimizers import Course, renew_course
-
-
-@dataclass(frozen=True, kw_only=True)
-class CommonJob:
-    """How a job is run; nothing here changes what is trained.
-
-    Attributes:
-        keep_checkpoints: how many stay.
-        data_service: "host:port" of the dispatcher of a tf.data service, whose workers then read
-            the training data.
-        start: a run folder; a new run begins with its tokenizer and weights.
-    """
-
-    overwrite: bool = False
-    strategy: str = "auto"
-    keep_checkpoints: int = KEEP
-    data_service: str | None = None
-    start: str | None = None
 
 
 def versions() -> dict[str, str]:
@@ -54,21 +35,14 @@ def versions() -> dict[str, str]:
     }
 
 
-def config_of(task: str, job, names: Sequence[str], sha256: dict | None = None) -> dict:
-    """What `config.json` holds of a job, see `run_folder.find`.
-
-    Args:
-        task: its name.
-        job: with `files()` and `settings`.
-        names: fields of the job that change what is trained.
-        sha256: digests of what is no file, by names of `files()`; None for what may be another.
-    """
-    files, known = job.files(), sha256 or {}
+def config_of(job) -> dict:
+    """What `config.json` holds of a job, see `run_folder.find_checkpoint`."""
+    files, known = job.files(), job.task.work.digests(job)
     read = run_data.digests({name: paths for name, paths in files.items() if name not in known})
     told = {name: digest for name, digest in known.items() if digest}
     return {
-        "task": task,
-        "job": {name: getattr(job, name) for name in names},
+        "task": job.task.name,
+        "job": job.told(),
         "data": {"files": run_data.resolved(files), "sha256": read | told},
         "start": origin_config(job.start),
         "settings": dataclasses.asdict(job.settings),
@@ -119,14 +93,12 @@ def open_session(job, say: Callable[[str], None]) -> Iterator[TrainingSession]:
     """The start of a job, or where it goes on: its strategy, seeds and checkpoint.
 
     Args:
-        job: with the fields of `CommonJob`, `settings`, `seed`, `out` and `config()`.
+        job: a `CommonJob`.
 
     Raises:
         InputError: when the run folder, the checkpoint, the strategy or the data service cannot be
             used, or another process trains in the run folder.
     """
-    job.settings.check()
-    check_seed(job.seed)
     if job.keep_checkpoints < 1:
         raise InputError("--keep-checkpoints", "1 or more", job.keep_checkpoints, "raise it")
     service = Service.at(job.data_service) if job.data_service else None
@@ -140,7 +112,7 @@ def open_session(job, say: Callable[[str], None]) -> Iterator[TrainingSession]:
             stack.enter_context(lock_folder(run, warn=say))
         own = stack.enter_context(tempfile.TemporaryDirectory())
         stack.enter_context(_precision(job.settings.precision))
-        stamps, config = run_data.stamps(job.files()), job.config()
+        stamps, config = run_data.stamps(job.files()), config_of(job)
         session = TrainingSession(
             strategy, run if chief else Path(own, "run"), run, say, config, stamps
         )

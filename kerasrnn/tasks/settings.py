@@ -54,6 +54,7 @@ class Setting(NamedTuple):
 
     help: str
     choices: Sequence[str] | str | None
+    check: str
     range: Range | None
     needs: Need | None
     rivals: Sequence[str]
@@ -62,8 +63,13 @@ class Setting(NamedTuple):
         """The names that it may be; None where it may be any. May load TensorFlow."""
         if not isinstance(self.choices, str):
             return self.choices
-        module, _, table = self.choices.partition(":")
-        return list(getattr(importlib.import_module(module), table))
+        return list(_loaded(self.choices))
+
+
+def _loaded(place: str):
+    """What stands in "module:NAME"."""
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def setting(
@@ -71,6 +77,7 @@ def setting(
     help: str,
     *,
     choices: Sequence[str] | str | None = None,
+    check: str = "",
     range: Range | None = None,
     needs: Need | None = None,
     rivals: Sequence[str] = (),
@@ -81,11 +88,12 @@ def setting(
         default: its value in the preset "small".
         help: what it is, in a few words.
         choices: the names that it may be, or where a table of them stands: "module:TABLE".
+        check: what refuses other values, where there are more than these names: "module:FUNCTION".
         range: the numbers that it may be.
         needs: the other setting without which it means nothing.
         rivals: options or settings beside which it means nothing.
     """
-    said = Setting(help, choices, range, needs, rivals)
+    said = Setting(help, choices, check, range, needs, rivals)
     return dataclasses.field(default=default, metadata={"setting": said})
 
 
@@ -122,7 +130,9 @@ def check_settings(settings) -> None:
     """Refuse a setting that is none of its choices or outside its range (InputError)."""
     for name, said in said_of(settings).items():
         value, names = getattr(settings, name), said.names()
-        if names is not None and value not in names:
+        if said.check:
+            _loaded(said.check)(value)
+        elif names is not None and value not in names:
             raise InputError(name, f"one of {', '.join(names)}", value, "choose one of them")
         if said.range is not None and not said.range.holds(value):
             raise InputError(name, said.range.text, value, said.range.step)

@@ -5,6 +5,7 @@ A task is a folder in `kerasrnn/tasks/` whose `task.py` has a `TASK`.
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,8 @@ class Option:
         value: what the option stands for where it takes no value, as in --strict.
         sets: the name under which a job has it, where that is another.
         none: the word that stands for None.
+        positional: whether it is given without its name.
+        file: whether it names data, which is known by its bytes.
         needs: command -> what it needs there.
     """
 
@@ -49,7 +52,14 @@ class Option:
     value: object = None
     sets: str = ""
     none: str = ""
+    positional: bool = False
+    file: bool = False
     needs: Mapping[str, Need] = field(default_factory=dict)
+
+    @property
+    def field(self) -> str:
+        """The name under which a job has it."""
+        return self.sets or self.name
 
     @property
     def typed(self) -> str:
@@ -66,6 +76,8 @@ class Task:
         noun: what its model is called, with the article.
         verb: the command that uses a model.
         about: what `train` does, in a few words.
+        verb_about: what the verb does, likewise.
+        package: where the task is, as its `task.py` says it: __package__.
         options: what the task's commands take besides what those of all tasks take.
         settings: the class of the settings.
         input: the input that only its exported models have.
@@ -78,6 +90,8 @@ class Task:
     noun: str
     verb: str
     about: str
+    verb_about: str
+    package: str
     options: Sequence[Option]
     settings: type
     presets: Mapping[str, object]
@@ -100,7 +114,24 @@ class Task:
         names = {option.name for option in self.options_of("train")}
         return [option.name for option in self.options_of("evaluate") if option.name in names]
 
+    @functools.cached_property
+    def job(self) -> type:
+        """The class of its jobs."""
+        from kerasrnn.tasks.job import job_class
+
+        return job_class(self)
+
     @property
     def work(self):
-        """The module that trains and measures; it loads TensorFlow."""
-        return importlib.import_module(f"kerasrnn.tasks.{self.name}.work")
+        """What trains and measures, a `kerasrnn.tasks.work.Work`; it loads TensorFlow."""
+        return importlib.import_module(f"{self.package}.work").WORK
+
+    @property
+    def use(self):
+        """The module `use`, which loads no TensorFlow where the model is an ONNX file.
+
+        Its function `answers(options, refuse)` opens a model and returns an iterator of
+        (answer by name, the same as a line of text). `options` has those of the verb as
+        attributes; `refuse(error)` says that an input is left out, and goes on.
+        """
+        return importlib.import_module(f"{self.package}.use")

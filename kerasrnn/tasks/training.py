@@ -11,12 +11,19 @@ import tensorflow as tf
 
 from kerasrnn import distribution
 from kerasrnn.base.errors import InputError
+from kerasrnn.base.files import staging
 from kerasrnn.losses.tokens import TokenCrossEntropy
 from kerasrnn.pipelines.dataset import Position
-from kerasrnn.tasks import run_folder
-from kerasrnn.tasks.common import OPTIMIZER, CommonSettings
+from kerasrnn.tasks import run_data, run_folder
+from kerasrnn.tasks.common import OPTIMIZER, CommonSettings, check_seed
 from kerasrnn.tasks.rewinding import diagnose_not_finite
-from kerasrnn.tasks.session import TrainingSession, course_of, renew
+from kerasrnn.tasks.session import (
+    TrainingSession,
+    course_of,
+    model_to_train,
+    open_session,
+    renew,
+)
 from kerasrnn.text.tokenizers import RESERVED, TOKENIZERS, Tokenizer
 from kerasrnn.training import interruption
 from kerasrnn.training.averaging import AveragedEpochs
@@ -120,6 +127,46 @@ class Monitoring:
     scores: Sequence[str]
     sample: Callable[[int], str]
     scored: Sequence[keras.callbacks.Callback] = ()
+
+
+def train(job, say: Callable[[str], None], verbose: int = 1) -> dict:
+    """Train, or go on with, a job's run.
+
+    Args:
+        job: a `CommonJob` of any task.
+        say: called with a message.
+        verbose: as in `run_training`.
+
+    Returns:
+        The row of `history.csv` of the best model.
+
+    Raises:
+        InputError: when the data, a setting or the run folder cannot be used.
+        Interrupted: when the user stopped it; the same job goes on.
+    """
+    work = job.task.work
+    job.settings.check()
+    check_seed(job.seed)
+    work.check(job)
+    with open_session(job, say) as session:
+        # Everything that can be refused is, before the run folder is touched.
+        with staging(session.out) as folder:
+            examples = work.read(job, session, folder)
+            steps = examples.batches * job.settings.epochs
+            model = model_to_train(session, job, lambda: examples.make(steps))
+            run_data.check_data(session.stamps)
+            run = run_folder.open_run(session.out, session.config, job.overwrite)
+            say(examples.said)
+            examples.place(run, model)
+        return run_training(
+            model,
+            session,
+            examples.data(),
+            job.settings,
+            examples.monitoring(model),
+            carried=examples.carried(model),
+            verbose=verbose,
+        )
 
 
 def run_training(

@@ -149,6 +149,9 @@ def _check_name(file: Path, name: str) -> None:
 def _check_part(file: Path, part: dict) -> None:
     """Check one object of the configuration, found in the order in which Keras finds it."""
     name, module, config = part["class_name"], part.get("module"), part.get("config")
+    cell = config.get("cell") if isinstance(config, dict) else None
+    if isinstance(cell, str) and ">" in cell and not keras.saving.get_registered_object(cell):
+        raise Untrusted(file, *_foreign_package(None, cell))
     if isinstance(name, str) and name in VALUES:
         return
     is_function = name == "function"

@@ -8,7 +8,7 @@ from kerasrnn.base.choices import LEVELS
 from kerasrnn.base.errors import InputError
 from kerasrnn.tasks.common import (
     ATTENTIONS,
-    CELLS,
+    CELL,
     CONDITIONINGS,
     READOUTS,
     SEARCHED,
@@ -37,7 +37,7 @@ class Settings(CommonSettings):
         range=STAGES,
     )
     lowercase: bool = setting(True, "captions are made lower case")
-    cell: str = setting("lstm", "the recurrent cell", choices=CELLS)
+    cell: str = setting("lstm", "the recurrent cell, or module:Class of --import", **CELL)
     units: int = setting(256, "of each layer's state", range=COUNT)
     embedding: int = setting(128, "the width of a token's vector", range=COUNT)
     layers: int = setting(1, "recurrent layers", range=COUNT)
@@ -123,6 +123,8 @@ TASK = Task(
     noun="a captioner",
     verb="caption",
     about="a captioner from images and captions",
+    verb_about="say what is on images",
+    package=__package__,
     options=[
         Option(
             "images",
@@ -131,9 +133,10 @@ TASK = Task(
             commands=["train", *MEASURING],
             required=True,
             needs=dict.fromkeys(MEASURING, CAPTIONS),
+            file=True,
         ),
-        Option("captions", FORMATS, commands=["train", *MEASURING], required=True),
-        Option("valid_captions", "default: the split, or some"),
+        Option("captions", FORMATS, commands=["train", *MEASURING], required=True, file=True),
+        Option("valid_captions", "default: the split, or some", file=True),
         Option(
             "split",
             "of a file of captions that names splits (test, where it has one)",
@@ -147,10 +150,26 @@ TASK = Task(
             value=True,
             default=False,
         ),
-        Option("cnn_weights", WEIGHTS, "FILE|imagenet|none", none="none"),
-        Option("cache", "of images and features (RUN/images)", "DIR"),
+        Option("cnn_weights", WEIGHTS, "FILE|imagenet|none", none="none", file=True),
+        Option("cache", "of images and features (RUN/images)", "DIR", file=True),
         Option("strict", "stop at an image that is faulty", value=True, default=False),
         Option("level", "what a token is", choices=LEVELS, default="word"),
+        Option(
+            "images",
+            "files or folders; - or none: paths on stdin, one a line",
+            "IMAGE",
+            commands=["caption"],
+            many=True,
+            positional=True,
+        ),
+        Option("attention", "draw where each word looked", "PLOT.png", commands=["caption"]),
+        Option(
+            "strict",
+            "stop at an image it cannot use",
+            commands=["caption"],
+            value=True,
+            default=False,
+        ),
     ],
     settings=Settings,
     presets=PRESETS,

@@ -13,6 +13,7 @@ from kerasrnn.base.errors import InputError
 from kerasrnn.base.files import replacing
 from kerasrnn.tasks.captioner.task import TASK
 from kerasrnn.tasks.opening import open_search
+from kerasrnn.tasks.using import Answers, answer_of, numbered, plot_path
 
 PANEL = 600  # pixels of a picture that is drawn once a word, on 288 dots: sharp where enlarged
 SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -32,6 +33,27 @@ class Found:
     scores: list[float]
     tokens: list[str]
     attention: np.ndarray
+
+
+def answers(options, refuse) -> Answers:
+    """Caption image files; see `kerasrnn.tasks.task`."""
+    path = plot_path(options.attention)
+    run = open_captioner(options.model, options.beam, options.n_best, options.max_length)
+
+    def unusable(error: InputError) -> None:
+        if options.strict:
+            raise error
+        refuse(error)
+
+    def found() -> Answers:
+        number, images = 0, images_of(options.images)
+        for number, (name, image, row) in enumerate(caption_files(run, images, unusable), 1):
+            data, line = answer_of({"image": str(name)}, row.texts, row.scores, options.n_best)
+            yield data, f"{name}\t{line}"
+            if path:
+                plot(image, row, numbered(path, number))
+
+    return found()
 
 
 def open_captioner(
@@ -75,9 +97,18 @@ def images_of(given: Sequence[str]) -> Iterator[Path]:
     nothing is given, the paths on stdin, one a line.
 
     Raises:
-        InputError: when a folder has none.
+        InputError: when a folder has none, or no image is named.
     """
-    for name in given or ["-"]:
+    named = False
+    for path in _paths(given or ["-"]):
+        named = True
+        yield path
+    if not named:
+        raise InputError("IMAGE", "image files, or paths on stdin", "none", "give some")
+
+
+def _paths(names: Sequence[str]) -> Iterator[Path]:
+    for name in names:
         path = Path(name)
         if name == "-":
             yield from (Path(line.rstrip("\r\n")) for line in sys.stdin if line.strip())

@@ -29,30 +29,23 @@ from kerasrnn.tasks.captioner.data import (
     store_of,
     used,
 )
-from kerasrnn.tasks.captioner.task import PRESETS, TASK, Settings
+from kerasrnn.tasks.captioner.task import TASK, Settings
 from kerasrnn.tasks.quantizing import IMAGES as MEASURED
 from kerasrnn.tasks.quantizing import Measure, exported_texts, portions
 from kerasrnn.tasks.search import rules_of
-from kerasrnn.tasks.session import (
-    CommonJob,
-    TrainingSession,
-    config_of,
-    model_to_train,
-    open_session,
-)
+from kerasrnn.tasks.session import TrainingSession
 from kerasrnn.tasks.training import (
     Data,
     Monitoring,
     compiled,
     ids_said,
-    run_training,
     tokenizer_of,
 )
+from kerasrnn.tasks.work import Examples, Work
 from kerasrnn.text.tokenizers import Tokenizer
 from kerasrnn.training.callbacks import Scores
 
-__all__ = ["PRESETS", "Job", "Settings", "evaluate", "train"]
-
+Job = TASK.job
 SIDES = ("training", "validation")
 SHOWN = 4  # example captions after each epoch
 ROWS = 32  # images captioned at once
@@ -61,42 +54,6 @@ BLEU = {
     n: sacrebleu.BLEU(max_ngram_order=n, tokenize="none", smooth_method="none", force=True)
     for n in (1, 2, 3, 4)
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class Job(CommonJob):
-    """One `train captioner` command: which images and captions, what settings, where to.
-
-    Without `valid_captions` the file's own split or a part of the images validates.
-    """
-
-    images: str
-    captions: str
-    level: str
-    settings: Settings
-    seed: int
-    out: str
-    valid_captions: str | None = None
-    cnn_weights: str | None = None
-    cache: str | None = None
-    strict: bool = False
-
-    def files(self) -> dict:
-        """Where its data is, by what it is for."""
-        names = ("images", "captions", "valid_captions", "cache")
-        weights = {"cnn_weights": self.cnn_weights} if self._has_weights() else {}
-        return {name: getattr(self, name) for name in names} | weights
-
-    def config(self) -> dict:
-        """What `config.json` holds."""
-        names = ("level", "seed", "strict")
-        names += () if self._has_weights() else ("cnn_weights",)  # a word
-        digests = {"images": digest_of(sides_of(self)), "cache": None}
-        return config_of(TASK.name, self, names, digests)
-
-    def _has_weights(self) -> bool:
-        """Whether the network's weights are a file."""
-        return bool(self.cnn_weights) and Path(self.cnn_weights).is_file()
 
 
 def make_model(s: Settings, tokenizer: Tokenizer, encoder: ImageEncoder, steps: int) -> Captioner:
@@ -120,65 +77,54 @@ def make_encoder(s: Settings, weights: str | None) -> ImageEncoder:
     )
 
 
-def train(job: Job, say: Callable[[str], None], verbose: int = 1) -> dict:
-    """Train, or go on with, the job's run.
+class ImageExamples(Examples):
+    """Images with their captions, for training and for validation."""
 
-    Returns:
-        The row of `history.csv` of the best model.
+    def __init__(self, job: Job, session: TrainingSession):
+        self.job, self.session, s = job, session, job.settings
+        with session.strategy.scope():
+            self.encoder = None if session.model else make_encoder(s, job.cnn_weights)
+        sides = zip(SIDES, sides_of(job), strict=True)
+        self.sides = [used(name, side, job, session.say) for name, side in sides]
+        words = (caption for one in self.sides[0] for caption in one.captions)
+        known = session.known
+        self.tokenizer = known.tokenizer if known else tokenizer_of(job.level, words, s.vocabulary)
+        self.examples, report = encode_captions(self.sides[0], self.tokenizer, s.max_tokens)
+        self.valid, _ = encode_captions(self.sides[1], self.tokenizer)
+        self.options = {"batch_size": s.batch_size, "pad_to_multiple": s.pad_to_multiple}
+        self.batches = len(plan(self.examples, seed=job.seed, **self.options))
+        self.said = f"{report}; {ids_said([self.tokenizer], s.vocabulary)}"
 
-    Raises:
-        InputError: when captions, an image, a setting or the run folder cannot be used.
-        Interrupted: when the user stopped it; the same job goes on.
-    """
-    job.settings.check()
-    check_network(job.settings.backbone, job.settings.image_size, job.cnn_weights)
-    with open_session(job, say) as session:
-        return _train(job, session, verbose)
+    def make(self, steps):
+        return make_model(self.job.settings, self.tokenizer, self.encoder, steps)
 
+    def place(self, run, model):
+        images = [one.image for side in self.sides for one in side]
+        self.store = filled_store(model, self.job, run, self.session, images)
 
-def _train(job: Job, session: TrainingSession, verbose: int) -> dict:
-    s, say = job.settings, session.say
-    # Everything that can be refused is, before the run folder is touched.
-    with session.strategy.scope():
-        encoder = None if session.model else make_encoder(s, job.cnn_weights)
-    sides = [used(name, side, job, say) for name, side in zip(SIDES, sides_of(job), strict=True)]
-    words = (caption for one in sides[0] for caption in one.captions)
-    known = session.known
-    tokenizer = known.tokenizer if known else tokenizer_of(job.level, words, s.vocabulary)
-    examples, report = encode_captions(sides[0], tokenizer, s.max_tokens)
-    valid, _ = encode_captions(sides[1], tokenizer)
-    options = {"batch_size": s.batch_size, "pad_to_multiple": s.pad_to_multiple}
-    count = len(plan(examples, seed=job.seed, **options))
-    model = model_to_train(
-        session, job, lambda: make_model(s, tokenizer, encoder, count * s.epochs)
-    )
-    run_data.check_data(session.stamps)
-    run = run_folder.open_run(session.out, session.config, job.overwrite)
-    say(f"{report}; {ids_said([tokenizer], s.vocabulary)}")
-    store = filled_store(model, job, run, session, [one.image for side in sides for one in side])
-    augment = augment_of(s, job.seed)
+    def data(self):
+        seed, service, store = self.job.seed, self.session.service, self.store
+        augment, examples = augment_of(self.job.settings, seed), self.examples
 
-    def at(position: Position, shard: tuple[int, int]):
-        where = {"seed": job.seed, "position": position, "shard": shard, "service": session.service}
-        return batches(examples, store, augment=augment, **where, **options)
+        def at(position: Position, shard: tuple[int, int]):
+            where = {"seed": seed, "position": position, "shard": shard, "service": service}
+            return batches(examples, store, augment=augment, **where, **self.options)
 
-    tokens = (int(examples.target_lengths.sum()) + len(examples)) / count
-    return run_training(
-        model,
-        session,
-        Data(at, lambda shard: batches(valid, store, shard=shard, **options), count, tokens),
-        s,
-        _monitoring(model, sides[1], store, s),
-        verbose=verbose,
-    )
+        tokens = (int(examples.target_lengths.sum()) + len(examples)) / self.batches
+        return Data(
+            at,
+            lambda shard: batches(self.valid, store, shard=shard, **self.options),
+            self.batches,
+            tokens,
+        )
 
-
-def _monitoring(model: Captioner, valid: list[Captioned], store: Store, s: Settings) -> Monitoring:
-    return Monitoring(
-        chosen_by(s),
-        lambda epoch: _sample(model, valid[:SHOWN], store, s),
-        [Scores(lambda: validation(model, valid, store, s))],
-    )
+    def monitoring(self, model):
+        s, store, valid = self.job.settings, self.store, self.sides[1]
+        return Monitoring(
+            chosen_by(s),
+            lambda epoch: _sample(model, valid[:SHOWN], store, s),
+            [Scores(lambda: validation(model, valid, store, s))],
+        )
 
 
 def caption_all(
@@ -289,58 +235,55 @@ def split_of(captioned: list[Captioned]) -> dict[str, str]:
     return {"split": names} if names else {}
 
 
-def evaluate(
-    run: str | Path,
-    images: str | None = None,
-    captions: str | None = None,
-    split: str | None = None,
-    *,
-    drawn: bool = False,
-    say: Callable[[str], None] = lambda text: None,
-) -> dict:
-    """BLEU-1 to 4 of beam search, and perplexity, of a run's best model.
+class CaptionerWork(Work):
+    """Captioners from images and captions to a run folder and back."""
 
-    Args:
-        run: the run folder.
-        images, captions: a folder and a file; None for those it was validated on.
-        split: "train", "val" or "test", of the file; None as `measured_images` says.
-        drawn: whether hard attention draws its places, instead of taking the likeliest.
+    def check(self, job):
+        check_network(job.settings.backbone, job.settings.image_size, job.cnn_weights)
 
-    Returns:
-        "bleu_1" to "bleu_4", as `scores` gives them; "nats" and "perplexity" per token; "images",
-        how many; "split", where the file of captions names one.
+    def digests(self, job):
+        return {"images": digest_of(sides_of(job)), "cache": None}
 
-    Raises:
-        InputError: when the run, an image or the file cannot be used.
-    """
-    model = run_folder.load_model(run)
-    if drawn:
-        model.drawn = True
-    job, captioned = measured_images(run, images, captions, split, say)
-    s = job.settings
-    store = store_of(model, job, Path(run))
-    if not store.folder.is_dir():  # training made it, or config.json names a place of its own
-        store = store_of(model, dataclasses.replace(job, cache=None), Path(run))
-    store.fill(one.image for one in captioned)
-    examples, _ = encode_captions(captioned, model.tokenizer)
-    data = batches(examples, store, batch_size=s.batch_size, pad_to_multiple=s.pad_to_multiple)
-    values = model.evaluate(data, return_dict=True, verbose=0)
-    found = caption_all(model, captioned, store, rules_of(model, s), s.max_tokens)
-    figures = scores(found, [one.captions for one in captioned])
-    nats = {name: values[name] for name in ("nats", "perplexity")}
-    return {**figures, **nats, "images": len(captioned), **split_of(captioned)}
+    def read(self, job, session, folder):
+        return ImageExamples(job, session)
+
+    def evaluate(self, run, say, images=None, captions=None, split=None, drawn=False) -> dict:
+        """BLEU-1 to 4 of beam search, and perplexity, of a run's best model.
+
+        Returns:
+            "bleu_1" to "bleu_4", as `scores` gives them; "nats" and "perplexity" per token;
+            "images", how many; "split", where the file of captions names one.
+        """
+        model = run_folder.load_model(run)
+        if drawn:
+            model.drawn = True
+        job, captioned = measured_images(run, images, captions, split, say)
+        s = job.settings
+        store = store_of(model, job, Path(run))
+        if not store.folder.is_dir():  # training made it, or config.json names a place of its own
+            store = store_of(model, dataclasses.replace(job, cache=None), Path(run))
+        store.fill(one.image for one in captioned)
+        examples, _ = encode_captions(captioned, model.tokenizer)
+        data = batches(examples, store, batch_size=s.batch_size, pad_to_multiple=s.pad_to_multiple)
+        values = model.evaluate(data, return_dict=True, verbose=0)
+        found = caption_all(model, captioned, store, rules_of(model, s), s.max_tokens)
+        figures = scores(found, [one.captions for one in captioned])
+        nats = {name: values[name] for name in ("nats", "perplexity")}
+        return {**figures, **nats, "images": len(captioned), **split_of(captioned)}
+
+    def measure_of(self, run, model, say, images=None, captions=None, split=None) -> Measure:
+        """Return the measure of a captioner, on the first `IMAGES` images."""
+        _, examples = measured_images(run, images, captions, split, say)
+        examples = examples[:MEASURED]
+        references = [example.captions for example in examples]
+
+        def measure(path: Path, kind: str | None) -> dict:
+            # Photos at full size may not fit into memory together, so they are read in portions.
+            cases = ({"image": read_image(example.image)[np.newaxis]} for example in examples)
+            texts = [text for portion in portions(cases) for text in exported_texts(path, portion)]
+            return scores(texts, references) | {"images": len(examples), **split_of(examples)}
+
+        return measure
 
 
-def measure_of(run, model, say, images, captions, split) -> Measure:
-    """Return the measure of a captioner, on the first `IMAGES` images."""
-    _, examples = measured_images(run, images, captions, split, say)
-    examples = examples[:MEASURED]
-    references = [example.captions for example in examples]
-
-    def measure(path: Path, kind: str | None) -> dict:
-        # Photos at full size may not fit into memory together, so they are read in portions.
-        cases = ({"image": read_image(example.image)[np.newaxis]} for example in examples)
-        texts = [text for portion in portions(cases) for text in exported_texts(path, portion)]
-        return scores(texts, references) | {"images": len(examples), **split_of(examples)}
-
-    return measure
+WORK = CaptionerWork(TASK)

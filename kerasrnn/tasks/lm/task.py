@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kerasrnn.base.choices import LEVELS
-from kerasrnn.tasks.common import CELLS, CommonSettings
+from kerasrnn.tasks.common import CELL, CommonSettings
 from kerasrnn.tasks.settings import COUNT, SHARE, Need, inherited, setting
 from kerasrnn.tasks.task import MEASURING, Option, Task
 
@@ -16,7 +16,7 @@ VECTORS = Need("--embeddings", lambda v: v["embeddings"])
 class Settings(CommonSettings):
     """What the training of a language model can be told."""
 
-    cell: str = setting("lstm", "the recurrent cell", choices=CELLS)
+    cell: str = setting("lstm", "the recurrent cell, or module:Class of --import", **CELL)
     units: int = setting(256, "of each layer's state", range=COUNT)
     layers: int = setting(2, "recurrent layers", range=COUNT)
     embedding: int | str = setting(
@@ -96,6 +96,8 @@ TASK = Task(
     noun="a language model",
     verb="generate",
     about="a language model from text files",
+    verb_about="go on with a text",
+    package=__package__,
     options=[
         Option(
             "text",
@@ -103,8 +105,11 @@ TASK = Task(
             commands=["train", *MEASURING],
             required=True,
             many=True,
+            file=True,
         ),
-        Option("valid_text", "default: the last part of the text (valid_share)", many=True),
+        Option(
+            "valid_text", "default: the last part of the text (valid_share)", many=True, file=True
+        ),
         Option(
             "drop_faulty",
             "drop and count lines that are not UTF-8",

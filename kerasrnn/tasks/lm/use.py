@@ -11,8 +11,22 @@ import numpy as np
 from kerasrnn.base.errors import InputError, check_texts
 from kerasrnn.tasks.lm.task import TASK
 from kerasrnn.tasks.opening import open_model
+from kerasrnn.tasks.using import Answers
 
 UNKNOWN = "\ufffd"
+
+
+def answers(options, refuse) -> Answers:
+    """Go on with each prompt; see `kerasrnn.tasks.task`."""
+    prompts = options.prompt or [""]
+    if options.prompt and "" in prompts:
+        raise InputError(
+            "--prompt", "some text", "an empty string", "leave --prompt out to begin from nothing"
+        )
+    names = ("length", "temperature", "top_k", "top_p", "seed")
+    texts = generate(options.model, prompts, **{name: getattr(options, name) for name in names})
+    pairs = zip(prompts, texts, strict=True)
+    return (({"prompt": prompt, "text": text}, text) for prompt, text in pairs)
 
 
 def generate(

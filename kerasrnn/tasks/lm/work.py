@@ -11,7 +11,6 @@ import numpy as np
 import tensorflow as tf
 
 from kerasrnn.base.errors import InputError
-from kerasrnn.base.files import staging
 from kerasrnn.export.language_model import Served
 from kerasrnn.export.quantization import smaller
 from kerasrnn.models.language_model import LanguageModel
@@ -26,54 +25,22 @@ from kerasrnn.pipelines.text import (
     shuffled,
 )
 from kerasrnn.tasks import run_data, run_folder
-from kerasrnn.tasks.lm.task import PRESETS, TASK, Settings
+from kerasrnn.tasks.lm.task import TASK, Settings
 from kerasrnn.tasks.quantizing import TOKENS, Measure
-from kerasrnn.tasks.session import (
-    CommonJob,
-    TrainingSession,
-    config_of,
-    model_to_train,
-    open_session,
-)
+from kerasrnn.tasks.session import TrainingSession
 from kerasrnn.tasks.training import (
     Data,
     Monitoring,
     ids_said,
     optimizer_of,
-    run_training,
     tokenizer_of,
 )
+from kerasrnn.tasks.work import Examples, Work
 from kerasrnn.text.tokenizers import Tokenizer
-
-__all__ = ["PRESETS", "Job", "Settings", "evaluate", "train"]
 
 IDS, VALID = "ids.bin", "valid.bin"
 SCORES = ("val_nats",)
-
-
-@dataclasses.dataclass(frozen=True)
-class Job(CommonJob):
-    """One `train lm` command: which text, what settings, where to.
-
-    Without `valid_text` the last part of the text validates; `faults` is what becomes of lines that
-    are not UTF-8, "refuse" or "drop".
-    """
-
-    text: list[str]
-    level: str
-    settings: Settings
-    seed: int
-    out: str
-    valid_text: list[str] | None = None
-    faults: str = "refuse"
-
-    def files(self) -> dict:
-        """Where its data is, by what it is for."""
-        return {"text": self.text, "valid_text": self.valid_text}
-
-    def config(self) -> dict:
-        """What `config.json` holds."""
-        return config_of(TASK.name, self, ("level", "seed", "faults"))
+Job = TASK.job
 
 
 def make_tokenizer(job: Job) -> Tokenizer:
@@ -149,43 +116,34 @@ def datasets(job: Job, train: IdStream, valid: IdStream, service: Service | None
     return at, lambda shard: contiguous(valid, rows, s.window, whole=True, shard=shard)
 
 
-def train(job: Job, say: Callable[[str], None], verbose: int = 1) -> dict:
-    """Train, or go on with, the job's run.
+class TextExamples(Examples):
+    """A text for training and one for validation, as ids in files."""
 
-    Returns:
-        The row of `history.csv` with the lowest validation loss.
+    def __init__(self, job: Job, session: TrainingSession, folder: Path):
+        self.job, self.session = job, session
+        known = session.known
+        self.tokenizer = known.tokenizer if known else make_tokenizer(job)
+        *self.ids, report = streams(job, self.tokenizer, folder, session.say)
+        replicas = session.strategy.num_replicas_in_sync
+        self.batches = len(datasets(job, *self.ids)[0](Position(), (0, replicas)))
+        self.said = f"{report}; {ids_said([self.tokenizer], job.settings.vocabulary)}"
 
-    Raises:
-        InputError: when the text, a setting or the run folder cannot be used.
-        Interrupted: when the user stopped it; the same job goes on.
-    """
-    with open_session(job, say) as session:
-        return _train(job, session, verbose)
+    def make(self, steps):
+        return make_model(self.job, self.tokenizer, steps, self.session.say)
 
+    def place(self, run, model):
+        self.ids = moved(run, *self.ids)
 
-def _train(job: Job, session: TrainingSession, verbose: int) -> dict:
-    s, say = job.settings, session.say
-    tokenizer = session.known.tokenizer if session.known else make_tokenizer(job)
-    replicas = session.strategy.num_replicas_in_sync
-    # Everything that can be refused is, before the run folder is touched.
-    with staging(session.out) as folder:
-        *ids, report = streams(job, tokenizer, folder, say)
-        batches = len(datasets(job, *ids)[0](Position(), (0, replicas)))
-        steps = batches * s.epochs
-        model = model_to_train(session, job, lambda: make_model(job, tokenizer, steps, say))
-        run_data.check_data(session.stamps)
-        run = run_folder.open_run(session.out, session.config, job.overwrite)
-        say(f"{report}; {ids_said([tokenizer], s.vocabulary)}")
-        at, held_out = datasets(job, *moved(run, *ids), session.service)
-    return run_training(
-        model,
-        session,
-        Data(at, held_out, batches, s.batch_size * s.window),
-        s,
-        Monitoring(SCORES, lambda epoch: _sample(model, job.seed)),
-        carried=model.training_state if s.carry_state else None,
-        verbose=verbose,
-    )
+    def data(self):
+        s = self.job.settings
+        at, held_out = datasets(self.job, *self.ids, self.session.service)
+        return Data(at, held_out, self.batches, s.batch_size * s.window)
+
+    def monitoring(self, model):
+        return Monitoring(SCORES, lambda epoch: _sample(model, self.job.seed))
+
+    def carried(self, model):
+        return model.training_state if self.job.settings.carry_state else None
 
 
 def _sample(model: LanguageModel, seed: int) -> str:
@@ -214,49 +172,6 @@ def measured_text(run: str | Path, text: list[str] | None, tokenizer: Tokenizer,
     return contiguous(ids, rows, window, whole=True), measured, report
 
 
-def evaluate(
-    run: str | Path,
-    text: list[str] | None = None,
-    *,
-    say: Callable[[str], None] = lambda text: None,
-) -> dict[str, float]:
-    """Nats, bits per character and perplexity of a run's best model.
-
-    Args:
-        run: the run folder.
-        text: files; None for those it was validated on, or that part of the text it was trained on.
-        say: called with a message.
-
-    Raises:
-        InputError: when the run or a file cannot be used.
-    """
-    model = run_folder.load_model(run)
-    with tempfile.TemporaryDirectory() as folder:
-        windows, measured, report = measured_text(run, text, model.tokenizer, Path(folder))
-        values = model.evaluate(windows, return_dict=True, verbose=0)
-    values.pop("loss")  # `nats`, but for the last, shorter window
-    return {**values, "tokens": measured, "unknown_in_text": report.unknown}
-
-
-def measure_of(run, model, say, text) -> Measure:
-    """Return the measure of a language model: nats, bits per character and perplexity.
-
-    The exported file generates text and gives no probabilities. So the same weights are measured
-    in a second graph, which reads text and is quantized in the same way.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        windows, _, _ = measured_text(run, text, model.tokenizer, Path(folder))
-        rows, length = next(iter(windows))[0].shape
-        # All windows are read here, because the folder is deleted after the block.
-        windows = [*windows.take(max(1, TOKENS // (rows * length))).as_numpy_iterator()]
-    reader = Served(model).reader_onnx()
-
-    def measure(path: Path, kind: str | None) -> dict:
-        return _nats(smaller(reader, kind) if kind else reader, model, windows)
-
-    return measure
-
-
 def _nats(reader, model, windows) -> dict:
     """Return the scores of an ONNX graph that reads windows (ids [B, T], targets [B, T])."""
     import onnxruntime
@@ -279,3 +194,40 @@ def _nats(reader, model, windows) -> dict:
             metric.update_state(targets, logits)
     tokens = sum(int(np.count_nonzero(targets)) for _, targets in windows)  # 0 is padding
     return {metric.name: float(metric.result()) for metric in metrics} | {"tokens": tokens}
+
+
+class LanguageModelWork(Work):
+    """Language models from text files to a run folder and back."""
+
+    def read(self, job, session, folder):
+        return TextExamples(job, session, folder)
+
+    def evaluate(self, run, say, text=None) -> dict[str, float]:
+        """Nats, bits per character and perplexity of a run's best model."""
+        model = run_folder.load_model(run)
+        with tempfile.TemporaryDirectory() as folder:
+            windows, measured, report = measured_text(run, text, model.tokenizer, Path(folder))
+            values = model.evaluate(windows, return_dict=True, verbose=0)
+        values.pop("loss")  # `nats`, but for the last, shorter window
+        return {**values, "tokens": measured, "unknown_in_text": report.unknown}
+
+    def measure_of(self, run, model, say, text=None) -> Measure:
+        """Return the measure of a language model: nats, bits per character and perplexity.
+
+        The exported file generates text and gives no probabilities. So the same weights are
+        measured in a second graph, which reads text and is quantized in the same way.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            windows, _, _ = measured_text(run, text, model.tokenizer, Path(folder))
+            rows, length = next(iter(windows))[0].shape
+            # All windows are read here, because the folder is deleted after the block.
+            windows = [*windows.take(max(1, TOKENS // (rows * length))).as_numpy_iterator()]
+        reader = Served(model).reader_onnx()
+
+        def measure(path: Path, kind: str | None) -> dict:
+            return _nats(smaller(reader, kind) if kind else reader, model, windows)
+
+        return measure
+
+
+WORK = LanguageModelWork(TASK)

@@ -8,7 +8,7 @@ from kerasrnn.base.choices import LEVELS
 from kerasrnn.base.errors import InputError
 from kerasrnn.tasks.common import (
     ATTENTIONS,
-    CELLS,
+    CELL,
     CONDITIONINGS,
     READOUTS,
     SEARCHED,
@@ -31,7 +31,7 @@ class Settings(CommonSettings):
     encoder: str = setting(
         "bidirectional", "what reads the source", choices="kerasrnn.layers.encoders:ENCODERS"
     )
-    cell: str = setting("gru", "the recurrent cell", choices=CELLS)
+    cell: str = setting("gru", "the recurrent cell, or module:Class of --import", **CELL)
     units: int = setting(256, "of each layer's state", range=COUNT)
     encoder_layers: int = setting(1, "recurrent layers of the encoder", range=COUNT)
     decoder_layers: int = setting(1, "recurrent layers of the decoder", range=COUNT)
@@ -107,16 +107,25 @@ TASK = Task(
     noun="a translator",
     verb="translate",
     about="a translator from aligned text files",
+    verb_about="translate line by line",
+    package=__package__,
     options=[
-        Option("source", "a line for each sentence", commands=["train", *MEASURING], required=True),
-        Option("valid_source", "default: some held out", needs={"train": VALID_TARGET}),
+        Option(
+            "source",
+            "a line for each sentence",
+            commands=["train", *MEASURING],
+            required=True,
+            file=True,
+        ),
+        Option("valid_source", "default: some held out", needs={"train": VALID_TARGET}, file=True),
         Option(
             "target",
             "without it --source is a TSV file",
             commands=["train", *MEASURING],
             needs=dict.fromkeys(MEASURING, SOURCE),
+            file=True,
         ),
-        Option("valid_target", "default: some held out", needs={"train": VALID_SOURCE}),
+        Option("valid_target", "default: some held out", needs={"train": VALID_SOURCE}, file=True),
         Option(
             "drop_faulty",
             "drop and count lines that cannot be used",
@@ -125,6 +134,8 @@ TASK = Task(
             default="refuse",
         ),
         Option("level", "what a token is", choices=LEVELS, default="subword"),
+        Option("file", "plain or gzip; default: stdin", commands=["translate"], positional=True),
+        Option("attention", "draw where each line looked", "PLOT.png", commands=["translate"]),
     ],
     settings=Settings,
     presets=PRESETS,

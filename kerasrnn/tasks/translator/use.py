@@ -14,6 +14,7 @@ from kerasrnn.base.errors import InputError
 from kerasrnn.base.files import replacing
 from kerasrnn.tasks.opening import open_search
 from kerasrnn.tasks.translator.task import TASK
+from kerasrnn.tasks.using import Answers, answer_of, numbered, plot_path
 
 ROWS = 32  # lines translated at once
 
@@ -33,6 +34,23 @@ class Found:
     source: list[str]
     target: list[str]
     attention: np.ndarray
+
+
+def answers(options, refuse) -> Answers:
+    """Translate a file or stdin line by line; see `kerasrnn.tasks.task`."""
+    path = plot_path(options.attention)
+    # A person who types lines wants each answer at once; from a file, batches are faster.
+    rows = 1 if options.file is None and sys.stdin.isatty() else ROWS
+    run = open_translator(options.model, options.beam, options.n_best, options.max_length)
+
+    def found() -> Answers:
+        translations = translate_lines(run, lines_of(options.file), rows)
+        for number, (line, row) in enumerate(translations, 1):
+            yield answer_of({"source": line}, row.texts, row.scores, options.n_best)
+            if path:
+                plot(row, numbered(path, number))
+
+    return found()
 
 
 def open_translator(
@@ -78,11 +96,11 @@ def _from_run(path: Path, model, changed: dict):
 
 def translate_lines(
     translate: Callable[[list[str]], list[Found]], lines: Iterable[str], rows: int = ROWS
-) -> Iterator[Found]:
-    """Translate line by line, `rows` at a time; nothing else is held."""
+) -> Iterator[tuple[str, Found]]:
+    """(line, what became of it), `rows` at a time; nothing else is held."""
     lines = iter(lines)
     while some := list(itertools.islice(lines, rows)):
-        yield from translate(some)
+        yield from zip(some, translate(some), strict=True)
 
 
 def lines_of(file: str | None) -> Iterator[str]:

@@ -11,7 +11,6 @@ import numpy as np
 import sacrebleu
 
 from kerasrnn.base.errors import InputError
-from kerasrnn.base.files import staging
 from kerasrnn.decoding.beam import BeamRules
 from kerasrnn.layers.decoder import Decoder
 from kerasrnn.layers.encoders import ENCODERS
@@ -23,62 +22,29 @@ from kerasrnn.tasks import run_data, run_folder
 from kerasrnn.tasks.catalog import check_needs
 from kerasrnn.tasks.quantizing import LINES, ROWS, Measure, exported_texts
 from kerasrnn.tasks.search import rules_of
-from kerasrnn.tasks.session import (
-    CommonJob,
-    TrainingSession,
-    config_of,
-    model_to_train,
-    open_session,
-)
+from kerasrnn.tasks.session import TrainingSession
 from kerasrnn.tasks.training import (
     Data,
     Monitoring,
     compiled,
     ids_said,
-    run_training,
     tokenizer_of,
 )
-from kerasrnn.tasks.translator.task import PRESETS, TASK, Settings
+from kerasrnn.tasks.translator.task import TASK, Settings
+from kerasrnn.tasks.work import Examples, Work
 from kerasrnn.text.tokenizers import Tokenizer
 from kerasrnn.training.callbacks import Scores
-
-__all__ = ["PRESETS", "Job", "Settings", "evaluate", "train"]
 
 SHOWN = 4  # example translations after each epoch
 MOST_VALID = 2000  # pairs held out at most where no validation files are given
 FILES = ("source", "target", "valid_source", "valid_target")
 TRAIN, VALID = "train.ids", "valid.ids"
+Job = TASK.job
 METRICS = {
     "bleu": sacrebleu.BLEU(),
     "bleu_lowercase": sacrebleu.BLEU(lowercase=True),
     "chrf": sacrebleu.CHRF(),
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class Job(CommonJob):
-    """One `train translator` command: which texts, what settings, where to.
-
-    `source` alone is a TSV file; without `valid_source` a part of the pairs is held out.
-    """
-
-    source: str
-    target: str | None
-    level: str
-    settings: Settings
-    seed: int
-    out: str
-    valid_source: str | None = None
-    valid_target: str | None = None
-    faults: str = "refuse"
-
-    def files(self) -> dict:
-        """Where its data is, by what it is for."""
-        return {name: getattr(self, name) for name in FILES}
-
-    def config(self) -> dict:
-        """What `config.json` holds."""
-        return config_of(TASK.name, self, ("level", "seed", "faults"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,58 +138,6 @@ def dataset_of(job: Job, pairs: Pairs, **where):
     return batches(pairs, seed=job.seed, **options, **where)
 
 
-def train(job: Job, say: Callable[[str], None], verbose: int = 1) -> dict:
-    """Train, or go on with, the job's run.
-
-    Returns:
-        The row of `history.csv` of the best model.
-
-    Raises:
-        InputError: when a text, a setting or the run folder cannot be used.
-        Interrupted: when the user stopped it; the same job goes on.
-    """
-    check_needs("train", vars(job), [name for name, v in vars(job).items() if v], TASK.name)
-    with open_session(job, say) as session:
-        return _train(job, session, verbose)
-
-
-def _train(job: Job, session: TrainingSession, verbose: int) -> dict:
-    s, say = job.settings, session.say
-    # Everything that can be refused is, before the run folder is touched.
-    with staging(session.out) as folder:
-        texts = texts_of(job, say)
-        tokenizers = session.known.tokenizers if session.known else make_tokenizers(job, texts[0])
-        pairs, valid, report = _encoded(job, texts, tokenizers, folder, say)
-        shown = list(texts[1].pairs())
-        count = len(dataset_of(job, pairs))
-        steps = count * s.epochs
-        model = model_to_train(session, job, lambda: make_model(s, tokenizers, steps, job.seed))
-        run_data.check_data(session.stamps)
-        run = run_folder.open_run(session.out, session.config, job.overwrite)
-        say(f"{report}; {ids_said(tokenizers, s.vocabulary)}")
-        pairs, valid = pairs.moved(run / TRAIN), valid.moved(run / VALID)
-    tokens = (int(pairs.target_lengths.sum()) + len(pairs)) / count
-    return run_training(
-        model,
-        session,
-        Data(
-            lambda at, shard: dataset_of(
-                job, pairs, position=at, shard=shard, service=session.service
-            ),
-            lambda shard: dataset_of(job, valid, shard=shard),
-            count,
-            tokens,
-        ),
-        s,
-        Monitoring(
-            chosen_by(s),
-            lambda epoch: _sample(model, shown[:SHOWN], s),
-            [Scores(lambda: validation(model, shown, s))],
-        ),
-        verbose=verbose,
-    )
-
-
 def _encoded(job: Job, texts: tuple[Texts, Texts], tokenizers, folder: Path, say):
     """(training pairs, validation pairs, report of the first) as ids in files of `folder`."""
     limits = Limits(maximum=job.settings.max_tokens, ratio=job.settings.max_length_ratio)
@@ -232,6 +146,45 @@ def _encoded(job: Job, texts: tuple[Texts, Texts], tokenizers, folder: Path, say
     if lost.dropped:
         say(f"validation: {lost}")
     return pairs, valid, report
+
+
+class PairExamples(Examples):
+    """Pairs for training and for validation, as ids in files."""
+
+    def __init__(self, job: Job, session: TrainingSession, folder: Path):
+        self.job, self.session = job, session
+        self.texts = texts_of(job, session.say)
+        known = session.known
+        self.tokenizers = known.tokenizers if known else make_tokenizers(job, self.texts[0])
+        encoded = _encoded(job, self.texts, self.tokenizers, folder, session.say)
+        self.pairs, self.valid, report = encoded
+        self.shown = list(self.texts[1].pairs())
+        self.batches = len(dataset_of(job, self.pairs))
+        self.said = f"{report}; {ids_said(self.tokenizers, job.settings.vocabulary)}"
+
+    def make(self, steps):
+        return make_model(self.job.settings, self.tokenizers, steps, self.job.seed)
+
+    def place(self, run, model):
+        self.pairs, self.valid = self.pairs.moved(run / TRAIN), self.valid.moved(run / VALID)
+
+    def data(self):
+        job, pairs, service = self.job, self.pairs, self.session.service
+        tokens = (int(pairs.target_lengths.sum()) + len(pairs)) / self.batches
+        return Data(
+            lambda at, shard: dataset_of(job, pairs, position=at, shard=shard, service=service),
+            lambda shard: dataset_of(job, self.valid, shard=shard),
+            self.batches,
+            tokens,
+        )
+
+    def monitoring(self, model):
+        s, shown = self.job.settings, self.shown
+        return Monitoring(
+            chosen_by(s),
+            lambda epoch: _sample(model, shown[:SHOWN], s),
+            [Scores(lambda: validation(model, shown, s))],
+        )
 
 
 def translate_all(model: Translator, sources: list[str], rules: BeamRules, longest: int, rows=32):
@@ -300,52 +253,52 @@ def measured_texts(run: str | Path, source: str | None, target: str | None) -> t
     return job, texts_of(job, lambda text: None)[1]
 
 
-def evaluate(
-    run: str | Path,
-    source: str | None = None,
-    target: str | None = None,
-    *,
-    say: Callable[[str], None] = lambda text: None,
-) -> dict:
-    """BLEU and chrF of beam search, and perplexity, of a run's best model.
+class TranslatorWork(Work):
+    """Translators from aligned text to a run folder and back."""
 
-    Args:
-        run: the run folder.
-        source, target: aligned files, or one TSV file; None for those it was validated on.
-        say: called with a message.
+    def check(self, job):
+        given = [name for name, value in vars(job).items() if value]
+        check_needs("train", vars(job), given, TASK.name)
 
-    Returns:
-        "exact", the share of translations that are the reference; "bleu", "bleu_lowercase" and
-        "chrf" with the signatures that sacreBLEU gives them; "nats" and "perplexity" per token.
+    def read(self, job, session, folder):
+        return PairExamples(job, session, folder)
 
-    Raises:
-        InputError: when the run or a file cannot be used.
-    """
-    model = run_folder.load_model(run)
-    job, texts = measured_texts(run, source, target)
-    with tempfile.TemporaryDirectory() as folder:
-        encoded, _ = texts.encoded(model.tokenizers, Path(folder) / VALID)
-        values = model.evaluate(dataset_of(job, encoded), return_dict=True, verbose=0)
-    s = job.settings
-    sources, references = zip(*texts.pairs(), strict=True)
-    rules = rules_of(model, s)
-    found = translate_all(model, list(sources), rules, s.max_tokens)
-    figures = {"exact": exact(found, list(references))}
-    for name, metric in METRICS.items():
-        figures[name] = metric.corpus_score(found, [list(references)]).score
-        figures[f"{name}_signature"] = str(metric.get_signature())
-    return {**figures, "nats": values["nats"], "perplexity": values["perplexity"]}
+    def evaluate(self, run, say, source=None, target=None) -> dict:
+        """BLEU and chrF of beam search, and perplexity, of a run's best model.
+
+        Returns:
+            "exact", the share of translations that are the reference; "bleu", "bleu_lowercase" and
+            "chrf" with the signatures that sacreBLEU gives them; "nats" and "perplexity" per token.
+        """
+        model = run_folder.load_model(run)
+        job, texts = measured_texts(run, source, target)
+        with tempfile.TemporaryDirectory() as folder:
+            encoded, _ = texts.encoded(model.tokenizers, Path(folder) / VALID)
+            values = model.evaluate(dataset_of(job, encoded), return_dict=True, verbose=0)
+        s = job.settings
+        sources, references = zip(*texts.pairs(), strict=True)
+        rules = rules_of(model, s)
+        found = translate_all(model, list(sources), rules, s.max_tokens)
+        figures = {"exact": exact(found, list(references))}
+        for name, metric in METRICS.items():
+            figures[name] = metric.corpus_score(found, [list(references)]).score
+            figures[f"{name}_signature"] = str(metric.get_signature())
+        return {**figures, "nats": values["nats"], "perplexity": values["perplexity"]}
+
+    def measure_of(self, run, model, say, source=None, target=None) -> Measure:
+        """Return the measure of a translator, on the first `LINES` pairs."""
+        _, texts = measured_texts(run, source, target)
+        pairs = list(texts.pairs())[
+            :LINES
+        ]  # reads all pairs, so a fault in a later line is refused
+        sources, references = (list(side) for side in zip(*pairs, strict=True))
+        batches = [sources[start : start + ROWS] for start in range(0, len(sources), ROWS)]
+        cases = [{"source": np.array(batch, object)} for batch in batches]
+
+        def measure(path: Path, kind: str | None) -> dict:
+            return scores(exported_texts(path, cases), references) | {"lines": len(sources)}
+
+        return measure
 
 
-def measure_of(run, model, say, source, target) -> Measure:
-    """Return the measure of a translator, on the first `LINES` pairs."""
-    _, texts = measured_texts(run, source, target)
-    pairs = list(texts.pairs())[:LINES]  # reads all pairs, so a fault in a later line is refused
-    sources, references = (list(side) for side in zip(*pairs, strict=True))
-    batches = [sources[start : start + ROWS] for start in range(0, len(sources), ROWS)]
-    cases = [{"source": np.array(batch, object)} for batch in batches]
-
-    def measure(path: Path, kind: str | None) -> dict:
-        return scores(exported_texts(path, cases), references) | {"lines": len(sources)}
-
-    return measure
+WORK = TranslatorWork(TASK)
