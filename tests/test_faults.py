@@ -225,7 +225,7 @@ def test_samples_of_an_epoch_that_is_trained_again_stand_once(tmp_path, capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_what_is_trained_on_changes(tmp_path, monkeypatch, task):
-    made, a_job = TASKS[task](tmp_path, str(tmp_path / "run"), lambda s: s)
+    a_job = TASKS[task](tmp_path, str(tmp_path / "run"), lambda s: s)
     run, whole = tmp_path / "run", tmp_path / "whole"
 
     def harm():
@@ -233,11 +233,11 @@ def test_what_is_trained_on_changes(tmp_path, monkeypatch, task):
             rewrite(file)
 
     with harmed(monkeypatch, harm, batch=0), pytest.raises(InputError, match="changed since"):
-        made.train(a_job, say, verbose=0)
+        train(a_job, say, verbose=0)
     for file in run.rglob("*.npy"):  # what was made of an image stays as long as the image does
         file.unlink()
-    made.train(a_job, say, verbose=0)
-    made.train(dataclasses.replace(a_job, out=str(whole)), say, verbose=0)
+    train(a_job, say, verbose=0)
+    train(dataclasses.replace(a_job, out=str(whole)), say, verbose=0)
     assert_same_weights(*(newest_checkpoint(r).folder / "model.keras" for r in (run, whole)))
     assert rows(run) == rows(whole)
 
