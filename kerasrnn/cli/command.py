@@ -124,20 +124,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 for success, 1 for a failure, 2 for a mistake of the user, 130 after Ctrl-C.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    words = sys.argv[1:] if argv is None else list(argv)
-    try:
-        _import(words)  # before the words are parsed: a task has commands and options of its own
-        args = make_parser().parse_args(words)
-    except InputError as error:
-        say(f"kerasrnn: {error}")
-        return 2
+    words, args = sys.argv[1:] if argv is None else list(argv), None
     try:
         with _raised_signals():
+            # Imported before the words are parsed: a task has commands and options of its own.
+            _import(words)
+            args = make_parser().parse_args(words)
             task = args.task if args.command == "train" else ""
             check_needs(args.command, vars(args), _changed_options(args), task)
             return COMMANDS.get(args.command, use)(args) or 0
     except InputError as error:
-        say(f"kerasrnn: {input_error_line(error, args)}")
+        say(f"kerasrnn: {input_error_line(error, args) if args else error}")
         return 2
     except KeyboardInterrupt:
         say("kerasrnn: stopped")

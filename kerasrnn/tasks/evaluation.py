@@ -35,7 +35,7 @@ def files_for(run: str | Path, files: dict, command: str = "evaluate") -> tuple[
             raise _foreign(name, value, task, command)
     given_names = [name for name, value in files.items() if value]
     values = {name: files.get(name) or option.default for name, option in options.items()}
-    check_needs("evaluate", values, given_names, task.name)
+    check_needs(command, values, given_names, task.name)
     if not given_names and not run_data.sources(run_folder.read_config(run)):
         expected, step = "a run that says what it was trained on", f"give --{task.files[0]}"
         raise InputError("RUN", expected, f"{run}, which does not", step)
