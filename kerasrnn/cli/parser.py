@@ -9,7 +9,7 @@ from kerasrnn.base.choices import BEST, CHECKPOINTS, STRATEGIES
 from kerasrnn.cli.parsing import Parser, number, whole
 from kerasrnn.tasks.catalog import TASKS, owners
 from kerasrnn.tasks.catalog import options_of as options_of_all
-from kerasrnn.tasks.settings import said_of
+from kerasrnn.tasks.settings import as_option, said_of
 from kerasrnn.tasks.task import Option, Task
 
 KINDS = {int: "N", float: "X", bool: "true|false", str: "NAME", int | str: "N|NAME"}
@@ -117,8 +117,9 @@ def _setting_options(parser, settings: type) -> None:
         known = {} if isinstance(said.choices, str) else {"choices": said.choices}
         values = known if said.choices and known else {"metavar": KINDS[types[name]]}
         # "append" keeps every value, so that two different ones can be refused.
-        option = f"--{name.replace('_', '-')}"
-        group.add_argument(option, action="append", help=f"{said.help} ({default})", **values)
+        group.add_argument(
+            as_option(name), action="append", help=f"{said.help} ({default})", **values
+        )
     group.add_argument("--set", nargs="+", action="append", default=[], metavar="NAME=VALUE")
 
 

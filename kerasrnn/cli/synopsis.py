@@ -8,7 +8,7 @@ import textwrap
 from kerasrnn.cli.parser import make_parser
 from kerasrnn.cli.parsing import Parser
 from kerasrnn.tasks.catalog import TASKS
-from kerasrnn.tasks.settings import said_of
+from kerasrnn.tasks.settings import as_option, said_of
 
 WIDTH = 120
 # An option with its value, in brackets or not, or a positional argument.
@@ -48,7 +48,7 @@ def synopsis() -> str:
     lines, common = [], []
     for task in TASKS.values():
         own = [option.typed for option in task.options_of("train")] + ["--preset"]
-        settings = [f"--{name.replace('_', '-')}" for name in said_of(task.settings)]
+        settings = [as_option(name) for name in said_of(task.settings)]
         parts = [part for part in _parts(known[f"train {task.name}"]) if not _is(part, settings)]
         mine = [part for part in parts if _is(part, [*own, "--out"])]
         common = [part for part in parts if part not in mine]

@@ -37,6 +37,15 @@ AMOUNT = Range("0 or more", lambda value: 0 <= value < math.inf)
 SHARE = Range("a share from 0 to below 1", lambda value: 0 <= value < 1)
 
 
+def as_option(name: str) -> str:
+    """Return a name as it is typed on the command line.
+
+    >>> as_option("batch_size")
+    '--batch-size'
+    """
+    return f"--{name.replace('_', '-')}"
+
+
 class Need(NamedTuple):
     """What must stand beside an option or a setting, without which it would mean nothing.
 
@@ -153,7 +162,7 @@ def check_meaning(settings, options: dict, changed: Iterable[str]) -> None:
         if said.needs is not None:
             check_need(name, said.needs, values)
         for rival in filter(values.get, said.rivals):
-            option, other = (f"--{word.replace('_', '-')}" for word in (name, rival))
+            option, other = as_option(name), as_option(rival)
             step = f"leave {option} or {other} out"
             raise InputError(option, f"no {other} beside it", values[name], step)
 
@@ -164,8 +173,7 @@ def check_need(name: str, need: Need, values: dict) -> None:
         value = values[name]
         received = value[0] if isinstance(value, list) else value
         step = f"add {need.beside.split()[0]}, or leave it out"
-        option = f"--{name.replace('_', '-')}"
-        raise InputError(option, f"{need.beside} beside it", received, step)
+        raise InputError(as_option(name), f"{need.beside} beside it", received, step)
 
 
 def finite(text: str) -> float:

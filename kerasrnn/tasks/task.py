@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from kerasrnn.tasks.settings import Need
+from kerasrnn.tasks.settings import Need, as_option
 
 # The commands that read the data that a model is measured on.
 MEASURING = ("evaluate", "export")
@@ -64,7 +64,7 @@ class Option:
     @property
     def typed(self) -> str:
         """As it is typed: --valid-text."""
-        return f"--{self.name.replace('_', '-')}"
+        return as_option(self.name)
 
 
 @dataclass(frozen=True)
