@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import collections
 import csv
+import functools
 import json
 import subprocess
 import sys
@@ -143,7 +144,7 @@ def speed(run: str, folder: Path, rounds: int) -> None:
     """Images per second, and whether the three say the same."""
     from translation_speed import exported_peer, interleaved, timed
 
-    from kerasrnn.export.captioner import Served
+    from kerasrnn.export.forms import answer
     from kerasrnn.pipelines.images import read_image
     from kerasrnn.tasks import run_folder
     from kerasrnn.tasks.captioner.task import Settings
@@ -153,7 +154,7 @@ def speed(run: str, folder: Path, rounds: int) -> None:
 
     model = run_folder.load_model(run)
     search = search_of(run, model, Settings)
-    keras = Served(model, **search).answer
+    keras = functools.partial(answer, model.served(**search))
     images = [read_image(path)[np.newaxis] for path in images_of([str(folder)])][:SEEN]
     with tempfile.TemporaryDirectory() as inside:
         onnx, saved = export_run(run, Path(inside, "out"), ("onnx", "saved_model"))

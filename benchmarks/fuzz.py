@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import functools
 import importlib.util
 import os
 import pickle
@@ -152,10 +153,10 @@ def make(name: str):
 
 
 def keras_runner(name: str):
-    from kerasrnn.export.artifact import TASKS
+    from kerasrnn.export.forms import answer
 
     model, options = make(name)
-    return TASKS[type(model).__name__](model, **options).answer
+    return functools.partial(answer, model.served(**options))
 
 
 def artifact_runner(path: Path):

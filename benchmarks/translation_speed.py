@@ -5,6 +5,7 @@ B sentences, K beams, S source time, T target time, E embedding, H units, D valu
 
 from __future__ import annotations
 
+import functools
 import json
 import statistics
 import subprocess
@@ -69,7 +70,7 @@ def interleaved(peers: dict, rounds: int) -> dict[str, float]:
 
 def decoding(run: str, text: Path, torch_python: str | None, rounds: int) -> None:
     """Sentences per second of Keras, SavedModel, ONNX Runtime and PyTorch, batch 1 and 32."""
-    from kerasrnn.export.translator import Served
+    from kerasrnn.export.forms import answer
     from kerasrnn.tasks.exporting import export_run
     from kerasrnn.tasks.search import search_of
     from kerasrnn.tasks.translator.task import Settings
@@ -80,7 +81,7 @@ def decoding(run: str, text: Path, torch_python: str | None, rounds: int) -> Non
     with tempfile.TemporaryDirectory() as folder:
         onnx, saved = export_run(run, Path(folder, "out"), ("onnx", "saved_model"))
         artifacts = {"SavedModel": saved, "ONNX Runtime": onnx}
-        keras = Served(model, **search).answer
+        keras = functools.partial(answer, model.served(**search))
         rows = [
             decoding_row(
                 B,

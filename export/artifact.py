@@ -2,87 +2,33 @@
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from kerasrnn.base.errors import InputError
 from kerasrnn.base.files import staging
-from kerasrnn.export import (
-    captioner,
-    language_model,
-    saved_model,
-    streaming,
-    translator,
-    web,
-)
+from kerasrnn.export import web
+from kerasrnn.export.forms import Onnx, SavedModel, Score
 from kerasrnn.export.graphs import onnx_file
-from kerasrnn.export.metadata import FILE, metadata_of, read_metadata, search_in
+from kerasrnn.export.metadata import metadata_of, read_metadata, search_in
 from kerasrnn.export.quantization import KINDS, quantize
 from kerasrnn.export.runner import STREAMING
+from kerasrnn.export.streaming import Streaming
 from kerasrnn.export.untrusted import check_artifact
-from kerasrnn.export.verify import Agreement, Case, count_agreeing, verify
+from kerasrnn.export.verify import Agreement, count_agreeing, verify
+from kerasrnn.models.serving import Served
 
-TASKS = {
-    "Captioner": captioner.Served,
-    "Ensemble": translator.Served,
-    "LanguageModel": language_model.Served,
-    "Translator": translator.Served,
+FORMS: dict[str, Callable[[Served], Onnx]] = {
+    "onnx": Onnx,
+    "saved_model": SavedModel,
+    "score": Score,
+    "streaming": Streaming,
+    "web": web.form_of_page,
 }
 FORMATS = ("onnx", "saved_model")
-SMALL = "model.{}.onnx"
-
-
-def _write_onnx(served, path: Path, metadata: dict[str, str]) -> None:
-    """Write a served model as one ONNX file."""
-    core = onnx_file.convert(served.core, served.core_signature, served.core_outputs)
-    onnx_file.write(served.with_text(core), path, metadata)
-
-
-def _write_saved_model(served, path: Path, metadata: dict[str, str]) -> None:
-    """Write a served model as a SavedModel, with its metadata in a JSON file."""
-    captured = [served.model.variables, *served.tokenizers]
-    saved_model.write(served.signatures, served.outputs, captured, path)
-    (path / FILE).parent.mkdir(exist_ok=True)
-    (path / FILE).write_text(json.dumps(metadata, indent=2), encoding="utf-8")
-
-
-class Format(NamedTuple):
-    """How to write and check an artifact of one format.
-
-    Attributes:
-        file: name of its file, or of the first of its files.
-        write: a function (served, path, metadata) -> None.
-        takes: a function from a served model to the names of its inputs.
-        form: a function from a served model to the form that this format writes.
-    """
-
-    file: str
-    write: Callable
-    takes: Callable
-    form: Callable = lambda served: served
-
-
-def _input_names(served) -> set[str]:
-    """The inputs of the default signature."""
-    return {spec.name for spec in served.signature}
-
-
-def _all_input_names(served) -> set[str]:
-    """The inputs of all signatures."""
-    return {spec.name for _, signature in served.signatures.values() for spec in signature}
-
-
-WRITERS = {
-    "onnx": Format("model.onnx", _write_onnx, _input_names),
-    "saved_model": Format("saved_model", _write_saved_model, _all_input_names),
-    "streaming": Format(streaming.ENCODE, streaming.write, _input_names, streaming.stream_of),
-    "web": Format(streaming.ENCODE, streaming.write, _input_names, web.form),
-}
 
 
 def _has_extensions() -> bool:
@@ -90,14 +36,15 @@ def _has_extensions() -> bool:
     return importlib.util.find_spec("onnxruntime_extensions") is not None
 
 
-def _served_class(model) -> type:
-    """The class that serves this kind of model (InputError when there is none)."""
-    served_class = TASKS.get(type(model).__name__)
-    if served_class is None:
-        raise InputError(
-            "model", f"one of {', '.join(TASKS)}", type(model).__name__, "give one of them"
-        )
-    return served_class
+def _served(model, options: dict) -> Served:
+    """What a model says of how it is served, checked (InputError)."""
+    if not hasattr(model, "served"):
+        expected = "a model with a method `served`, as those of kerasrnn.models have"
+        step = "give it one (kerasrnn.models.serving.Served), or use kerasrnn.export.onnx"
+        raise InputError("model", expected, type(model).__name__, step)
+    served = model.served(**options)
+    served.check()
+    return served
 
 
 def export(
@@ -108,7 +55,7 @@ def export(
     *,
     onnxruntime_web: str | Path | None = None,
     quantized: Sequence[str] = (),
-    measure: Callable[[Path, str | None], dict] | None = None,
+    measure: Callable[[Path], dict] | None = None,
     **options,
 ) -> list[Path]:
     """Write `model` to the new folder `out`, by default as `model.onnx` and `saved_model/`.
@@ -117,10 +64,12 @@ def export(
     `out` appears. When an answer differs, nothing is left behind.
 
     Args:
-        model: a trained `LanguageModel`, `Translator`, `Ensemble` or `Captioner`.
+        model: a trained `LanguageModel`, `Translator`, `Ensemble` or `Captioner`; or any other
+            whose `served(**options)` returns a `kerasrnn.models.serving.Served`.
         out: a folder that does not exist yet.
         formats: any of "onnx"; "saved_model"; "streaming", which writes `encode.onnx` and
-            `step.onnx` for use token by token (see `kerasrnn.export.streaming`); and "web", which
+            `step.onnx` for use token by token (see `kerasrnn.export.streaming`); "score", which
+            writes `score.onnx`, what a truth costs in nats; and "web", which
             adds a page that runs these two, for any static server.
         metadata: entries to store in the artifacts beside task, tokenizer, search and versions.
         onnxruntime_web: the runtime of the page: the folder of its npm package, which is copied,
@@ -128,8 +77,8 @@ def export(
         quantized: kinds of smaller ONNX files to write too: "int8" gives `model.int8.onnx`, "fp16"
             gives `model.fp16.onnx`. Their answers may differ from the model's. They are run on
             the same inputs, and their metadata has `quantized` and, as `measured`, the figures.
-        measure: a function from an ONNX file and its kind (None for the full file) to figures.
-        options: options of the task: `rules` and `max_length` of a translator's or captioner's
+        measure: a function from an ONNX file, full or quantized, to figures.
+        options: of `model.served`: `rules` and `max_length` of a translator's or captioner's
             search.
 
     Returns:
@@ -140,32 +89,28 @@ def export(
             runtime at `onnxruntime_web`.
         VerificationError: when the answers of an artifact differ from the model's.
     """
-    out, served_class = Path(out), _served_class(model)
+    out = Path(out)
     check_formats(formats, quantized)
     check_new(out)
     _check_runtime(onnxruntime_web, formats)
-    served = served_class(model, **options)
+    served = _served(model, options)
     _check_subwords(served, formats)
-    forms = {name: WRITERS[name].form(served) for name in formats}
+    forms = {name: FORMS[name](served) for name in formats}
     with staging(out) as partial:
-        for name, form in forms.items():
-            entries = metadata_of(form, metadata or {})
-            WRITERS[name].write(form, partial / WRITERS[name].file, entries)
-        _verify(forms, {name: partial / WRITERS[name].file for name in formats})
-        _quantize(served, partial, quantized, measure)
+        for form in forms.values():
+            form.write(partial / form.file, metadata_of(form.served, metadata or {}))
+        for form in forms.values():
+            verify(partial / form.file, *_expected(form))
+        single = [forms[name] for name in ("onnx", "score") if name in forms]
+        small = _quantize(single, partial, quantized, measure)
         if "web" in formats:
-            web.write(partial, onnxruntime_web)
+            web.write(partial, forms["web"], onnxruntime_web)
         # One rename: the folder appears complete or not at all.
         os.rename(partial, out)
-    files = [file for name in formats for file in _files(name, forms[name])]
-    files += map(SMALL.format, quantized)
+    files = [file for form in forms.values() for file in form.files]
+    files += small
     files += [web.INDEX] if "web" in formats else []
     return [out / name for name in dict.fromkeys(files)]
-
-
-def _files(name: str, form) -> tuple[str, ...]:
-    """The files of a format: one, or several for use token by token."""
-    return getattr(form, "files", (WRITERS[name].file,))
 
 
 def _check_runtime(runtime: str | Path | None, formats: Sequence[str]) -> None:
@@ -192,8 +137,8 @@ def _check_subwords(served, formats: Sequence[str]) -> None:
 def check_formats(formats: Sequence[str], quantized: Sequence[str] = ()) -> None:
     """Refuse unknown formats, and quantized files without "onnx" (InputError)."""
     for name in formats:
-        if name not in WRITERS:
-            raise InputError("format", f"one of {', '.join(WRITERS)}", name, "choose one of them")
+        if name not in FORMS:
+            raise InputError("format", f"one of {', '.join(FORMS)}", name, "choose one of them")
     for name in quantized:
         if name not in KINDS:
             raise InputError("quantize", f"one of {', '.join(KINDS)}", name, "choose one of them")
@@ -208,38 +153,43 @@ def check_new(out: str | Path) -> None:
         raise InputError("--out", "a folder that does not exist yet", out, "give another name")
 
 
-def _quantize(served, folder: Path, quantized: Sequence[str], measure) -> None:
-    """Write, run and measure the quantized files beside the full one."""
-    full = folder / WRITERS["onnx"].file
-    cases = [case for case in served.cases() if _input_names(served) >= case.keys()]
-    figures = measure(full, None) if measure and quantized else None
+def _quantize(forms: Sequence[Onnx], folder: Path, quantized: Sequence[str], measure) -> list[str]:
+    """Write, run and measure the quantized files beside the full ones, and return their names.
+
+    Args:
+        forms: those that are one ONNX file; what answers is the first.
+        measure: as in `export`.
+    """
+    if not quantized:
+        return []
+    full, written = folder / forms[0].file, []
+    figures = measure(full) if measure else None
     for kind in quantized:
-        small = quantize(full, folder / SMALL.format(kind), kind, cases)
+        names = [small_name(form.file, kind) for form in forms]
+        for form, name in zip(forms, names, strict=True):
+            quantize(folder / form.file, folder / name, kind, _expected(form)[0])
         if measure:
-            measured = {"full": figures, kind: measure(small, kind)}
+            small = folder / names[0]
+            measured = {"full": figures, kind: measure(small)}
             onnx_file.add_metadata(small, {"measured": json.dumps(measured)})
+        written += names
+    return written
 
 
-def _expected_answers(
-    forms: dict[str, object], artifacts: dict[str, Path]
-) -> Iterator[tuple[Path, list[Case], list[Case]]]:
-    """Each artifact, the cases that its format can take, and the model's answers to them."""
+def small_name(file: str, kind: str) -> str:
+    """The name of the quantized file beside a full one.
 
-    # Formats of one form share the model's answers, which are slow to compute.
-    @functools.cache
-    def answered_cases(form) -> list[tuple[Case, Case]]:
-        return [(case, form.answer(case)) for case in form.cases()]
-
-    for name, path in artifacts.items():
-        takes = WRITERS[name].takes(forms[name])
-        usable = [pair for pair in answered_cases(forms[name]) if takes >= pair[0].keys()]
-        yield path, *map(list, zip(*usable, strict=True))
+    >>> small_name("model.onnx", "int8")
+    'model.int8.onnx'
+    """
+    return file.replace(".onnx", f".{kind}.onnx")
 
 
-def _verify(forms: dict[str, object], artifacts: dict[str, Path]) -> None:
-    """Compare every artifact with the model on all cases."""
-    for answers in _expected_answers(forms, artifacts):
-        verify(*answers)
+def _expected(form: Onnx) -> tuple[list, list]:
+    """The cases that an artifact can take, and the model's answers to them."""
+    usable = [pair for pair in form.answered() if form.takes >= pair[0].keys()]
+    cases, answers = zip(*usable, strict=True)
+    return list(cases), list(answers)
 
 
 def verify_export(model, artifact: str | Path) -> Agreement | None:
@@ -257,19 +207,16 @@ def verify_export(model, artifact: str | Path) -> Agreement | None:
         InputError: when `artifact` is not such a file, or belongs to another task.
         VerificationError: about the first case that differs.
     """
-    artifact, served_class = Path(artifact), _served_class(model)
+    artifact = Path(artifact)
     metadata = read_metadata(artifact)
     check_artifact(artifact, "EXPORT")
-    if metadata["task"] != served_class.task:
-        received = f"{artifact}, a {metadata['task']}"
-        raise InputError(
-            "EXPORT", f"a {served_class.task}", received, "give the run that it came from"
-        )
-    name = "streaming" if STREAMING in metadata else "onnx"
-    name = "saved_model" if artifact.is_dir() else name
-    forms = {name: WRITERS[name].form(served_class(model, **search_in(metadata)))}
+    task = _served(model, {}).task
+    if metadata["task"] != task:
+        expected, received = f"an export of {task}", f"{artifact}, one of {metadata['task']}"
+        raise InputError("EXPORT", expected, received, "give the run that it came from")
+    served = _served(model, search_in(metadata))
+    name = "streaming" if STREAMING in metadata else metadata.get("form", "onnx")
+    cases, answers = _expected(FORMS["saved_model" if artifact.is_dir() else name](served))
     if "quantized" not in metadata:
-        _verify(forms, {name: artifact})
-        return None
-    [(path, cases, expected)] = _expected_answers(forms, {name: artifact})
-    return count_agreeing(path, cases, expected, metadata["quantized"])
+        return verify(artifact, cases, answers)
+    return count_agreeing(artifact, cases, answers, metadata["quantized"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import json
 from pathlib import Path
@@ -13,20 +12,23 @@ from google.protobuf.message import DecodeError
 from kerasrnn.base.errors import InputError
 from kerasrnn.decoding.beam import BeamRules
 from kerasrnn.export.graphs.text import OPSET
+from kerasrnn.export.runner import METADATA
+from kerasrnn.kinds import KINDS, Place, described, place_of
+from kerasrnn.text.tokenizers import TOKENIZERS, Tokenizer
 
-FILE = Path("assets.extra") / "kerasrnn.json"
 PACKAGES = ("kerasrnn", "keras", "tensorflow")
 
 
 def metadata_of(served, more: dict[str, str]) -> dict[str, str]:
-    """Task, tokenizers, search, opset and versions, and the caller's entries `more`."""
-    search = {}
-    if hasattr(served, "rules"):
-        search = {"rules": dataclasses.asdict(served.rules), "max_length": served.max_length}
+    """What the artifact is, takes and gives, how it searches, the versions, and `more`."""
     return {
         "task": served.task,
+        "title": served.title or served.task.capitalize(),
+        "takes": json.dumps(described(served.takes), ensure_ascii=False),
+        "gives": json.dumps(described(served.gives), ensure_ascii=False),
+        "scores": json.dumps(described(served.scoring.takes if served.scoring else ())),
         "tokenizer": ", ".join(tokenizer.level for tokenizer in served.tokenizers),
-        "search": json.dumps(search),
+        "search": json.dumps(served.search),
         "opset": str(OPSET),
         # A nightly Keras has another distribution name: the modules know their versions.
         **{name: importlib.import_module(name).__version__ for name in PACKAGES},
@@ -44,6 +46,23 @@ def search_in(metadata: dict[str, str]) -> dict:
     return search
 
 
+def places_in(metadata: dict[str, str], name: str) -> list[Place]:
+    """Inputs or outputs that an artifact's metadata says: those of "takes", "gives" or "scores"."""
+    return [place_of(row, KINDS) for row in json.loads(metadata.get(name, "[]"))]
+
+
+def tokenizers_of(served) -> dict[str, str]:
+    """The tokenizers of a served model as an entry of its metadata; see `tokenizers_in`."""
+    rows = [{"level": tokenizer.level, **tokenizer.get_config()} for tokenizer in served.tokenizers]
+    return {"tokenizers": json.dumps(rows, ensure_ascii=False)}
+
+
+def tokenizers_in(metadata: dict[str, str]) -> list[Tokenizer]:
+    """The tokenizers that an artifact's metadata holds."""
+    rows = json.loads(metadata.get("tokenizers", "[]"))
+    return [TOKENIZERS[row.pop("level")].from_config(row) for row in rows]
+
+
 def read_metadata(path: str | Path) -> dict[str, str]:
     """Read the metadata of an ONNX file or a SavedModel.
 
@@ -59,8 +78,8 @@ def read_metadata(path: str | Path) -> dict[str, str]:
             received = f"{path} ({error})"
             raise InputError("EXPORT", "a whole ONNX file", received, "export it again") from error
         metadata = {entry.key: entry.value for entry in model.metadata_props}
-    elif (path / FILE).is_file():
-        metadata = json.loads((path / FILE).read_text(encoding="utf-8"))
+    elif (path / METADATA).is_file():
+        metadata = json.loads((path / METADATA).read_text(encoding="utf-8"))
     if "task" not in metadata:
         raise InputError("EXPORT", "what `kerasrnn export` wrote", path, "export it again")
     return metadata

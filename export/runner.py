@@ -14,13 +14,16 @@ import numpy as np
 
 CONTRIB = "ai.onnx.contrib"
 GRAPH = "saved_model.pb"  # the file that marks a folder as a SavedModel
+METADATA = Path("assets.extra") / "kerasrnn.json"  # of a SavedModel
+NEXT = "next_"  # before the name of a state, what one call hands to the next
 STREAMING = "streaming"  # the metadata key of the files for use token by token
 
 
 def load(path: str | Path):
     """Load an artifact as a function from a dict of input arrays to a dict of output arrays.
 
-    Its attribute `inputs` has the names of the inputs; a SavedModel takes the inputs of any of its
+    Its attribute `inputs` has the names of the inputs, and `metadata` what the artifact says of
+    itself, strings by name. A SavedModel takes the inputs of any of its
     signatures. Of the files for use token by token any one stands for all: the function runs them
     until every row has ended.
     """
@@ -32,8 +35,11 @@ def _load_onnx(path: Path):
     session = _open_session(path)
     metadata = session.get_modelmeta().custom_metadata_map
     if STREAMING in metadata:
-        return _stream_function(load_streaming(path, metadata), json.loads(metadata[STREAMING]))
-    return _function(session)
+        run = _stream_function(load_streaming(path, metadata), json.loads(metadata[STREAMING]))
+    else:
+        run = _function(session)
+    run.metadata = metadata
+    return run
 
 
 def _open_session(path: Path):
@@ -139,6 +145,8 @@ def _load_saved_model(path: Path):
         outputs = by_inputs[frozenset(inputs)](**_tensors(inputs))
         return {name: decode_strings(value.numpy()) for name, value in outputs.items()}
 
+    said = path / METADATA
+    run.metadata = json.loads(said.read_text(encoding="utf-8")) if said.exists() else {}
     run.inputs = list(loaded.signatures["serving_default"].structured_input_signature[1])
     run.keep = loaded  # the signature alone does not keep its variables alive
     return run
@@ -220,9 +228,16 @@ def _strings(parts: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def main(artifact: str, inputs: str, outputs: str) -> None:
-    """Answer the cases of one file, and write the answers to another."""
-    run = load(artifact)
-    write_cases(outputs, [run(case) for case in read_cases(inputs)])
+    """Answer the cases of one file, and write the answers to another.
+
+    What an answer calls next_NAME is the NAME of the next case, where that does not say it.
+    """
+    run, answers, handed = load(artifact), [], {}
+    for case in read_cases(inputs):
+        answers.append(run({**handed, **case}))
+        names = [name for name in answers[-1] if name.startswith(NEXT)]
+        handed = {name[len(NEXT) :]: answers[-1][name] for name in names}
+    write_cases(outputs, answers)
 
 
 if __name__ == "__main__":

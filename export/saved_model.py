@@ -24,27 +24,21 @@ class _SavedModule(tf.Module):
 
 def write(
     signatures: dict[str, tuple[Callable, Sequence[tf.TensorSpec]]],
-    outputs: Sequence[str],
     captured: list,
     path: Path,
 ) -> None:
     """Save functions as signatures with the given names.
 
     Args:
-        signatures: by name, (function from tensors to a tuple of tensors, specs of its inputs).
-        outputs: names of the outputs, which are the same for all signatures.
+        signatures: by name, (function from tensors to tensors by name, specs of its inputs).
         captured: variables and tokenizers that the functions use.
         path: the folder to write.
     """
-
-    def named(function, signature):
-        def serve(*inputs):
-            return dict(zip(outputs, function(*inputs), strict=True))
-
-        return tf.function(serve, input_signature=signature)
-
     # Two names of the same function share one graph.
-    unique = {signature: named(*signature) for signature in signatures.values()}
+    unique = {
+        signature: tf.function(signature[0], input_signature=signature[1])
+        for signature in signatures.values()
+    }
     functions = {name: unique[signature] for name, signature in signatures.items()}
     with exporting(), tf.device("CPU"):
         module = _SavedModule(functions, *captured)

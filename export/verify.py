@@ -25,7 +25,7 @@ class VerificationError(RuntimeError):
     """An artifact's answers differ from the model's, or it does not run; it was not written."""
 
 
-def run_fresh(artifact: Path, cases: list[Case], timeout: float = 600) -> list[Case]:
+def run_fresh(artifact: Path, cases: list[Case], timeout: float | None = 600) -> list[Case]:
     """Answer `cases` with the artifact in a new process that imports nothing of kerasrnn.
 
     Raises:

@@ -10,10 +10,12 @@ import shutil
 from pathlib import Path
 
 from kerasrnn.base.errors import InputError
+from kerasrnn.export.forms import Onnx
 from kerasrnn.export.metadata import read_metadata
 from kerasrnn.export.runner import STREAMING
-from kerasrnn.export.streaming import ENCODE, Stream, stream_of
+from kerasrnn.export.streaming import Streaming
 
+NESTED = ("takes", "gives", "search", STREAMING)  # entries of the metadata that are JSON
 INDEX, MODEL = "index.html", "model.json"
 PAGE = Path(__file__).with_name("page")
 VERSION = "1.30.0"  # of onnxruntime-web, by default
@@ -22,8 +24,8 @@ MODULE, WASM = "ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"
 BESIDE = Path("onnxruntime-web")
 
 
-def form(served) -> Stream:
-    """The form of a served model that the page runs.
+def form_of_page(served) -> Onnx:
+    """The form of a served model that the page runs: token by token, where it can.
 
     Raises:
         InputError: when the tokens are subwords, or the model is an ensemble.
@@ -32,7 +34,7 @@ def form(served) -> Stream:
         expected = "a model of characters or words: onnxruntime-web has no SentencePiece"
         step = "train one with --level word or char, or use --format onnx"
         raise InputError("format", expected, "web of a model of subwords", step)
-    return stream_of(served)
+    return Onnx(served) if served.stream is None else Streaming(served)
 
 
 def check_runtime(given: str | Path | None) -> None:
@@ -62,16 +64,19 @@ def _is_address(runtime: str | Path) -> bool:
     return str(runtime).startswith(("https://", "http://"))
 
 
-def write(folder: Path, runtime: str | Path | None) -> None:
-    """Turn the folder of `encode.onnx` into a page.
+def write(folder: Path, form: Onnx, runtime: str | Path | None) -> None:
+    """Turn the folder of an exported model into a page.
 
     Args:
+        folder: where the files of `form` are.
+        form: what `form_of_page` returned.
         runtime: as in `check_runtime`; two files of a package are copied, and None means `CDN`.
     """
     for file in PAGE.iterdir():
         shutil.copyfile(file, folder / file.name)
-    settings = read_metadata(folder / ENCODE)
-    settings = {**settings, STREAMING: json.loads(settings[STREAMING])}
+    settings = read_metadata(folder / form.file)
+    nested = {name: json.loads(settings[name]) for name in NESTED if name in settings}
+    settings = {**settings, **nested, "files": form.files}
     settings["onnxruntime_web"] = _runtime(folder, CDN if runtime is None else runtime)
     text = json.dumps(settings, indent=2, ensure_ascii=False)
     (folder / MODEL).write_text(text, encoding="utf-8")

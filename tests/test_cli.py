@@ -49,7 +49,7 @@ def folder(tmp_path_factory):
     assert done.stderr.count("--- after epoch") == 2
     assert "epoch 1/2  compiling the first batches\n" in done.stderr
     done = run("export", folder / "run", "--out", folder / "export", "--streaming")
-    names = ("model.onnx", "saved_model", "encode.onnx", "step.onnx", "choose.onnx")
+    names = ("model.onnx", "saved_model", "score.onnx", "encode.onnx", "step.onnx", "choose.onnx")
     assert done.stdout.splitlines() == [f"{folder}/export/{name}" for name in names]
     return folder
 
@@ -83,7 +83,7 @@ def test_all_that_was_exported_is_verified(folder, capsys, monkeypatch):
     held = []
     monkeypatch.setattr(exporting, "verify_export", lambda model, path: held.append(path.name))
     assert call(capsys, "verify", folder / "run", folder / "export")[0] == 0
-    assert held == ["model.onnx", "encode.onnx", "saved_model"]
+    assert held == ["model.onnx", "score.onnx", "encode.onnx", "saved_model"]
 
 
 def without_tensorflow(*arguments) -> str:
@@ -118,6 +118,12 @@ def test_evaluate(folder, capsys):
     assert figures["nats"] == pytest.approx(best, abs=1e-5)
     code, out, _ = call(capsys, "evaluate", folder / "run", "--text", folder / "text.txt")
     assert code == 0 and f"tokens {len(TEXT) // 32 * 32}" in out
+    for name in ("model.onnx", "saved_model"):
+        exported = folder / "export" / name
+        assert call(capsys, "evaluate", exported, "--text", folder / "text.txt")[1] == out
+        assert refused(capsys, "evaluate", exported) == (
+            "kerasrnn: --text: expected what to measure it on, got nothing; give --text"
+        )
 
 
 def test_a_quantized_export(folder, tmp_path, capsys):
@@ -125,8 +131,9 @@ def test_a_quantized_export(folder, tmp_path, capsys):
     options = ("--format", "onnx", "--out", out, "--quantize", "int8")
     code, written, err = call(capsys, "export", folder / "run", *options, "--json")
     small, figures = json.loads(written)["written"], json.loads(written)["measured"]
-    assert code == 0 and small == [f"{out}/model.onnx", f"{out}/model.int8.onnx"]
-    figures = figures[small[1]]
+    names = ("model.onnx", "score.onnx", "model.int8.onnx", "score.int8.onnx")
+    assert code == 0 and small == [f"{out}/{name}" for name in names]
+    figures = figures[small[2]]
     assert figures["full_bytes"] == (out / "model.onnx").stat().st_size > figures["bytes"]
     # The same metric on the same text as `evaluate`, but in ONNX Runtime.
     evaluated = json.loads(call(capsys, "evaluate", folder / "run", "--json")[1])
@@ -137,11 +144,13 @@ def test_a_quantized_export(folder, tmp_path, capsys):
     assert int8["nats"] != full["nats"] and int8["nats"] == pytest.approx(full["nats"], abs=0.05)
     told = f"nats {full['nats']:.6g} -> {int8['nats']:.6g}"
     assert f"of the full file; {told}" in err and f"on {full['tokens']} tokens" in err
-    assert call(capsys, "generate", small[1], "--prompt", "It was", "--length", 9)[0] == 0
+    assert call(capsys, "generate", small[2], "--prompt", "It was", "--length", 9)[0] == 0
     code, said, _ = call(capsys, "verify", folder / "run", out)
-    full, int8 = said.splitlines()
-    assert full == f"{small[0]}: does what {folder}/run does"
-    assert re.fullmatch(rf"{small[1]}: quantized, the same text as \S+run in \d of 8 cases", int8)
+    full, score, int8, costs = said.splitlines()
+    assert [full, score] == [f"{path}: does what {folder}/run does" for path in small[:2]]
+    for path, line in ((small[2], int8), (small[3], costs)):
+        told = rf"{path}: quantized, the same answers as \S+run in \d of 8 cases"
+        assert re.fullmatch(told, line)
 
 
 def test_quantization_that_cannot_be(folder, tmp_path, capsys):

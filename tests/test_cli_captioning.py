@@ -104,7 +104,8 @@ def test_an_onnx_file_needs_no_tensorflow(folder, scenes, tmp_path):
 
 def test_an_export_is_verified_later(folder, scenes, capsys):
     run, exported = folder / "run", folder / "export"
-    artifacts = [exported / "model.onnx", exported / "saved_model"]
+    names = ("model.onnx", "score.onnx", "saved_model")
+    artifacts = [exported / name for name in names]
     code, out, _ = call(capsys, "verify", run, exported)
     assert out.splitlines() == [f"{path}: does what {run} does" for path in artifacts] and not code
     for given, message in (

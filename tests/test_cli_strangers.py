@@ -10,6 +10,7 @@ import struct
 import tracemalloc
 import zipfile
 import zlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,10 +24,11 @@ from kerasrnn.pipelines.embeddings import load_vectors
 from kerasrnn.pipelines.images import read_image, usable
 from kerasrnn.pipelines.store import Store
 from kerasrnn.pipelines.text import read_text
-from kerasrnn.tasks import run_folder
+from kerasrnn.tasks import evaluation, run_folder
 from kerasrnn.tasks.captioner import work as captioning
 from kerasrnn.tasks.captioner.use import caption_files
 from kerasrnn.tasks.lm import work as language_model
+from kerasrnn.tasks.measuring import Known, Measured
 from kerasrnn.tasks.translator import work as translation
 from kerasrnn.training import checkpoints
 from kerasrnn.training.checkpoints import Progress
@@ -307,7 +309,11 @@ def test_the_settings_of_every_preset_are_of_this_version(tmp_path):
 
 
 def test_evaluate_says_which_files_a_config_names(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(language_model.WORK, "evaluate", lambda run, say, text: {"nats": 1.0})
+    measured = lambda known, folder, say, text: Measured(said={"nats": 1.0})  # noqa: E731
+    monkeypatch.setattr(language_model.WORK, "measured", measured)
+    monkeypatch.setattr(evaluation, "known_of_run", lambda *_: None)
+    model = SimpleNamespace(served=lambda: None)
+    monkeypatch.setattr(evaluation, "load_run", lambda _: (None, model))
     data = {"files": {"text": ["/etc/passwd"]}, "sha256": {"text": "0"}}
     write_config(tmp_path, task="lm", data=data)
     assert cli.main(["evaluate", str(tmp_path)]) == 0
@@ -335,8 +341,8 @@ def test_evaluate_fills_no_folder_that_only_a_config_names(tmp_path, monkeypatch
         filled.append(store.folder)
         raise InterruptedError
 
-    monkeypatch.setattr(run_folder, "load_model", lambda run: None)
-    monkeypatch.setattr(captioning, "measured_images", lambda *_: (job, []))
+    known = Known(settings, (), [], job, run, SimpleNamespace())
+    monkeypatch.setattr(captioning, "measured_images", lambda *_: [])
     monkeypatch.setattr(
         captioning, "store_of", lambda model, job, run: Store(job.cache or run, "pixels-8", None)
     )
@@ -345,7 +351,7 @@ def test_evaluate_fills_no_folder_that_only_a_config_names(tmp_path, monkeypatch
         if made:  # training filled it
             (home / "pixels-8").mkdir(parents=True)
         with pytest.raises(InterruptedError):
-            captioning.WORK.evaluate(run, print)
+            captioning.WORK.measured(known, tmp_path, print)
         assert filled[-1] == folder / "pixels-8"
 
 
@@ -371,8 +377,8 @@ def test_jobs_of_every_task_come_back(tmp_path):
 def test_the_page_shows_what_a_model_says_as_text():
     ways = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|createContextualFragment|eval\("
     scripts = sorted((ROOT / "export" / "page").glob("*.js"))
-    assert [path.name for path in scripts] == ["page.js", "stream.js"]
+    assert [path.name for path in scripts] == ["inputs.js", "page.js", "stream.js"]
     for path in [*scripts, ROOT / "export" / "page" / "index.html"]:
         assert not re.search(rf"{ways}|srcdoc|new Function|DOMParser", path.read_text())
-    text = scripts[0].read_text()
-    assert '$("text").textContent = text' in text and "textContent = TITLES[task]" in text
+    text = scripts[1].read_text()
+    assert '$("text").textContent = text' in text and "textContent = said.title" in text

@@ -203,7 +203,14 @@ def test_evaluate(folder, dates, capsys):
     code, out, _ = call(capsys, "evaluate", folder / "run", "--json")
     figures = json.loads(out)
     names = ("bleu", "bleu_lowercase", "chrf")
-    wanted = {"exact", "nats", "perplexity", *names, *(f"{name}_signature" for name in names)}
+    wanted = {
+        "exact",
+        "nats",
+        "perplexity",
+        "lines",
+        *names,
+        *(f"{name}_signature" for name in names),
+    }
     assert code == 0 and set(figures) == wanted
     assert re.fullmatch(
         r"nrefs:1\|case:mixed\|eff:no\|tok:13a\|smooth:exp\|version:[\d.]+",
@@ -326,7 +333,7 @@ def test_a_language_model_does_not_translate(folder, tmp_path, capsys, monkeypat
         def run(given):
             raise AssertionError("it must not be asked")
 
-        run.inputs = ["prompt", "max_length"]
+        run.metadata = {"task": "lm"}
         return run
 
     monkeypatch.setattr("kerasrnn.tasks.opening.load", load)

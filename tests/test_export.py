@@ -15,11 +15,13 @@ import pytest
 import tensorflow as tf
 
 import kerasrnn
-import kerasrnn.export.artifact as artifact
 from kerasrnn.base.errors import InputError
-from kerasrnn.export import export, language_model, load, read_metadata, runner, verify_export
+from kerasrnn.export import export, forms, load, read_metadata, runner, verify_export
+from kerasrnn.export.forms import answer as answer_of
 from kerasrnn.export.verify import VerificationError, differences, run_fresh, verify
+from kerasrnn.kinds import described
 from kerasrnn.models import LanguageModel
+from kerasrnn.models.serving.language_model import CHOICES
 from kerasrnn.text.tokenizers import CharTokenizer, SentencePieceTokenizer, WordTokenizer
 
 TEXT = "The quick brown fox, it's said, jumps over the lazy dog!\nDon't (ever) stop; go on. " * 20
@@ -32,6 +34,9 @@ SEALED = "\n".join(
         "import runpy; runpy.run_path(sys.argv[0], run_name='__main__')",
     ]
 )
+
+SERVED = "a model with a method `served`, as those of kerasrnn.models have"
+GIVE_ONE = "give it one (kerasrnn.models.serving.Served), or use kerasrnn.export.onnx"
 
 
 def make(level: str, cell: str = "lstm", **options) -> LanguageModel:
@@ -55,8 +60,9 @@ def exported(tmp_path_factory):
 
 
 def feed(prompt: list[str], length=25, temperature=0.9, top_k=0, top_p=1.0, seed=11) -> dict:
-    values = (length, temperature, top_k, top_p, seed)
-    return language_model._case(prompt, *values)
+    values = zip(CHOICES, (length, temperature, top_k, top_p, seed), strict=True)
+    numbers = {place.name: np.array(value, place.kind.dtype) for place, value in values}
+    return {"prompt": np.array(prompt, object), **numbers}
 
 
 def test_no_prompt_at_all(exported):
@@ -72,7 +78,7 @@ def test_bytes_that_are_no_text(exported):
     model, out = exported
     broken = [b"a\xff\xfeb", b"a\xe3\x81", b"\xc0\x80", b"\xed\xa0\x80x"]
     case = feed(broken, 3, 0.0)
-    expected = language_model.Served(model).answer(case)
+    expected = answer_of(model.served(), case)
     found = load(out / "saved_model")(case)
     assert differences(expected, found) == []
     heads = ("a\ufffd\ufffdb", "a\ufffd", "\ufffd\ufffd", "\ufffd\ufffd\ufffdx")
@@ -102,7 +108,7 @@ def test_all_runtimes_write_the_same_text(exported):
     model, out = exported
     prompts = ["", "The ", "Don't (ever", "x" * 200, "é日🦉", "a\r\n\tb\u2028c"]
     for case in (feed(prompts), feed(["go on"], 300, 1.0, 7, 0.8, 2), feed(["", ""], 0)):
-        expected = language_model.Served(model).answer(case)
+        expected = answer_of(model.served(), case)
         assert differences(expected, load(out / "model.onnx")(case)) == []
         assert differences(expected, load(out / "saved_model")(case)) == []
 
@@ -130,7 +136,11 @@ def test_the_file_says_what_it_is(exported):
     model = onnx.load(exported[1] / "model.onnx")
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     assert metadata == {
-        "task": "language model",
+        "task": "lm",
+        "title": "Go on with a text",
+        "takes": json.dumps(described(exported[0].served().takes), ensure_ascii=False),
+        "gives": json.dumps(described(exported[0].served().gives), ensure_ascii=False),
+        "scores": json.dumps(described(exported[0].served().scoring.takes)),
         "tokenizer": "char",
         "search": "{}",
         "opset": "20",
@@ -139,7 +149,7 @@ def test_the_file_says_what_it_is(exported):
         **{module.__name__: module.__version__ for module in (kerasrnn, keras, tf)},
     }
     for name in ("model.onnx", "saved_model"):
-        assert read_metadata(exported[1] / name) == metadata
+        assert read_metadata(exported[1] / name).items() >= metadata.items()
     domains = {opset.domain for opset in model.opset_import}
     assert domains <= {"", "ai.onnx.ml", "com.microsoft"}, "stock ONNX Runtime has no others"
 
@@ -195,7 +205,7 @@ def test_onnx_runs_where_there_is_only_onnxruntime_and_numpy(exported, tmp_path)
     case = feed(["The ", ""])
     blocked = ["kerasrnn", "tensorflow", "keras", "onnx", "tensorflow_text"]
     answer = answers_from(python, blocked, out / "model.onnx", case, tmp_path)
-    assert differences(language_model.Served(model).answer(case), answer) == []
+    assert differences(answer_of(model.served(), case), answer) == []
 
 
 def test_saved_model_runs_with_plain_tensorflow(exported, tmp_path):
@@ -205,7 +215,7 @@ def test_saved_model_runs_with_plain_tensorflow(exported, tmp_path):
     case = feed(["The ", ""])
     blocked = ["kerasrnn", "tensorflow_text", "sentencepiece", "onnxruntime"]
     answer = answers_from(python, blocked, out / "saved_model", case, tmp_path)
-    assert differences(language_model.Served(model).answer(case), answer) == []
+    assert differences(answer_of(model.served(), case), answer) == []
 
 
 @pytest.mark.slow
@@ -219,13 +229,13 @@ def test_only_what_needs_tensorflow_text_says_so(exported, tmp_path):
 @pytest.mark.slow
 def test_an_artifact_that_differs_is_not_written(tmp_path, monkeypatch):
     model = make("char")
-    right = language_model.Served.answer
+    right = forms.answer
 
     def wrong(served, case):
         answer = right(served, case)
         return {**answer, "score": answer["score"] + (len(case["prompt"]) == 4)}
 
-    monkeypatch.setattr(language_model.Served, "answer", wrong)
+    monkeypatch.setattr(forms, "answer", wrong)
     with pytest.raises(
         VerificationError, match=r"^model.onnx: score is off by .*; the inputs were"
     ):
@@ -234,11 +244,11 @@ def test_an_artifact_that_differs_is_not_written(tmp_path, monkeypatch):
 
 
 def test_a_broken_writer_leaves_nothing(tmp_path, monkeypatch):
-    def fail(served, path, metadata):
+    def fail(form, path, metadata):
         path.write_text("half")
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(artifact.WRITERS, "onnx", artifact.WRITERS["onnx"]._replace(write=fail))
+    monkeypatch.setattr(forms.Onnx, "write", fail)
     with pytest.raises(KeyboardInterrupt):
         export(make("char"), tmp_path / "out", ["onnx"])
     assert list(tmp_path.iterdir()) == []
@@ -254,13 +264,12 @@ def test_what_export_refuses(tmp_path, exported):
         ),
         (
             (model, tmp_path / "x", ["onx"]),
-            "format: expected one of onnx, saved_model, streaming, web, got onx; choose one of "
-            "them",
+            "format: expected one of onnx, saved_model, score, streaming, web, got onx; choose one "
+            "of them",
         ),
         (
             (3, tmp_path / "x"),
-            "model: expected one of Captioner, Ensemble, LanguageModel, Translator, got int; "
-            "give one of them",
+            f"model: expected {SERVED}, got int; {GIVE_ONE}",
         ),
     ):
         with pytest.raises(InputError) as error:
@@ -309,7 +318,7 @@ def test_the_runner_imports_nothing_of_ours(exported):
 def test_verify_passes_what_is_right(exported):
     model, out = exported
     cases = [feed(["The "]), feed(["", "a"], 3, 0.0)]
-    expected = [language_model.Served(model).answer(case) for case in cases]
+    expected = [answer_of(model.served(), case) for case in cases]
     verify(out / "model.onnx", cases, expected)
     with pytest.raises(VerificationError):
         verify(out / "model.onnx", cases, expected[::-1])

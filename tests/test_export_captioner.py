@@ -12,7 +12,7 @@ from PIL import Image
 
 from kerasrnn.decoding.beam import BeamRules
 from kerasrnn.export import export, load
-from kerasrnn.export.captioner import Served
+from kerasrnn.export.forms import answer
 from kerasrnn.export.graphs.onnx_file import convert
 from kerasrnn.export.verify import differences, run_fresh
 from kerasrnn.layers import Decoder, ImageEncoder
@@ -38,7 +38,7 @@ def exported(request, tmp_path_factory):
     scatter(model.decoder, seed=2, scale=2.5)
     options = {"rules": BeamRules(**RULES, banned=model.banned_ids), "max_length": 7}
     written = export(model, folder / "out", **options)
-    return Served(model, **options), *written
+    return model.served(**options), *written
 
 
 def test_no_image_is_refused(exported):
@@ -62,8 +62,8 @@ def photos(count: int = 12) -> list[dict]:
 def test_every_picture_is_captioned_alike(exported):
     served, *artifacts = exported
     cases = photos()
-    wanted = [served.answer(case) for case in cases]
-    assert len({round(float(answer["score"][0, 0]), 3) for answer in wanted}) > 6
+    wanted = [answer(served, case) for case in cases]
+    assert len({round(float(right["score"][0, 0]), 3) for right in wanted}) > 6
     for artifact in artifacts:
         for right, got in zip(wanted, run_fresh(artifact, cases), strict=True):
             assert not differences(right, got), artifact
@@ -80,7 +80,7 @@ def test_encoded_images_are_decoded_inside(exported):
     run = load(saved)
     found = run({"bytes": np.array(files, object)})
     for i in (1, 3):  # lossless
-        assert found["text"][i, 0] == served.answer({"image": arrays[i][None]})["text"][0, 0]
+        assert found["text"][i, 0] == answer(served, {"image": arrays[i][None]})["text"][0, 0]
     signatures = tf.saved_model.load(str(saved)).signatures
     assert set(signatures) == {"serving_default", "image", "bytes"}
     assert found["attention"].shape[2:] == (8, 8)

@@ -13,8 +13,7 @@ from kerasrnn.base.errors import InputError
 from kerasrnn.cli.command import main
 from kerasrnn.decoding.beam import BeamRules
 from kerasrnn.export import export, load, read_metadata, verify_export
-from kerasrnn.export.streaming import stream_of
-from kerasrnn.export.translator import Served
+from kerasrnn.export.forms import answer
 from kerasrnn.export.verify import VerificationError
 from kerasrnn.layers import Decoder, ImageEncoder
 from kerasrnn.models import LanguageModel
@@ -63,10 +62,10 @@ def words(tmp_path_factory):
 
 def test_every_source_is_translated_as_greedily_as_by_keras(words):
     model, out = words
-    greedy = Served(model, BeamRules(beam=1, banned=model.banned_ids), LONGEST)
+    greedy = model.served(BeamRules(beam=1, banned=model.banned_ids), LONGEST)
     run, replaced = load(out / "encode.onnx"), 0
     for case in translators.awkward("word"):
-        right, found = greedy.answer(case), run(case)
+        right, found = answer(greedy, case), run(case)
         assert found["text"].tolist() == right["text"][:, 0].tolist(), case
         assert np.allclose(found["score"], right["score"][:, 0], atol=1e-4)
         T = found["tokens"].shape[1]
@@ -199,11 +198,9 @@ def test_what_is_refused(words, tmp_path, capsys):
     with pytest.raises(InputError) as error:
         export(Ensemble([model]), tmp_path / "x", ["streaming"])
     assert str(error.value) == (
-        "model: expected one of Captioner, LanguageModel, Translator, for token by token, got "
-        "Ensemble; export one of its members"
+        "model: expected a model with one decoder, for token by token, got Ensemble; export one of "
+        "its members"
     )
-    with pytest.raises(InputError):
-        stream_of(Served(Ensemble([model])))
     assert main(["translate", str(out / "step.onnx"), str(Path(__file__))]) == 2
     assert capsys.readouterr().err == (
         f"kerasrnn: MODEL: expected a whole model, got {out}/step.onnx, which is one step; "

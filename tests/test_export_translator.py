@@ -7,10 +7,10 @@ import pytest
 
 from kerasrnn.base.errors import InputError
 from kerasrnn.decoding.beam import BeamRules
-from kerasrnn.export import artifact, export, load
+from kerasrnn.export import export, load
+from kerasrnn.export.forms import SavedModel, answer
 from kerasrnn.export.graphs.loops import nodes
 from kerasrnn.export.metadata import search_in
-from kerasrnn.export.translator import Served
 from kerasrnn.export.verify import differences, run_fresh
 from kerasrnn.layers.decoder import Decoder
 from kerasrnn.layers.encoders import BidirectionalEncoder, StackedEncoder
@@ -18,6 +18,7 @@ from kerasrnn.models.translator import Translator
 from kerasrnn.text.tokenizers import UNKNOWN
 from tests.catalog import TOKENIZERS
 from tests.recurrent_cases import scatter
+from tests.test_export import GIVE_ONE, SERVED
 
 SEARCH = {"beam": 3, "n_best": 2, "length_penalty": 0.7, "no_repeat_ngram": 3}
 LONGEST = 9
@@ -75,31 +76,31 @@ def exported(request, tmp_path_factory):
     model = make(kind)
     options = {"rules": BeamRules(**SEARCH, banned=model.banned_ids), "max_length": LONGEST}
     [file] = export(model, folder / "out", ["onnx"], **options)
-    served, saved = Served(model, **options), folder / "saved_model"
-    artifact.WRITERS["saved_model"].write(served, saved, {})
+    served, saved = model.served(**options), folder / "saved_model"
+    SavedModel(served).write(saved, {})
     return kind, served, file, saved
 
 
 def test_every_source_is_translated_alike(exported):
     kind, served, file, saved = exported
     cases = awkward(kind)
-    expected = [served.answer(case) for case in cases]
-    texts = {text for answer in expected for text in answer["text"].ravel()}
+    expected = [answer(served, case) for case in cases]
+    texts = {text for right in expected for text in right["text"].ravel()}
     assert len(texts) >= 5, "too alike to show anything"
     if kind == "subword":  # onnxruntime-extensions and TensorFlow Text need processes of their own
         found = run_fresh(file, cases)
     else:
         found = list(map(load(file), cases))
     for case, right, *answers in zip(cases, expected, found, map(load(saved), cases), strict=True):
-        for answer in answers:
-            assert set(answer) == set(right)
-            assert differences(right, answer) == [], case["source"].tolist()
+        for got in answers:
+            assert set(got) == set(right)
+            assert differences(right, got) == [], case["source"].tolist()
 
 
 def test_unknown_words_are_copied_in_every_runtime(exported):
     kind, served, file, saved = exported
     case = {"source": np.array(["Żubr, Łoś", "that Żubr sat"], object)}
-    right = served.answer(case)
+    right = answer(served, case)
     if kind != "word":
         assert UNKNOWN not in right["tokens"]
         return
@@ -120,17 +121,18 @@ def test_the_search_is_fixed_in_the_file(exported):
         ("source", "tensor(string)", 1)
     ]
     kinds = ["string", "float", "int32", "string", "string", "float"]
+    names = [place.name for place in served.gives]
     assert [(o.name, o.type) for o in session.get_outputs()] == [
-        (name, f"tensor({kind})") for name, kind in zip(served.outputs, kinds, strict=True)
+        (name, f"tensor({kind})") for name, kind in zip(names, kinds, strict=True)
     ]
-    [*_, long] = served.cases()
-    answer = dict(zip(served.outputs, session.run(None, long), strict=True))
-    assert answer["text"].shape == (1, SEARCH["n_best"])
-    assert answer["tokens"].shape[2] == LONGEST == answer["attention"].shape[1]
-    assert (np.diff(answer["score"]) <= 0).all()
+    long = served.cases()[4]
+    found = dict(zip(names, session.run(None, long), strict=True))
+    assert found["text"].shape == (1, SEARCH["n_best"])
+    assert found["tokens"].shape[2] == LONGEST == found["attention"].shape[1]
+    assert (np.diff(found["score"]) <= 0).all()
     wider = BeamRules(**{**SEARCH, "beam": 1, "n_best": 1}, banned=served.model.banned_ids)
-    greedy = Served(served.model, wider, LONGEST)
-    scores = [s.answer(case)["score"][:, 0] for case in awkward(kind) for s in (served, greedy)]
+    greedy = served.model.served(wider, LONGEST)
+    scores = [answer(s, case)["score"][:, 0] for case in awkward(kind) for s in (served, greedy)]
     assert any((a > b + 1e-4).any() for a, b in zip(scores[::2], scores[1::2], strict=True))
 
 
@@ -160,8 +162,7 @@ def test_what_export_refuses(exported, tmp_path):
         ),
         (
             ("text", tmp_path / "x"),
-            "model: expected one of Captioner, Ensemble, LanguageModel, Translator, got str; "
-            "give one of them",
+            f"model: expected {SERVED}, got str; {GIVE_ONE}",
         ),
     ):
         with pytest.raises(InputError) as error:

@@ -151,11 +151,11 @@ def test_a_model_that_answers_something_else(secret, monkeypatch):
     def answer(inputs):
         return {"tokens": inputs["source"]}
 
-    answer.inputs = ["source"]
+    answer.metadata = {"task": "translator"}
     path = secret / "model.onnx"
     path.touch()
     with pytest.raises(InputError) as error:
-        opening.open_model(path, None, TASKS["translator"])({"source": np.array(["a"], object)})
+        opening.open_model(path, TASKS["translator"])({"source": np.array(["a"], object)})
     said = f"got {path} (without text); export it again"
     assert str(error.value) == f"MODEL: expected a model that answers, {said}"
 

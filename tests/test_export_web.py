@@ -18,8 +18,7 @@ from kerasrnn.base.errors import InputError
 from kerasrnn.cli.command import main
 from kerasrnn.decoding.beam import BeamRules
 from kerasrnn.export import export, web
-from kerasrnn.export.captioner import Served as ServedCaptioner
-from kerasrnn.export.translator import Served as ServedTranslator
+from kerasrnn.export.forms import answer as answer_of
 from tests import test_export as lm
 from tests import test_export_translator as translators
 from tests.conftest import lacking
@@ -61,11 +60,11 @@ def test_the_folder_is_whole(tmp_path, package):
     files = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
     assert files == {
         *("encode.onnx", "step.onnx", "choose.onnx", "model.json"),
-        *("index.html", "page.css", "page.js", "stream.js"),
+        *("index.html", "page.css", "page.js", "inputs.js", "stream.js"),
         *("onnxruntime-web/ort.wasm.bundle.min.js", f"onnxruntime-web/{web.WASM}"),
     }
     said = json.loads((out / "model.json").read_text(encoding="utf-8"))
-    assert said["task"] == "language model" and said["streaming"]["files"][2] == "choose.onnx"
+    assert said["task"] == "lm" and said["streaming"]["files"][2] == "choose.onnx"
     assert said["onnxruntime_web"] == {
         "module": "onnxruntime-web/ort.wasm.bundle.min.js",
         "wasm": f"onnxruntime-web/{web.WASM}",
@@ -177,9 +176,13 @@ def pages(npm, tmp_path_factory) -> dict:
     return found
 
 
-def greedy(model, kind, case: dict) -> dict:
+def greedy(model, case: dict) -> dict:
     rules = BeamRules(beam=1, banned=model.banned_ids)
-    return kind(model, rules, LONGEST).answer(case)
+    return answer_of(model.served(rules, LONGEST), case)
+
+
+def searched(model, sources: list[str]) -> dict:
+    return answer_of(model.served(None, LONGEST), {"source": np.array(sources, object)})
 
 
 def generated(model, prompt: str, seed: int, length: int = 30) -> str:
@@ -206,13 +209,13 @@ RUNTIMES = ["onnxruntime-node", "onnxruntime-web"]
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_node_translates(npm, pages, runtime):
     model, folder = pages["translate"]
-    rows = [{"given": strings([source])} for source in SOURCES]
+    rows = [{"given": {"source": strings([source])}} for source in SOURCES]
     whole = {"inputs": {"source": strings(SOURCES)}}
     *found, together = on_node(npm, runtime, folder, [*rows, whole])
-    expected = ServedTranslator(model, None, LONGEST).answer({"source": np.array(SOURCES, object)})
+    expected = searched(model, SOURCES)
     assert together["text"] == expected["text"][:, 0].tolist()
     for source, answer in zip(SOURCES, found, strict=True):
-        right = greedy(model, ServedTranslator, {"source": np.array([source], object)})
+        right = greedy(model, {"source": np.array([source], object)})
         assert answer["texts"][-1] == right["text"][0, 0]
         steps = len(answer["attention"])
         assert len(answer["texts"]) == steps + 1
@@ -237,7 +240,7 @@ def test_the_readmes_example_translates_on_node(npm, pages, tmp_path):
     )
     assert done.returncode == 0, done.stderr[-2000:]
     sources = json.loads(re.search(r"sources = (.*);", code)[1])
-    right = ServedTranslator(model, None, LONGEST).answer({"source": np.array(sources, object)})
+    right = searched(model, sources)
     wanted = [f"{s} -> {t} " for s, t in zip(sources, right["text"][:, 0], strict=True)]
     lines = done.stdout.splitlines()
     assert all(line.startswith(w) for line, w in zip(lines, wanted, strict=True)), done.stdout
@@ -248,19 +251,18 @@ def test_the_readmes_example_translates_on_node(npm, pages, tmp_path):
 def test_node_generates_and_captions(npm, pages, runtime):
     model, folder = pages["generate"]
     numbers = {"max_length": 30, "temperature": 0.8, "top_k": 7}
-    found = on_node(
-        npm,
-        runtime,
-        folder,
-        [{"given": strings([p]), "scalars": {**numbers, "seed": seed}} for p, seed in PROMPTS],
-    )
+    requests = [
+        {"given": {"prompt": strings([prompt])}, "scalars": {**numbers, "seed": seed}}
+        for prompt, seed in PROMPTS
+    ]
+    found = on_node(npm, runtime, folder, requests)
     for (prompt, seed), answer in zip(PROMPTS, found, strict=True):
         assert answer["texts"][-1] == generated(model, prompt, seed)
     model, folder = pages["caption"]
     [case] = photos(1)
     given = {"type": "uint8", "data": case["image"].ravel().tolist(), "dims": case["image"].shape}
-    [answer] = on_node(npm, runtime, folder, [{"given": given}])
-    assert answer["texts"][-1] == greedy(model, ServedCaptioner, case)["text"][0, 0]
+    [answer] = on_node(npm, runtime, folder, [{"given": {"image": given}}])
+    assert answer["texts"][-1] == greedy(model, case)["text"][0, 0]
 
 
 @pytest.fixture(scope="module")
@@ -302,7 +304,7 @@ def test_the_page_translates(pages, served, browse, tmp_path):
     source, shot = SOURCES[1], tmp_path / "page.png"
     request = {"fill": {"source": source}, "enter": "Enter", "shot": str(shot)}
     found = browse(f"{served}/translate/", **request)
-    right = greedy(model, ServedTranslator, {"source": np.array([source], object)})
+    right = greedy(model, {"source": np.array([source], object)})
     assert (found["state"], found["said"], found["unlabelled"]) == ("done", [], [])
     assert found["text"] == right["text"][0, 0]
     assert found["columns"] == right["source_tokens"][0].tolist()
@@ -320,7 +322,7 @@ def test_the_page_captions(pages, served, browse, tmp_path):
         file = tmp_path / f"{number}.png"
         Image.fromarray(case["image"][0]).save(file)
         found = browse(f"{served}/caption/", file=str(file), dark=bool(number))
-        right = greedy(model, ServedCaptioner, case)
+        right = greedy(model, case)
         assert (found["state"], found["said"], found["unlabelled"]) == ("done", [], [])
         assert found["text"] == right["text"][0, 0]
         assert " ".join(found["words"]) == found["text"]
@@ -350,7 +352,7 @@ def test_the_page_generates_what_python_generates(pages, served, browse):
         ("model.json", "model.json is missing (HTTP 404). Copy the whole folder"),
         (f"onnxruntime-web/{web.WASM}", f"onnxruntime-web/{web.WASM} is missing (HTTP 404)."),
         ("onnxruntime-web/ort.wasm.bundle.min.js", "onnxruntime-web could not be loaded: "),
-        ("stream.js", "page.js or stream.js could not be loaded. Copy the whole folder"),
+        ("stream.js", "page.js, inputs.js or stream.js could not be loaded. Copy the whole folder"),
     ],
 )
 def test_a_missing_file_is_named_on_the_page(pages, served, browse, missing, message):

@@ -10,6 +10,7 @@ from tests.conftest import ROOT
 ROOMS = (
     "kerasrnn/base",
     "kerasrnn/compat",
+    "kerasrnn/kinds",
     "kerasrnn/text",
     "kerasrnn/cells",
     "kerasrnn/engine",
@@ -32,6 +33,7 @@ DOORS = ("kerasrnn/__init__.py", "kerasrnn/attention_cells.py", "kerasrnn/saved_
 WITHOUT = {
     "kerasrnn/base": ("keras", "tensorflow"),
     "kerasrnn/compat": ("kerasrnn.base",),
+    "kerasrnn/kinds": ("keras", "tensorflow"),
     "kerasrnn/text": ("kerasrnn.compat",),
     "kerasrnn/cells": ("tensorflow",),
     "kerasrnn/decoding": tuple(f"kerasrnn.{r}" for r in ("text", "cells", "engine", "attention")),

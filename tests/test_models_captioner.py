@@ -10,7 +10,6 @@ from kerasrnn.attention.losses import doubly_stochastic, entropy, reinforce
 from kerasrnn.base.errors import InputError
 from kerasrnn.decoding.beam import BeamRules
 from kerasrnn.distribution import distribute
-from kerasrnn.export.captioner import Served
 from kerasrnn.layers import Decoder, ImageEncoder
 from kerasrnn.losses.tokens import TokenCrossEntropy
 from kerasrnn.models.captioner import Captioner
@@ -145,7 +144,7 @@ def test_places_may_be_drawn_when_describing():
     with pytest.raises(InputError, match=r"^drawn: expected hard attention, got gated"):
         make("gated").drawn = True
     with pytest.raises(InputError, match=r"^drawn: expected false: an export looks at"):
-        Served(model)
+        model.served().check()
 
 
 # --- features, replicas ---

@@ -47,7 +47,7 @@ def test_the_wheel_holds_one_name_and_every_file(built):
     modules = {name for name in names if name.endswith(".py")}
     assert modules == sources()
     page = {f"kerasrnn/export/page/{path.name}" for path in (ROOT / "export" / "page").iterdir()}
-    assert page <= names and len(page) == 4
+    assert page <= names and len(page) == 5
     assert {name.split("/")[0].split("-")[0] for name in names} == {"kerasrnn"}
 
 

@@ -20,6 +20,7 @@ from kerasrnn.tasks.training import train
 from kerasrnn.training import interruption
 from kerasrnn.training.checkpoints import newest_checkpoint, read_progress
 from tests.id_files import ids_in
+from tests.known_runs import known_of
 
 TEXT = "the cat sat on the mat and the rat ran to the hat. " * 60
 SMALL = lm.Settings(
@@ -230,11 +231,11 @@ def test_validation_text_of_its_own(text, tmp_path):
     assert ids_in(held) == ids_in(train)[:500]
     assert {path.name for path in run.iterdir()} == {"ids.bin", "valid.bin"}
     run_folder.open_run(run, config_of(own), overwrite=False)
-    _, measured, _ = lm.measured_text(run, None, tokenizer, tmp_path)
-    assert measured == 500
+    measured = lm.WORK.measured(known_of("lm", run, [tokenizer]), tmp_path, say)
+    assert measured.said["tokens"] == 500
     valid.write_text(TEXT[:900])
     with pytest.raises(InputError, match=r"^RUN: expected the data that .* since; give --text$"):
-        lm.measured_text(run, None, tokenizer, tmp_path)
+        lm.measured_ids(known_of("lm", run, [tokenizer]), None, tmp_path)
     short = dataclasses.replace(own, settings=dataclasses.replace(SMALL, window=600))
     with pytest.raises(InputError, match=r"^--valid-text: expected a text that fills a window"):
         lm.datasets(short, train, held)

@@ -11,7 +11,6 @@ import pytest
 
 from kerasrnn.base.errors import InputError
 from kerasrnn.engine.recurrence import Plan
-from kerasrnn.export.captioner import Served
 from kerasrnn.models.captioner import Captioner
 from kerasrnn.pipelines.scenes import CAPTIONS, write_scenes
 from kerasrnn.tasks.captioner import data as captioning_data
@@ -64,7 +63,7 @@ def job(scenes, out, weights=None, **settings) -> captioning.Job:
 def test_captions_are_equally_long_everywhere():
     defaults = [
         inspect.signature(function).parameters["max_length"].default
-        for function in (Captioner.captions, Served.__init__)
+        for function in (Captioner.captions, Captioner.served)
     ]
     assert defaults == [captioning.Settings().max_tokens] * 2
 

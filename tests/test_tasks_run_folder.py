@@ -18,6 +18,7 @@ from kerasrnn.tasks.training import train
 from kerasrnn.tasks.translator import work as translation
 from kerasrnn.training.checkpoints import newest_checkpoint
 from kerasrnn.training.optimizers import Course
+from tests.known_runs import known_of
 from tests.test_tasks import TEXT, job, rows_without_speed, say, train_and_stop
 from tests.test_tasks import text as text  # a fixture
 from tests.train_under import TASKS
@@ -88,7 +89,7 @@ def test_the_same_data_in_another_place_is_the_same(text, tmp_path, monkeypatch)
     moved.parent.mkdir()
     text.rename(moved)
     with pytest.raises(InputError) as error:
-        lm.measured_text(run, None, None, tmp_path)
+        lm.measured_ids(known_of("lm", run), None, tmp_path)
     assert str(error.value) == (
         f"RUN: expected the data that it was trained on, got {text}, which is gone; give --text"
     )
@@ -106,7 +107,7 @@ def test_a_run_of_another_format_or_with_other_settings(text, tmp_path):
     def refused(**changes):
         (run / "config.json").write_text(json.dumps({**config, **changes}))
         with pytest.raises(InputError) as error:
-            lm.measured_text(run, None, None, tmp_path)
+            lm.measured_ids(known_of("lm", run), None, tmp_path)
         return str(error.value)
 
     versions = {**config["versions"], "kerasrnn": "9.8"}
@@ -185,9 +186,9 @@ def test_data_that_is_gone_or_changed_is_asked_for(tmp_path, task, name, options
     def refused() -> str:
         with pytest.raises(InputError) as error:
             if task == "translator":
-                translation.measured_texts(run, None, None)
+                translation.measured_texts(known_of(task, run), None, None)
             else:
-                captioning.measured_images(run, None, None, None, say)
+                captioning.measured_images(known_of(task, run), None, None, None, say)
         return str(error.value)
 
     expected = "RUN: expected the data that it was trained on, got"

@@ -1,4 +1,4 @@
-"""Builds tokenizers as ONNX graphs of stock ONNX Runtime operators.
+"""Writes the parts of `kerasrnn.text.parts` as ONNX graphs of stock ONNX Runtime operators.
 
 B batch, C tokens of the longest string, N ids, V vocabulary. Only SentencePiece needs operators of
 onnxruntime-extensions.
@@ -10,6 +10,13 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from kerasrnn.text.parts import (
+    Detokenize,
+    DetokenizeBest,
+    NameClass,
+    NameSource,
+    Tokenize,
+)
 from kerasrnn.text.tokenizers import (
     END,
     ENDED,
@@ -53,11 +60,14 @@ class _Graph:
         return helper.make_model(graph, opset_imports=opsets, ir_version=9)
 
 
-def tokenizer_graph(tokenizer: Tokenizer, name: str) -> onnx.ModelProto:
-    """The graph of a tokenizer: strings `name` [B] -> `ids` int32 [B, C], padded with 0.
+def graph_of(part) -> onnx.ModelProto:
+    """The graph of a part of `kerasrnn.text.parts`."""
+    return GRAPHS[type(part)](part)
 
-    Except for subwords it also gives `parts` string [B, C], the text behind each id.
-    """
+
+def _tokenize(part: Tokenize) -> onnx.ModelProto:
+    """The graph of `Tokenize`; of subwords it does not give the text behind each id."""
+    tokenizer, name, parts = part.tokenizer, part.text, part.parts
     graph = _Graph()
     domains = dict(DOMAINS)
     if tokenizer.level == "subword":
@@ -67,35 +77,32 @@ def tokenizer_graph(tokenizer: Tokenizer, name: str) -> onnx.ModelProto:
         by = {"separators": [""]} if tokenizer.level == "char" else {"tokenexp": WORD_PATTERN}
         shape = {"mark": 0, "mincharnum": 1, "pad_value": PADDING, **by}
         words = tokenizer.level == "word"
-        graph.add("Tokenizer", [name], "found" if words else "parts", "com.microsoft", **shape)
+        graph.add("Tokenizer", [name], "found" if words else parts, "com.microsoft", **shape)
         if words:  # as `WordTokenizer.split` does, show NUL as unknown
             nul = graph.constant("nul", np.array("\0", object))  # NumPy's string type drops it
             graph.add("Equal", ["found", nul], "is_nul")
             shown = graph.constant("shown", RESERVED[UNKNOWN])
-            graph.add("Where", ["is_nul", shown, "found"], "parts")
+            graph.add("Where", ["is_nul", shown, "found"], parts)
         ids = graph.add(
             "LabelEncoder",
-            ["parts"],
+            [parts],
             "ids64",
             "ai.onnx.ml",
             keys_strings=[PADDING, *tokenizer.pieces[len(RESERVED) :]],
             values_int64s=[PAD, *range(len(RESERVED), tokenizer.size)],
             default_int64=UNKNOWN,
         )
-    graph.add("Cast", [ids], "ids", to=TensorProto.INT32)
+    graph.add("Cast", [ids], part.ids, to=TensorProto.INT32)
     text = helper.make_tensor_value_info(name, TensorProto.STRING, ["B"])
-    outputs = [helper.make_tensor_value_info("ids", TensorProto.INT32, ["B", "P"])]
+    outputs = [helper.make_tensor_value_info(part.ids, TensorProto.INT32, ["B", "P"])]
     if tokenizer.level != "subword":
-        outputs.append(helper.make_tensor_value_info("parts", TensorProto.STRING, ["B", "P"]))
+        outputs.append(helper.make_tensor_value_info(parts, TensorProto.STRING, ["B", "P"]))
     return graph.model([text], outputs, domains)
 
 
-def labels_graph(tokenizer: Tokenizer) -> onnx.ModelProto:
-    """The graph that gives `source_tokens` string [B, S], the text of each source id.
-
-    It reads `source_ids` int32 [B, S], with the end id behind each row, and except for subwords the
-    `parts` [B, S - 1] of `tokenizer_graph`. The text is `ENDED` at the end and "" behind it.
-    """
+def _name_source(part: NameSource) -> onnx.ModelProto:
+    """The graph of `NameSource`; of subwords it reads the ids only."""
+    tokenizer, parts = part.of.tokenizer, part.of.parts
     graph = _Graph()
     info = helper.make_tensor_value_info
     inputs = [info("source_ids", TensorProto.INT32, ["B", "S"])]
@@ -107,11 +114,11 @@ def labels_graph(tokenizer: Tokenizer) -> onnx.ModelProto:
         graph.add("Cast", ["source_ids"], "ids64", to=TensorProto.INT64)
         _pieces(graph, "ids64", list(tokenizer.pieces), "wide")
     else:
-        inputs.append(info("parts", TensorProto.STRING, ["B", "P"]))
+        inputs.append(info(parts, TensorProto.STRING, ["B", "P"]))
         graph.add("Shape", ["source_ids"], "rows", start=0, end=1)
         graph.add("Concat", ["rows", graph.constant("one", np.array([1], np.int64))], "c", axis=0)
         graph.add("Expand", [graph.constant("empty", np.array([[""]], object)), "c"], "column")
-        graph.add("Concat", ["parts", "column"], "wide", axis=1)
+        graph.add("Concat", [parts, "column"], "wide", axis=1)
     graph.add("Where", ["is_pad", "nothing", "wide"], "real")
     graph.add("Where", ["is_end", "ended", "real"], "source_tokens")
     return graph.model(inputs, [info("source_tokens", TensorProto.STRING, ["B", "S"])], DOMAINS)
@@ -191,16 +198,13 @@ def _without_nul(graph: _Graph, name: str) -> str:
     return "no_nul"
 
 
-def detokenizer_graph(tokenizer: Tokenizer, name: str, replaces: bool = False) -> onnx.ModelProto:
-    """The graph of a detokenizer: `all_ids` int32 [B, N] -> strings `name` [B].
-
-    It looks the pieces up and joins them in a loop. With `replaces`, unknown ids become the words
-    of `source_tokens` string [B, S] at the places `all_copied` int32 [B, N].
-    """
+def _detokenize(part: Detokenize) -> onnx.ModelProto:
+    """The graph of `Detokenize`: it looks the pieces up and joins them in a loop."""
+    tokenizer, name = part.tokenizer, part.text
     graph, info = _Graph(), helper.make_tensor_value_info
     inputs = [info("all_ids", TensorProto.INT32, ["B", "N"])]
     pieces = _spaced_pieces(graph, tokenizer, "all_ids")
-    if replaces:
+    if part.replaces:
         inputs.append(info("source_tokens", TensorProto.STRING, ["B", "S"]))
         inputs.append(info("all_copied", TensorProto.INT32, ["B", "N"]))
         pieces, _ = _replaced(graph, pieces, "all_ids", "all_copied")
@@ -208,18 +212,15 @@ def detokenizer_graph(tokenizer: Tokenizer, name: str, replaces: bool = False) -
     return graph.model(inputs, [info(name, TensorProto.STRING, ["B"])], DOMAINS)
 
 
-def target_graph(tokenizer: Tokenizer, replaces: bool) -> onnx.ModelProto:
-    """The graph that gives `text` string [B, N], and `target_tokens` string [B, T] of the best.
-
-    It reads `tokens` int32 [B, N, T]. With `replaces`, unknown tokens become the words of
-    `source_tokens` string [B, S] at the places `copied` int32 [B, N, T].
-    """
+def _detokenize_best(part: DetokenizeBest) -> onnx.ModelProto:
+    """The graph of `DetokenizeBest`."""
+    tokenizer = part.tokenizer
     graph, info = _Graph(), helper.make_tensor_value_info
     inputs = [info("tokens", TensorProto.INT32, ["B", "N", "T"])]
     spaced = _spaced_pieces(graph, tokenizer, "tokens")
     graph.add("Cast", ["tokens"], "tokens64", to=TensorProto.INT64)
     plain = _pieces(graph, "tokens64", list(tokenizer.pieces), "plain")
-    if replaces:
+    if part.replaces:
         inputs.append(info("source_tokens", TensorProto.STRING, ["B", "S"]))
         inputs.append(info("copied", TensorProto.INT32, ["B", "N", "T"]))
         spaced, words = _replaced(graph, spaced, "tokens", "copied")
@@ -231,6 +232,15 @@ def target_graph(tokenizer: Tokenizer, replaces: bool) -> onnx.ModelProto:
     outputs = [info("text", TensorProto.STRING, ["B", "N"])]
     outputs.append(info("target_tokens", TensorProto.STRING, ["B", "T"]))
     return graph.model(inputs, outputs, DOMAINS)
+
+
+def _name_class(part: NameClass) -> onnx.ModelProto:
+    """The graph of `NameClass`."""
+    graph, info = _Graph(), helper.make_tensor_value_info
+    graph.add("Cast", [part.number], "number64", to=TensorProto.INT64)
+    _pieces(graph, "number64", list(part.names), part.label)
+    inputs = [info(part.number, TensorProto.INT32, ["B"])]
+    return graph.model(inputs, [info(part.label, TensorProto.STRING, ["B"])], DOMAINS)
 
 
 def _replaced(graph: _Graph, spaced: str, ids: str, copied: str) -> tuple[str, str]:
@@ -327,3 +337,12 @@ def _join_body(shape: list[str]) -> onnx.GraphProto:
     outputs = [info("go_out", TensorProto.BOOL, [])]
     outputs.append(info("parts_out", TensorProto.STRING, [*shape, "halved"]))
     return helper.make_graph(nodes, "join", inputs, outputs, constants)
+
+
+GRAPHS = {
+    Detokenize: _detokenize,
+    DetokenizeBest: _detokenize_best,
+    NameClass: _name_class,
+    NameSource: _name_source,
+    Tokenize: _tokenize,
+}

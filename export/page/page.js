@@ -1,12 +1,11 @@
-// The page: one form for the task that model.json names; the text appears token by token.
-import { open } from "./stream.js";
+// The page: a form made from what model.json says; text appears token by token.
+import { inputs } from "./inputs.js";
+import { open, whole } from "./stream.js";
 
-const LARGEST = 1024; // pixels of a picture's longer side; the model makes it smaller still
 const FRAME = 16; // milliseconds that the browser may wait for a new picture of the page
-const TITLES = { translator: "Translate", captioner: "Caption a picture", "language model": "Go on with a text" };
 
 const $ = (id) => document.getElementById(id);
-let ort, write, task, picture = null;
+let said, ort, form, write;
 let run = 0; // which run is on; another number ends it
 
 function show(state, text = "") {
@@ -43,13 +42,14 @@ async function runtime({ module, wasm }) {
 }
 
 async function begin() {
-  const said = await (await fetched("model.json")).json();
-  task = said.task;
-  document.title = $("title").textContent = TITLES[task];
-  $("go").textContent = TITLES[task].split(" ")[0];
-  for (const part of document.querySelectorAll("[data-task]")) part.hidden = part.dataset.task !== task;
+  said = await (await fetched("model.json")).json();
+  document.title = $("title").textContent = said.title;
+  $("go").textContent = said.title.split(" ")[0];
   ort = await runtime(said.onnxruntime_web);
-  write = await open(ort, said.streaming, async (name) => {
+  form = inputs(ort, said.takes, { made, changed: () => { run++; }, submit: safely(answer) });
+  $("inputs").replaceChildren(...form.values);
+  $("numbers").replaceChildren(...form.numbers);
+  write = await (said.streaming ? open : whole)(ort, said.streaming ?? said.files, async (name) => {
     show("loading", `Loading ${name} …`);
     return bytes(name);
   });
@@ -57,55 +57,17 @@ async function begin() {
   show("ready");
 }
 
-// --- what goes in ---
-
-function given() {
-  if (task === "captioner") return picture;
-  const text = (task === "translator" ? $("source") : $("prompt")).value;
-  // The runtime ends a string at a NUL; a tokenizer takes it for an unknown character.
-  return new ort.Tensor("string", [text.replaceAll("\0", "\ufffd")], [1]);
-}
-
-function scalars() {
-  if (task !== "language model") return {};
-  const names = ["max_length", "temperature", "top_k", "seed"];
-  return Object.fromEntries(names.map((name) => [name, $(name).valueAsNumber]));
-}
-
-/** Show a picture and keep its pixels, uint8 [1, height, width, 3]. */
-async function take(file) {
-  run++;
-  const image = await createImageBitmap(file).catch(() => {
-    throw new Error(`${file.name || "This"} is not a picture that this browser can read.`);
-  });
-  const scale = Math.min(1, LARGEST / Math.max(image.width, image.height));
-  const canvas = $("picture");
-  canvas.width = Math.max(1, Math.round(image.width * scale));
-  canvas.height = Math.max(1, Math.round(image.height * scale));
-  const context = canvas.getContext("2d", { willReadFrequently: true });
-  context.fillStyle = "white"; // behind what is transparent
-  context.fillRect(0, 0, canvas.width, canvas.height);
-  context.drawImage(image, 0, 0, canvas.width, canvas.height);
-  const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
-  const pixels = new Uint8Array((data.length / 4) * 3);
-  for (let from = 0, to = 0; from < data.length; from += 4) {
-    for (let channel = 0; channel < 3; channel++) pixels[to++] = data[from + channel];
-  }
-  picture = new ort.Tensor("uint8", pixels, [1, canvas.height, canvas.width, 3]);
-  $("looking").hidden = false;
-  await answer();
-}
-
 // --- what comes out ---
 
 async function answer() {
   const mine = ++run;
-  if (task === "captioner" && !picture) return show("ready", "Choose a picture first.");
-  const draw = task === "captioner" ? words() : matrix();
+  const given = form.read();
+  const looked = said.gives.find(({ kind }) => kind === "attention");
+  const draw = looked?.over === "image" ? words() : matrix();
   $("text").textContent = "";
   show("writing");
-  let before = null, painted = performance.now();
-  for await (const { text, attention, sourceTokens } of write(given(), scalars())) {
+  let before = "", painted = performance.now();
+  for await (const { text, attention, sourceTokens } of write(given, form.scalars())) {
     if (mine !== run) return;
     $("text").textContent = text;
     if (attention) draw(text.slice(before.length), attention, sourceTokens);
@@ -207,24 +169,14 @@ function stop() {
 function listen() {
   $("form").addEventListener("submit", safely((event) => { event.preventDefault(); return answer(); }));
   $("stop").addEventListener("click", stop);
-  $("file").addEventListener("change", safely((event) => event.target.files[0] && take(event.target.files[0])));
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && document.body.dataset.state === "writing") stop();
     const enter = event.key === "Enter" && !event.isComposing && event.target.tagName === "TEXTAREA";
-    if (enter && (event.ctrlKey || event.metaKey || (event.target.id === "source" && !event.shiftKey))) {
+    if (enter && (event.ctrlKey || event.metaKey || (event.target.dataset.line && !event.shiftKey))) {
       event.preventDefault();
       $("form").requestSubmit();
     }
   });
-  const drop = $("drop");
-  for (const [kind, over] of [["dragover", true], ["dragleave", false], ["drop", false]]) {
-    drop.addEventListener(kind, (event) => { event.preventDefault(); drop.classList.toggle("over", over); });
-  }
-  drop.addEventListener("drop", safely((event) => event.dataTransfer.files[0] && take(event.dataTransfer.files[0])));
-  document.addEventListener("paste", safely((event) => {
-    const file = task === "captioner" && event.clipboardData.files[0];
-    return file && take(file);
-  }));
 }
 
 listen();

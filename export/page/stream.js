@@ -1,4 +1,4 @@
-// A model token by token, one row at a time, on onnxruntime-web and onnxruntime-node alike.
+// A model, one row at a time, on onnxruntime-web and onnxruntime-node alike.
 
 /** The place of the greatest number, the first of equals. */
 function likeliest(logits) {
@@ -11,15 +11,15 @@ function taken(session, tensors) {
 }
 
 /**
- * Open the files of a model.
+ * Open the files of a model for use token by token.
  *
  * ort: the module of onnxruntime-web or onnxruntime-node.
  * said: what the files say of themselves as "streaming": their names, ids, what feeds what.
  * load: file name -> its bytes (Uint8Array).
  *
- * Gives `write(given, scalars)`, an asynchronous generator. `given` is the tensor of one text,
- * one prompt or one image; `scalars` are numbers by name: `max_length`, and of a language model
- * `temperature`, `top_k`, `top_p`, `seed`. It yields first what there is before anything is
+ * Gives `write(given, scalars)`, an asynchronous generator. `given` has the tensor of one text, one
+ * prompt or one image by its name; `scalars` are numbers by name: `max_length`, and of a language
+ * model `temperature`, `top_k`, `top_p`, `seed`. It yields first what there is before anything is
  * written, then once a token: { text, attention: tensor or null, sourceTokens: strings or null }.
  */
 export async function open(ort, said, load) {
@@ -35,7 +35,7 @@ export async function open(ort, said, load) {
     const numbers = { temperature: 1, top_k: 0, top_p: 1, seed: 0, ...scalars };
     const limit = scalars.max_length ?? said.max_length;
     const options = Object.entries(numbers).map(([name, value]) => [name, scalar(name, value)]);
-    const fed = { ...Object.fromEntries(options), ...(await encode.run({ [encode.inputNames[0]]: given })) };
+    const fed = { ...Object.fromEntries(options), ...(await encode.run(taken(encode, given))) };
     let attention = null;
     for (let t = 0; ; t++) {
       const found = await step.run(taken(step, fed));
@@ -53,4 +53,31 @@ export async function open(ort, said, load) {
       attention = found.attention ?? null;
     }
   };
+}
+
+/**
+ * Open a model that answers at once; `files` has its name. Gives `write` as `open` does; it yields
+ * once: { text }, a line for each output.
+ */
+export async function whole(ort, [file], load) {
+  const session = await ort.InferenceSession.create(await load(file));
+  const kinds = { float32: Float32Array, int32: Int32Array };
+
+  return async function* write(given, scalars = {}) {
+    const numbers = {};
+    for (const { name, type } of session.inputMetadata) {
+      if (name in scalars) numbers[name] = new ort.Tensor(type, kinds[type].of(scalars[name]), []);
+    }
+    const found = await session.run({ ...given, ...numbers });
+    const lines = Object.entries(found).map(([name, { data, dims }]) => `${name}: ${said(data, dims)}`);
+    yield { text: lines.join("\n"), attention: null, sourceTokens: null };
+  };
+}
+
+/** The values of the one row; of a series a line for each step. */
+function said(data, dims) {
+  const short = (value) => (typeof value === "number" ? String(+value.toPrecision(6)) : value);
+  const width = dims.length > 2 ? dims.at(-1) : data.length;
+  const rows = Array.from({ length: data.length / width }, (_, i) => Array.from(data.slice(i * width, (i + 1) * width), short).join(" "));
+  return (rows.length > 1 ? "\n" : "") + rows.join("\n");
 }

@@ -38,7 +38,7 @@ def _evaluate(args) -> None:
 
     with contextlib.redirect_stdout(sys.stderr):
         files = {name: getattr(args, name) for name in options_of("evaluate")}
-        values = evaluate(args.run, say, **files)
+        values = evaluate(args.model, say, **files)
     print_result(args, values, figures(values))
 
 
@@ -75,7 +75,7 @@ def _verify(args) -> None:
         else:
             same, cases = counts[:2]
             data["quantized"][str(path)] = {"same": same, "cases": cases}
-            agreement = f"the same text as {args.run} in {same} of {cases} cases"
+            agreement = f"the same answers as {args.run} in {same} of {cases} cases"
             lines.append(f"{path}: quantized, {agreement}")
     print_result(args, data, "\n".join(lines))
 

@@ -197,8 +197,8 @@ def make_parser() -> Parser:
 
     _use_parsers(commands)
 
-    evaluate = _command(commands, "evaluate", "measure a run's model")
-    evaluate.add_argument("run", metavar="RUN")
+    evaluate = _command(commands, "evaluate", "measure a run's model, or an exported one")
+    evaluate.add_argument("model", metavar="RUN|FILE.onnx|SAVED_MODEL")
     _measured_options(evaluate, "evaluate")
 
     _export_parser(commands)

@@ -5,7 +5,6 @@ B batch, T target time, V vocabulary, N best, G places on a side of the grid, L 
 
 from __future__ import annotations
 
-import weakref
 from typing import NamedTuple
 
 import keras
@@ -18,7 +17,8 @@ from kerasrnn.layers import Decoder
 from kerasrnn.layers.images import ImageEncoder
 from kerasrnn.losses.tokens import per_token
 from kerasrnn.models.search import with_end
-from kerasrnn.models.writer import Writer, compiled_for
+from kerasrnn.models.serving.served import Served, forget_served, served_function
+from kerasrnn.models.writer import Writer
 from kerasrnn.text.tokenizers import PAD, START, UNKNOWN, Tokenizer
 
 LONGEST = 40  # tokens of a caption, at most, as the settings of training have it
@@ -104,6 +104,7 @@ class Captioner(Writer):
             received = self.decoder.options["conditioning"]
             raise InputError("drawn", "hard attention", received, "train with conditioning=hard")
         self.decoder.stack[0].cell.drawn = drawn
+        forget_served(self)
 
     @property
     def banned_ids(self) -> tuple[int, ...]:
@@ -164,11 +165,15 @@ class Captioner(Writer):
             attention = tf.reshape(found.attention[:, 0], [shape[0], shape[2], G, G])
         return found.ids, found.scores, attention
 
-    def caption_graph(self, image, rules: BeamRules, max_length) -> Captions:
-        """Images [B, h, w, 3] -> `Captions`; graph code."""
-        ids, score, attention = self.caption_ids(image, rules, max_length)
-        pieces = tf.gather(self.tokenizer.pieces, ids[:, 0])
-        return Captions(self.tokenizer.detokenize(ids), score, ids, pieces, attention)
+    def served(
+        self, rules: BeamRules | None = None, max_length: int = LONGEST, features: bool = False
+    ) -> Served:
+        """What is exported: a search with these rules, by default a beam of 3 that writes ids of
+        text only; with `features` it takes the encoder's features."""
+        from kerasrnn.models.serving.captioner import ServedCaptioner
+
+        rules = rules or BeamRules(beam=3, banned=self.banned_ids)
+        return ServedCaptioner(self, rules, max_length, features)
 
     def captions(
         self, images, *, rules: BeamRules | None = None, max_length: int = LONGEST
@@ -193,22 +198,10 @@ class Captioner(Writer):
             raise InputError("images", expected, received, "leave out what is empty")
         if max_length < 1:
             raise InputError("max_length", "1 or more", max_length, "raise it")
-        function = self.graph_for(rules or BeamRules(beam=3, banned=self.banned_ids), max_length)
-        return Captions(*(x.numpy() for x in function(images)))
+        asked = {"rules": rules, "max_length": max_length, "features": is_features}
+        found = served_function(self, **asked)(images)
+        return Captions(**{name: value.numpy() for name, value in found.items()})
 
     def caption(self, images, **options) -> list[str]:
         """The best caption of each image; options as `captions`."""
         return [text[0].decode() for text in self.captions(images, **options).text]
-
-    def graph_for(self, rules: BeamRules, max_length: int):
-        """`caption_graph` for these rules as a tf.function, made once."""
-        model = weakref.ref(self)
-
-        def make():
-            @tf.function(autograph=False, reduce_retracing=True)
-            def caption(image):
-                return model().caption_graph(image, rules, max_length)
-
-            return caption
-
-        return compiled_for(self, (rules, max_length, self.drawn), make)

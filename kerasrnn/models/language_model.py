@@ -13,9 +13,11 @@ import tensorflow as tf
 
 from kerasrnn.base.errors import InputError, check_texts
 from kerasrnn.cells.choice import cell_name
-from kerasrnn.decoding.sampling import Decoded, Sampling, right_aligned, sample
+from kerasrnn.decoding.sampling import Decoded, Sampling, sample
 from kerasrnn.layers.carry import CarriesState
 from kerasrnn.losses.metrics import BitsPerCharacter, Nats, Perplexity
+from kerasrnn.models.serving.language_model import CHOICES, ServedLanguageModel
+from kerasrnn.models.serving.served import served_function
 from kerasrnn.models.text_model import TextModel
 from kerasrnn.models.token_stack import TokenStack
 from kerasrnn.text.tokenizers import PAD, START, UNKNOWN, Tokenizer
@@ -148,27 +150,16 @@ class LanguageModel(CarriesState, TokenStack, TextModel):
         """
         check_sampling(prompts, length, temperature, top_k, top_p)
         seed = secrets.randbits(31) if seed is None else seed
-        scalars = (length, temperature, top_k, top_p, seed)
-        texts, _, _ = self.generate_graph(tf.constant(prompts, tf.string), *scalars)
+        values = (length, temperature, top_k, top_p, seed)
+        numbers = [
+            tf.constant(v, place.kind.dtype) for v, place in zip(values, CHOICES, strict=True)
+        ]
+        texts = served_function(self)(tf.constant(prompts, tf.string), *numbers)["text"]
         return [text.decode() for text in texts.numpy()]
 
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec([None], tf.string, "prompt"),
-            tf.TensorSpec([], tf.int32, "max_length"),
-            tf.TensorSpec([], tf.float32, "temperature"),
-            tf.TensorSpec([], tf.int32, "top_k"),
-            tf.TensorSpec([], tf.float32, "top_p"),
-            tf.TensorSpec([], tf.int32, "seed"),
-        ],
-        autograph=False,
-    )
-    def generate_graph(self, prompt, max_length, temperature, top_k, top_p, seed):
-        """Strings [B] -> (text string [B], tokens int32 [B, T], score float32 [B])."""
-        ids = self.tokenizer.tokenize(prompt).to_tensor(PAD)
-        decoded = self.continue_ids(ids, max_length, temperature, top_k, top_p, seed)
-        text = self.tokenizer.detokenize(tf.concat([right_aligned(ids), decoded.ids], axis=1))
-        return text, decoded.ids, decoded.scores
+    def served(self) -> ServedLanguageModel:
+        """What is exported."""
+        return ServedLanguageModel(self)
 
     # --- config ---
 

@@ -5,7 +5,6 @@ B batch, S source time, T target time, N best.
 
 from __future__ import annotations
 
-import weakref
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -13,8 +12,8 @@ import tensorflow as tf
 from kerasrnn.base.errors import InputError, check_texts
 from kerasrnn.decoding.beam import BeamRules, beam_search
 from kerasrnn.decoding.sampling import Decoded, most_attended
-from kerasrnn.models.writer import compiled_for
-from kerasrnn.text.tokenizers import END, ENDED, PAD, START, UNKNOWN
+from kerasrnn.models.serving.served import Served, served_function
+from kerasrnn.text.tokenizers import END, PAD, START, UNKNOWN
 
 
 class Translations(NamedTuple):
@@ -106,19 +105,12 @@ class Translates:
         copied = copied_from(attention, ids)
         return WrittenIds(found.ids, found.scores, attention[:, 0], copied, ids)
 
-    def translate_graph(self, source, rules: BeamRules, max_length) -> Translations:
-        """Strings [B] -> `Translations`; graph code."""
-        tokenizer, target = self.tokenizers
-        ids = tokenizer.tokenize(source).to_tensor(PAD)
-        found = self.translate_ids(ids, rules, max_length)
-        ends = tf.fill([tf.shape(ids)[0], 1], ENDED)
-        words = tf.concat([tokenizer.split(source), ends], axis=1).to_tensor("")
-        copied, pieces = None, tf.gather(target.pieces, found.tokens[:, 0])
-        if self.replaces_unknown:
-            copied = tf.gather(words, found.copied, batch_dims=1)
-            pieces = tf.where(found.tokens[:, 0] == UNKNOWN, copied[:, 0], pieces)
-        text = target.detokenize(found.tokens, copied)
-        return Translations(text, found.score, found.tokens, pieces, words, found.attention)
+    def served(self, rules: BeamRules | None = None, max_length: int = 100) -> Served:
+        """What is exported: a search with these rules, by default a beam of 5 that writes ids of
+        text only."""
+        from kerasrnn.models.serving.translator import ServedTranslator
+
+        return ServedTranslator(self, rules or BeamRules(banned=self.banned_ids), max_length)
 
     def translations(
         self, sources: list[str], *, rules: BeamRules | None = None, max_length: int = 100
@@ -136,23 +128,10 @@ class Translates:
         check_texts("sources", sources)
         if max_length < 1:
             raise InputError("max_length", "1 or more", max_length, "raise it")
-        function = self.graph_for(rules or BeamRules(banned=self.banned_ids), max_length)
-        found = function(tf.constant(sources, tf.string))
-        return Translations(*(x.numpy() for x in found))
+        translate = served_function(self, rules=rules, max_length=max_length)
+        found = translate(tf.constant(sources, tf.string))
+        return Translations(**{name: value.numpy() for name, value in found.items()})
 
     def translate(self, sources: list[str], **options) -> list[str]:
         """The best translation of each sentence; options as `translations`."""
         return [text[0].decode() for text in self.translations(sources, **options).text]
-
-    def graph_for(self, rules: BeamRules, max_length: int):
-        """`translate_graph` for these rules as a tf.function, made once."""
-        model = weakref.ref(self)
-
-        def make():
-            @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
-            def translate(source):
-                return model().translate_graph(source, rules, max_length)
-
-            return translate
-
-        return compiled_for(self, (rules, max_length), make)

@@ -2,25 +2,11 @@
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Hashable
-
 import keras
 
 from kerasrnn.decoding.sampling import repeat_rows
 from kerasrnn.losses.tokens import TokenCrossEntropy
 from kerasrnn.models.text_model import TextModel
-
-# model -> {key: its function for this search}
-_COMPILED: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
-
-
-def compiled_for(model, key: Hashable, make: Callable[[], Callable]) -> Callable:
-    """A model's function for a search, made once; it must not hold the model itself."""
-    functions = _COMPILED.setdefault(model, {})
-    if key not in functions:
-        functions[key] = make()
-    return functions[key]
 
 
 class Writer(TextModel):

@@ -28,9 +28,6 @@ READOUTS = "kerasrnn.layers.readout:READOUTS"
 class CommonSettings:
     """What every task's training can be told."""
 
-    vocabulary: int = setting(
-        0, "the most tokens known; 0: all characters, 30,000 words or 8,000 subwords", range=AMOUNT
-    )
     batch_size: int = setting(64, "examples in a batch", range=COUNT)
     epochs: int = setting(20, "passes over the training data", range=COUNT)
     optimizer: str = setting(
@@ -76,6 +73,15 @@ class CommonSettings:
     def check(self) -> None:
         """Refuse settings that cannot be, alone or together (InputError)."""
         check_settings(self)
+
+
+@dataclass(frozen=True)
+class TokenSettings(CommonSettings):
+    """What the training of every model of tokens can be told."""
+
+    vocabulary: int = setting(
+        0, "the most tokens known; 0: all characters, 30,000 words or 8,000 subwords", range=AMOUNT
+    )
 
 
 def check_seed(seed: int) -> None:

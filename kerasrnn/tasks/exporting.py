@@ -13,7 +13,8 @@ from kerasrnn.export import FORMATS, export, read_metadata, verify_export
 from kerasrnn.export.artifact import check_formats, check_new
 from kerasrnn.tasks import run_folder
 from kerasrnn.tasks.catalog import TASKS, check_needs, options_of
-from kerasrnn.tasks.quantizing import measure_of
+from kerasrnn.tasks.evaluation import measure_of
+from kerasrnn.tasks.opening import load_run
 from kerasrnn.tasks.search import search_of
 from kerasrnn.tasks.settings import Need, check_need
 
@@ -37,7 +38,8 @@ def export_run(
 
     Args:
         run: the run folder.
-        out, formats, onnxruntime_web: as in `export`.
+        out, formats, onnxruntime_web: as in `export`; beside "onnx" also "score", where the model
+            says what a truth costs.
         license: of the model, in a word or a line; it is written into the artifacts.
         checkpoint: "best" for the best model, "last" for the model of the last checkpoint.
         quantized: kinds of smaller ONNX files to write and measure too.
@@ -52,12 +54,14 @@ def export_run(
     # Faulty arguments are refused before the model is loaded.
     check_formats(formats, quantized)
     check_new(out)
-    config, model = run_folder.read_config(run), run_folder.load_chosen(run, checkpoint)
+    config, (task, model) = run_folder.read_config(run), load_run(run, checkpoint)
+    if "onnx" in formats and "score" not in formats and model.served().scoring is not None:
+        at = list(formats).index("onnx") + 1
+        formats = (*formats[:at], "score", *formats[at:])
     metadata = _metadata(config, license, checkpoint)
     options = {"quantized": quantized, "measure": _measure(run, model, quantized, files, say)}
     options["onnxruntime_web"] = onnxruntime_web
-    task = TASKS.get(config.get("task"))
-    if task is not None and task.searches:
+    if task.searches:
         search = search_of(run, model, task.settings, **search)
         return export(model, out, formats, metadata, **options, **search)
     search_options = [name for name, value in search.items() if value is not None]
@@ -72,6 +76,7 @@ def export_run(
 def _metadata(config: dict, license: str | None, checkpoint: str) -> dict[str, str]:
     """Return what the artifacts record about the run."""
     metadata = {"config_sha256": hashlib.sha256(json.dumps(config).encode()).hexdigest()}
+    metadata["settings"] = json.dumps(config["settings"])
     metadata |= {"checkpoint": checkpoint} if checkpoint != BEST else {}
     return metadata | ({"license": license} if license else {})
 
@@ -134,7 +139,8 @@ def in_words(figures: dict) -> str:
     scores = {n: v for n, v in quantized.items() if isinstance(v, float)}
     changes = [f"{name} {full[name]:.6g} -> {score:.6g}" for name, score in scores.items()]
     counts = [f"on {v} {n}" for n, v in quantized.items() if isinstance(v, int)]
-    texts = [f"{n} {v}" for n, v in quantized.items() if isinstance(v, str)]
+    words = {n: v for n, v in quantized.items() if not n.endswith("_signature")}
+    texts = [f"{n} {v}" for n, v in words.items() if isinstance(v, str)]
     comparison = ", ".join([*changes, *counts, *texts])
     return f"{figures['bytes']:,} bytes, {share:.1%} of the full file; {comparison}"
 
@@ -158,10 +164,11 @@ def verify_run(
         VerificationError: when an artifact that is not quantized gives other results.
     """
     exported = Path(exported)
-    candidates = [exported / name for name in ("model.onnx", "encode.onnx", "saved_model")]
-    candidates += sorted(exported.glob("model.*.onnx"))
+    names = ("model.onnx", "score.onnx", "encode.onnx", "saved_model")
+    candidates = [exported / name for name in names]
+    candidates += sorted(exported.glob("*.*.onnx"))
     artifacts = [path for path in candidates if path.exists()] or [exported]
     if not artifacts[0].exists():
         raise InputError("EXPORT", "an export", f"{exported}, which is not there", "check the path")
-    model = run_folder.load_chosen(run, checkpoint)
+    _, model = load_run(run, checkpoint)
     return {artifact: verify_export(model, artifact) for artifact in artifacts}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from kerasrnn.base.choices import BEST
 from kerasrnn.base.errors import InputError, first_line
 from kerasrnn.export.runner import load
 from kerasrnn.export.untrusted import check_artifact
@@ -12,25 +13,54 @@ from kerasrnn.tasks.catalog import TASKS
 from kerasrnn.tasks.task import Task
 
 
-def open_model(path: Path, from_run: Callable[[Path, object], Callable], task: Task):
+def open_model(model: str, task: Task, **asked) -> Callable[[dict], dict]:
     """Open a model as a function from a dict of arrays to a dict of arrays.
 
     Args:
-        path: a run folder, an ONNX file or a SavedModel. An ONNX file needs only onnxruntime.
-        from_run: (run folder, its Keras model) -> the function.
+        model: a run folder, an ONNX file or a SavedModel. An ONNX file needs only onnxruntime.
         task: the task of the model.
+        asked: of a beam search, `beam`, `n_best` and `max_length`; None leaves the run's setting.
+            In an exported model the search is fixed; only `n_best` may be given, up to its exported
+            value.
 
     Raises:
         InputError: when the path is none of these, has a model of another task, or cannot be
-            loaded. The function raises it when the model fails or lacks an output.
+            loaded; when an export cannot do what is asked. The function raises it when the model
+            fails or lacks an output.
     """
+    path = Path(model)
+    changed = {name: value for name, value in asked.items() if value is not None}
     if not path.exists():
         raise InputError(
             "MODEL", "a run folder, an ONNX file or a SavedModel", path, "check the path"
         )
     if path.is_dir() and not (path / "saved_model.pb").exists():
         _refuse_exports(path)
-        return _open_run(path, from_run, task)
+        return _open_run(path, task, changed)
+    function = _open_export(path, task)
+    n_best = changed.pop("n_best", 1)
+    if changed:
+        name = next(iter(changed)).replace("_", "-")
+        expected = "a run folder beside it, an exported search being fixed"
+        raise InputError(f"--{name}", expected, model, f"export again with --{name}")
+    return _n_best_of(function, n_best) if n_best > 1 else function
+
+
+def _n_best_of(function: Callable, n_best: int) -> Callable:
+    """The function of an export, which refuses to give more answers than it has."""
+
+    def checked(inputs: dict) -> dict:
+        answers = function(inputs)
+        exported = answers["text"].shape[1]
+        if exported < n_best:
+            raise InputError("--n-best", f"at most {exported}, as exported", n_best, "export again")
+        return answers
+
+    return checked
+
+
+def _open_export(path: Path, task: Task) -> Callable:
+    """The function of an ONNX file or a SavedModel."""
     try:
         check_artifact(path)  # before it is loaded: the file may be a stranger's
         model = load(path)
@@ -44,8 +74,8 @@ def open_model(path: Path, from_run: Callable[[Path, object], Callable], task: T
     if getattr(model, "streams", False):
         whole = path.with_name("model.onnx")
         raise InputError("MODEL", "a whole model", f"{path}, which is one step", f"give {whole}")
-    if task.input not in model.inputs:
-        others = [other for other in TASKS.values() if other.input in model.inputs]
+    if model.metadata.get("task") != task.name:
+        others = [other for name, other in TASKS.items() if name == model.metadata.get("task")]
         raise InputError("MODEL", task.noun, path, _use(others))
     return _checked_function(model, path, task)
 
@@ -63,9 +93,9 @@ def _checked_function(model, path: Path, task: Task):
             answers = model(inputs)
         except Exception as error:  # the right inputs do not prove that the file is ours
             raise _faulty_file("a model that answers", path, error) from error
-        for name in task.answers:
-            if name not in answers:
-                raise _faulty_file("a model that answers", path, f"without {name}")
+        for place in task.gives:
+            if place.name not in answers:
+                raise _faulty_file("a model that answers", path, f"without {place.name}")
         return answers
 
     return answer
@@ -76,52 +106,36 @@ def _faulty_file(expected: str, path: Path, error: Exception | str) -> InputErro
     return InputError("MODEL", expected, f"{path} ({first_line(error)})", "export it again")
 
 
-def _open_run(path: Path, from_run, task: Task):
-    """Open a run folder, after a check of its task (InputError)."""
-    from kerasrnn.tasks import run_folder  # it loads TensorFlow, which an artifact does not need
+def _open_run(path: Path, task: Task, changed: dict) -> Callable:
+    """The function of a run folder, after a check of its task (InputError)."""
+    # They load TensorFlow, which an artifact does not need.
+    from kerasrnn.export.forms import answer
+    from kerasrnn.tasks import run_folder
+    from kerasrnn.tasks.search import search_of
 
     name = run_folder.read_config(path).get("task")
     if name != task.name:
         others = [TASKS[name]] if name in TASKS else []
         raise InputError("RUN", task.noun, f"{path}, whose task is {name}", _use(others))
-    task.work  # noqa: B018  (it imports the classes of the model, which Keras finds only then)
-    return from_run(path, run_folder.load_model(path))
+    model = load_run(path)[1]
+    search = search_of(path, model, task.settings, **changed) if task.searches else {}
+    served = model.served(**search)
+    return lambda case: answer(served, case)
 
 
-def open_search(
-    model: str, from_run: Callable[[Path, object, dict], Callable], task: Task, **asked
-):
-    """Open a model with a beam search, and change `beam`, `n_best` or `max_length` of the search.
-
-    Args:
-        model: a path, as in `open_model`.
-        from_run: (run folder, its Keras model, options to change) -> the function.
-        task: as in `open_model`.
-        asked: `beam`, `n_best` and `max_length`; None leaves the run's setting. In an exported
-            model the search is fixed; only `n_best` may be given, up to its exported value.
+def load_run(run: str | Path, checkpoint: str = BEST):
+    """(the task of a run, its Keras model: the best one, or that of the last checkpoint).
 
     Raises:
-        InputError: as `open_model` does, and when an export cannot do what is asked.
+        InputError: when the run cannot be used, or its task is none that is known.
     """
-    path = Path(model)
-    changed = {name: value for name, value in asked.items() if value is not None}
-    function = open_model(path, lambda *run: from_run(*run, changed), task)
-    if not (path.is_file() or (path / "saved_model.pb").exists()):
-        return function
-    n_best = changed.pop("n_best", 1)
-    if changed:
-        name = next(iter(changed)).replace("_", "-")
-        expected = "a run folder beside it, an exported search being fixed"
-        raise InputError(f"--{name}", expected, model, f"export again with --{name}")
+    from kerasrnn.tasks import run_folder
 
-    def checked(inputs: dict) -> dict:
-        answers = function(inputs)
-        exported = answers["text"].shape[1]
-        if exported < n_best:
-            raise InputError("--n-best", f"at most {exported}, as exported", n_best, "export again")
-        return answers
-
-    return checked
+    name = run_folder.read_config(run)["task"]
+    if name not in TASKS:
+        raise InputError("RUN", f"a run of {', '.join(TASKS)}", name, "give another folder")
+    TASKS[name].work  # noqa: B018  (it imports the classes of the model, which Keras finds only then)
+    return TASKS[name], run_folder.load_chosen(run, checkpoint)
 
 
 def _refuse_exports(path: Path) -> None:

@@ -6,10 +6,12 @@ A task is a folder in `kerasrnn/tasks/` whose `task.py` has a `TASK`.
 from __future__ import annotations
 
 import functools
-import importlib
+import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
+from kerasrnn.kinds import Place
 from kerasrnn.tasks.settings import Need, as_option
 
 # The commands that read the data that a model is measured on.
@@ -80,8 +82,8 @@ class Task:
         package: where the task is, as its `task.py` says it: __package__.
         options: what the task's commands take besides what those of all tasks take.
         settings: the class of the settings.
-        input: the input that only its exported models have.
-        answers: the outputs that they must have.
+        takes: the inputs of its models, but for numbers that the user chooses.
+        gives: the outputs that they must have.
         presets: settings by name; "small" has the defaults of the class.
         order: of its place among the tasks; small numbers come first.
     """
@@ -95,8 +97,8 @@ class Task:
     options: Sequence[Option]
     settings: type
     presets: Mapping[str, object]
-    input: str
-    answers: Sequence[str]
+    takes: Sequence[Place]
+    gives: Sequence[Place]
     order: int = 100
 
     @property
@@ -106,7 +108,12 @@ class Task:
 
     def options_of(self, command: str) -> list[Option]:
         """The options that a command has."""
-        return [option for option in self.options if command in option.commands]
+        options = [option for option in self.options if command in option.commands]
+        if options or command != self.verb:
+            return options
+        from kerasrnn.tasks.plain_use import options_of
+
+        return options_of(self)
 
     @property
     def files(self) -> list[str]:
@@ -128,10 +135,15 @@ class Task:
 
     @property
     def use(self):
-        """The module `use`, which loads no TensorFlow where the model is an ONNX file.
+        """The module `use`, or what the kinds say where there is none.
 
-        Its function `answers(options, refuse)` opens a model and returns an iterator of
-        (answer by name, the same as a line of text). `options` has those of the verb as
-        attributes; `refuse(error)` says that an input is left out, and goes on.
+        It loads no TensorFlow where the model is an ONNX file. Its function
+        `answers(options, refuse)` opens a model and returns an iterator of (answer by name, the
+        same as a line of text). `options` has those of the verb as attributes; `refuse(error)` says
+        that an input is left out, and goes on.
         """
-        return importlib.import_module(f"{self.package}.use")
+        if importlib.util.find_spec(f"{self.package}.use"):
+            return importlib.import_module(f"{self.package}.use")
+        from kerasrnn.tasks.plain_use import answers
+
+        return SimpleNamespace(answers=functools.partial(answers, self))

@@ -155,8 +155,10 @@ def _check_part(file: Path, part: dict) -> None:
     if isinstance(name, str) and name in VALUES:
         return
     is_function = name == "function"
-    registered_name = part.get("registered_name") or (config if is_function else name)
-    name = config if is_function else name
+    registered_name = part.get("registered_name") or name
+    if is_function:
+        # Keras says "function" as the registered name of a function that has one.
+        name = registered_name = config
     if not (isinstance(name, str) and isinstance(registered_name, str)):
         raise Untrusted(file, f"whose configuration names {_shortened(name)}")
     registered = keras.saving.get_registered_object(registered_name)

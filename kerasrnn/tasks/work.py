@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
 
 from kerasrnn.tasks.job import CommonJob
+from kerasrnn.tasks.measuring import Known, Measured
 from kerasrnn.tasks.session import TrainingSession
 from kerasrnn.tasks.task import Task
 from kerasrnn.tasks.training import Data, Monitoring
+
+LARGEST = 700.0  # nats whose exponential is still a number
 
 
 class Examples(ABC):
@@ -74,19 +78,27 @@ class Work(ABC):
         """
 
     @abstractmethod
-    def evaluate(self, run: str | Path, say: Callable[[str], None], **options) -> dict:
-        """The scores of a run's best model.
+    def measured(
+        self, known: Known, folder: Path, say: Callable[[str], None], few: bool = False, **options
+    ) -> Measured:
+        """What a model is measured on: files that the user gives, or what a run was validated on.
 
         Args:
-            run: the run folder.
+            known: what is known of the model; an exported one was validated on nothing.
+            folder: where files may be put while it is measured.
             say: called with a message, for example about data that was left out.
-            options: those that `kerasrnn evaluate` has for the task; None where one is not given,
-                and then the model is measured on what it was validated on.
+            few: whether a part is enough, that takes about a minute.
+            options: those that `kerasrnn evaluate` has for the task; None where one is not given.
 
         Raises:
             InputError: when the run or a file cannot be used.
         """
 
-    @abstractmethod
-    def measure_of(self, run, model: keras.Model, say, **options) -> Callable:
-        """(ONNX file, kind of quantization or None) -> its scores; arguments as `evaluate`."""
+    def judge(self, answers: Sequence[dict], references: Sequence) -> dict:
+        """The scores of answers: for each batch of `Measured.cases` one by name, [B, ...]."""
+        raise NotImplementedError(f"{self.task.name} judges no answers")
+
+    def cost(self, nats: float, count: float, measured: Measured) -> dict:
+        """The scores of what the truth costs, `nats` in all for `count` tokens."""
+        mean = nats / count if count else 0.0
+        return {"nats": mean, "perplexity": math.exp(min(mean, LARGEST))}

@@ -51,11 +51,21 @@ def sides_of(job: Job) -> tuple[list[Captioned], list[Captioned]]:
     return split(read(job.captions), job.settings.valid_share)
 
 
-def used(name: str, captioned: list[Captioned], job: Job, say: Callable[[str], None]):
+def used(name: str, captioned: list[Captioned], strict: bool, say: Callable[[str], None]):
     """Those whose images can be used; the others are told of."""
-    kept, report = usable(captioned, strict=job.strict)
+    kept, report = usable(captioned, strict=bool(strict))
     say(f"{name}: {report}")
     return kept
+
+
+def pixels_of(image: np.ndarray, size: int) -> tf.Tensor:
+    """An image brought to a size, uint8 [1, size, size, 3]."""
+    return tf.cast(resize(image[np.newaxis], size), tf.uint8)
+
+
+def pixels_store(folder: Path, size: int) -> Store:
+    """Where images are kept that are brought to a size."""
+    return Store(folder, f"pixels-{size}", lambda image: pixels_of(image, size)[0].numpy())
 
 
 def store_of(model: Captioner, job: Job, run: Path) -> Store:
@@ -63,18 +73,14 @@ def store_of(model: Captioner, job: Job, run: Path) -> Store:
     images brought to its size."""
     encoder, size = model.encoder, model.encoder.image_size
     folder = Path(job.cache) if job.cache else run / IMAGES
-
-    def pixels(image):
-        return tf.cast(resize(image[np.newaxis], size), tf.uint8)
-
     if not encoder.frozen:
-        return Store(folder, f"pixels-{size}", lambda image: pixels(image)[0].numpy())
+        return pixels_store(folder, size)
     digest = hashlib.sha256()
     for weight in encoder.network.get_weights():
         digest.update(weight.tobytes())
     features = tf.function(encoder.features, autograph=False)
     name = f"{encoder.options['backbone']}-{size}-{digest.hexdigest()[:16]}"
-    return Store(folder, name, lambda image: features(pixels(image))[0].numpy())
+    return Store(folder, name, lambda image: features(pixels_of(image, size))[0].numpy())
 
 
 def filled_store(

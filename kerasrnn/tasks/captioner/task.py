@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from kerasrnn.base.choices import LEVELS
 from kerasrnn.base.errors import InputError
+from kerasrnn.kinds import Attention, Image, Number, Pieces, Place, Text
 from kerasrnn.tasks.common import (
     ATTENTIONS,
     CELL,
@@ -13,6 +14,7 @@ from kerasrnn.tasks.common import (
     READOUTS,
     SEARCHED,
     CommonSettings,
+    TokenSettings,
 )
 from kerasrnn.tasks.settings import AMOUNT, COUNT, SHARE, Need, Range, inherited, setting
 from kerasrnn.tasks.task import MEASURING, Option, Task
@@ -25,7 +27,7 @@ SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
-class Settings(CommonSettings):
+class Settings(TokenSettings):
     """What the training of a captioner can be told."""
 
     backbone: str = setting("small", "the network that looks: small, or one of keras.applications")
@@ -173,7 +175,12 @@ TASK = Task(
     ],
     settings=Settings,
     presets=PRESETS,
-    input="image",
-    answers=["text", "score", "target_tokens", "attention"],
+    takes=[Place("image", Image())],
+    gives=[
+        Place("text", Text()),
+        Place("score", Number()),
+        Place("target_tokens", Pieces()),
+        Place("attention", Attention("image")),
+    ],
     order=3,
 )

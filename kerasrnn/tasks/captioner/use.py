@@ -12,7 +12,7 @@ import numpy as np
 from kerasrnn.base.errors import InputError
 from kerasrnn.base.files import replacing
 from kerasrnn.tasks.captioner.task import TASK
-from kerasrnn.tasks.opening import open_search
+from kerasrnn.tasks.opening import open_model
 from kerasrnn.tasks.using import Answers, answer_of, numbered, plot_path
 
 PANEL = 600  # pixels of a picture that is drawn once a word, on 288 dots: sharp where enlarged
@@ -68,7 +68,7 @@ def open_captioner(
     Raises:
         InputError: when the model or an argument cannot be used.
     """
-    run = open_search(model, _from_run, TASK, beam=beam, n_best=n_best, max_length=max_length)
+    run = open_model(model, TASK, beam=beam, n_best=n_best, max_length=max_length)
 
     def caption(image: np.ndarray) -> Found:
         found = run({"image": image[np.newaxis]})
@@ -82,14 +82,6 @@ def open_captioner(
         )
 
     return caption
-
-
-def _from_run(path: Path, model, changed: dict):
-    from kerasrnn.export.captioner import Served
-    from kerasrnn.tasks.captioner.task import Settings
-    from kerasrnn.tasks.search import search_of
-
-    return Served(model, **search_of(path, model, Settings, **changed)).answer
 
 
 def images_of(given: Sequence[str]) -> Iterator[Path]:

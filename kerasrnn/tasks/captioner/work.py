@@ -4,34 +4,33 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 import sacrebleu
 
 from kerasrnn.base.errors import InputError
 from kerasrnn.decoding.beam import BeamRules
+from kerasrnn.kinds.texts import strings
 from kerasrnn.layers.decoder import Decoder
 from kerasrnn.layers.images import ImageEncoder, check_network
 from kerasrnn.models.captioner import Captioner
 from kerasrnn.pipelines.batching import plan
 from kerasrnn.pipelines.captions import Captioned, batches, encode_captions, read_captions
 from kerasrnn.pipelines.dataset import Position
-from kerasrnn.pipelines.images import read_image
 from kerasrnn.pipelines.store import Store
 from kerasrnn.tasks import run_data, run_folder
 from kerasrnn.tasks.captioner.data import (
     augment_of,
     digest_of,
     filled_store,
+    pixels_store,
     sides_of,
     store_of,
     used,
 )
 from kerasrnn.tasks.captioner.task import TASK, Settings
-from kerasrnn.tasks.quantizing import IMAGES as MEASURED
-from kerasrnn.tasks.quantizing import Measure, exported_texts, portions
+from kerasrnn.tasks.measuring import IMAGES, Known, Measured
 from kerasrnn.tasks.search import rules_of
 from kerasrnn.tasks.session import TrainingSession
 from kerasrnn.tasks.training import (
@@ -85,7 +84,7 @@ class ImageExamples(Examples):
         with session.strategy.scope():
             self.encoder = None if session.model else make_encoder(s, job.cnn_weights)
         sides = zip(SIDES, sides_of(job), strict=True)
-        self.sides = [used(name, side, job, session.say) for name, side in sides]
+        self.sides = [used(name, side, job.strict, session.say) for name, side in sides]
         words = (caption for one in self.sides[0] for caption in one.captions)
         known = session.known
         self.tokenizer = known.tokenizer if known else tokenizer_of(job.level, words, s.vocabulary)
@@ -182,13 +181,13 @@ def _sample(model: Captioner, captioned, store: Store, settings: Settings) -> st
 
 
 def measured_images(
-    run: str | Path,
+    known: Known,
     images: str | None,
     captions: str | None,
     split: str | None,
     say: Callable[[str], None],
-) -> tuple[Job, list[Captioned]]:
-    """The run's job, and the images given or those it was validated on that can be used.
+) -> list[Captioned]:
+    """The images given or those that the run was validated on, that can be used.
 
     Of a file that names splits these are the images of `split`; of a file that is given without
     one they are those for testing, where it has any, else for validation, else for training.
@@ -197,21 +196,21 @@ def measured_images(
         InputError: when the run, an image or a file cannot be used, the captions changed, or the
             file has no such split.
     """
-    job = run_folder.read_job(run, Job, Settings)
+    job, lowercase = known.job, known.settings.lowercase
     if not captions:
         names = ["valid_captions" if job.valid_captions else "captions"]
         options = "--images and --captions"
-        run_data.check_recorded(run_folder.read_config(run), names, options)
+        run_data.check_recorded(run_folder.read_config(known.run), names, options)
         if not Path(images or job.images).is_dir():
             received = f"{job.images}, which is gone"
             raise InputError("RUN", run_data.TRAINED_ON, received, f"give {options}")
     if captions or split:
         file = captions or job.valid_captions or job.captions
-        rows = read_captions(file, images or job.images, lowercase=job.settings.lowercase)
+        rows = read_captions(file, images or job.images, lowercase=lowercase)
         rows = of_split(rows, split, file)
     else:
         _, rows = sides_of(job)
-    return job, used("validation", rows, job, say)
+    return used("validation", rows, job and job.strict, say)
 
 
 def of_split(captioned: list[Captioned], name: str | None, file: str) -> list[Captioned]:
@@ -247,43 +246,68 @@ class CaptionerWork(Work):
     def read(self, job, session, folder):
         return ImageExamples(job, session)
 
-    def evaluate(self, run, say, images=None, captions=None, split=None, drawn=False) -> dict:
-        """BLEU-1 to 4 of beam search, and perplexity, of a run's best model.
-
-        Returns:
-            "bleu_1" to "bleu_4", as `scores` gives them; "nats" and "perplexity" per token;
-            "images", how many; "split", where the file of captions names one.
-        """
-        model = run_folder.load_model(run)
+    def measured(
+        self, known, folder, say, few=False, images=None, captions=None, split=None, drawn=False
+    ):
         if drawn:
-            model.drawn = True
-        job, captioned = measured_images(run, images, captions, split, say)
-        s = job.settings
-        store = store_of(model, job, Path(run))
-        if not store.folder.is_dir():  # training made it, or config.json names a place of its own
-            store = store_of(model, dataclasses.replace(job, cache=None), Path(run))
+            draw_places(known.model)
+        captioned = measured_images(known, images, captions, split, say)
+        captioned = captioned[:IMAGES] if few else captioned
+        store = measured_store(known, folder)
         store.fill(one.image for one in captioned)
-        examples, _ = encode_captions(captioned, model.tokenizer)
-        data = batches(examples, store, batch_size=s.batch_size, pad_to_multiple=s.pad_to_multiple)
-        values = model.evaluate(data, return_dict=True, verbose=0)
-        found = caption_all(model, captioned, store, rules_of(model, s), s.max_tokens)
-        figures = scores(found, [one.captions for one in captioned])
-        nats = {name: values[name] for name in ("nats", "perplexity")}
-        return {**figures, **nats, "images": len(captioned), **split_of(captioned)}
+        features = known.model is not None and known.model.encoder.frozen
+        return Measured(
+            cases=({"image": images} for images, _ in in_batches(captioned, store)),
+            references=[one.captions for one in captioned],
+            truths=(
+                {"image": images[rows], "target": strings(targets)}
+                for images, part in in_batches(captioned, store)
+                for rows, targets in rounds([one.captions for one in part])
+            ),
+            said={"images": len(captioned), **split_of(captioned)},
+            asked={"features": True} if features else {},
+        )
 
-    def measure_of(self, run, model, say, images=None, captions=None, split=None) -> Measure:
-        """Return the measure of a captioner, on the first `IMAGES` images."""
-        _, examples = measured_images(run, images, captions, split, say)
-        examples = examples[:MEASURED]
-        references = [example.captions for example in examples]
+    def judge(self, answers, references):
+        """BLEU-1 to 4, as `scores` gives them."""
+        found = [text for answer in answers for text in answer["text"][:, 0].tolist()]
+        return scores(found, references)
 
-        def measure(path: Path, kind: str | None) -> dict:
-            # Photos at full size may not fit into memory together, so they are read in portions.
-            cases = ({"image": read_image(example.image)[np.newaxis]} for example in examples)
-            texts = [text for portion in portions(cases) for text in exported_texts(path, portion)]
-            return scores(texts, references) | {"images": len(examples), **split_of(examples)}
 
-        return measure
+def draw_places(model: Captioner | None) -> None:
+    """Let hard attention draw; refuse an exported model, which cannot (InputError)."""
+    if model is None:
+        expected = "a run beside it: an export looks at the likeliest place"
+        raise InputError("--drawn", expected, "an exported model", "leave it out")
+    model.drawn = True
+
+
+def measured_store(known: Known, folder: Path) -> Store:
+    """Where what is made of the images is: by the training of a run, else in `folder`."""
+    if known.model is None:
+        return pixels_store(folder, known.takes[0].kind.size)
+    store = store_of(known.model, known.job, known.run)
+    if not store.folder.is_dir():  # training made it, or config.json names a place of its own
+        store = store_of(known.model, dataclasses.replace(known.job, cache=None), known.run)
+    return store
+
+
+def in_batches(captioned: Sequence[Captioned], store: Store) -> Iterator[tuple]:
+    """What the store has of some images, and these images with their captions, in turn."""
+    for start in range(0, len(captioned), ROWS):
+        part = captioned[start : start + ROWS]
+        yield store.read([one.image for one in part]), part
+
+
+def rounds(captions: Sequence[Sequence[str]]) -> Iterator[tuple[list[int], list[str]]]:
+    """The first caption of each image that has one, then the second, and so on.
+
+    >>> list(rounds([("a", "b"), ("c",)]))
+    [([0, 1], ['a', 'c']), ([0], ['b'])]
+    """
+    for number in range(max(map(len, captions))):
+        rows = [i for i, texts in enumerate(captions) if len(texts) > number]
+        yield rows, [captions[i][number] for i in rows]
 
 
 WORK = CaptionerWork(TASK)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kerasrnn.base.choices import LEVELS
-from kerasrnn.tasks.common import CELL, CommonSettings
+from kerasrnn.kinds import Place, Text
+from kerasrnn.tasks.common import CELL, CommonSettings, TokenSettings
 from kerasrnn.tasks.settings import COUNT, SHARE, Need, inherited, setting
 from kerasrnn.tasks.task import MEASURING, Option, Task
 
@@ -13,7 +14,7 @@ VECTORS = Need("--embeddings", lambda v: v["embeddings"])
 
 
 @dataclass(frozen=True)
-class Settings(CommonSettings):
+class Settings(TokenSettings):
     """What the training of a language model can be told."""
 
     cell: str = setting("lstm", "the recurrent cell, or module:Class of --import", **CELL)
@@ -122,7 +123,7 @@ TASK = Task(
     ],
     settings=Settings,
     presets=PRESETS,
-    input="prompt",
-    answers=["text"],
+    takes=[Place("prompt", Text())],
+    gives=[Place("text", Text())],
     order=1,
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-from pathlib import Path
 
 import numpy as np
 
@@ -60,7 +59,7 @@ def generate(
         "top_p": np.array(top_p, np.float32),
         "seed": np.array(seed, np.int32),
     }
-    texts = [str(text) for text in open_model(Path(model), _from_run, TASK)(values)["text"]]
+    texts = [str(text) for text in open_model(model, TASK)(values)["text"]]
     for prompt, text in zip(prompts, texts, strict=True):
         _check_known(prompt, text)
     return texts
@@ -76,12 +75,6 @@ def _check_known(prompt: str, text: str) -> None:
             f"{prompt!r}, which it reads as {read!r}",
             f"leave out what stands as {UNKNOWN}",
         )
-
-
-def _from_run(path: Path, model):
-    from kerasrnn.export.language_model import Served
-
-    return Served(model).answer
 
 
 def _check(length: int, temperature: float, top_k: int, top_p: float) -> None:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import tempfile
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from kerasrnn.base.errors import InputError
-from kerasrnn.export.language_model import Served
-from kerasrnn.export.quantization import smaller
 from kerasrnn.models.language_model import LanguageModel
 from kerasrnn.pipelines.service import Service
 from kerasrnn.pipelines.text import (
@@ -26,7 +24,7 @@ from kerasrnn.pipelines.text import (
 )
 from kerasrnn.tasks import run_data, run_folder
 from kerasrnn.tasks.lm.task import TASK, Settings
-from kerasrnn.tasks.quantizing import TOKENS, Measure
+from kerasrnn.tasks.measuring import TOKENS, Known, Measured
 from kerasrnn.tasks.session import TrainingSession
 from kerasrnn.tasks.training import (
     Data,
@@ -150,50 +148,41 @@ def _sample(model: LanguageModel, seed: int) -> str:
     return model.generate([""], 200, temperature=0.8, seed=seed)[0]
 
 
-def measured_text(run: str | Path, text: list[str] | None, tokenizer: Tokenizer, folder: Path):
-    """Windows of the files given, or of what the run was validated on: (dataset, how many tokens,
-    what was read).
+def measured_ids(known: Known, text: list[str] | None, folder: Path) -> tuple[IdStream, Report]:
+    """The ids of the files given, or of what the run was validated on, and what was read.
 
     Raises:
         InputError: when the run or a file cannot be used, or the text changed.
     """
-    job = run_folder.read_job(run, Job, Settings)
-    settings = job.settings
+    job, [tokenizer] = known.job, known.tokenizers
     if not text:
         name = "valid_text" if job.valid_text else "text"
-        run_data.check_recorded(run_folder.read_config(run), [name], "--text")
-    files = text or job.valid_text or job.text
-    ids, report = encode(files, tokenizer, folder / IDS, faults=job.faults)
+        run_data.check_recorded(run_folder.read_config(known.run), [name], "--text")
+    files, faults = text or job.valid_text or job.text, job.faults if job else "refuse"
+    ids, report = encode(files, tokenizer, folder / IDS, faults=faults)
     if not (text or job.valid_text):
-        _, ids = ids.split(1 - settings.valid_share)
+        _, ids = ids.split(1 - known.settings.valid_share)
+    return ids, report
+
+
+def windows_of(ids: IdStream, settings: Settings) -> tf.data.Dataset:
+    """Windows for measuring, the last one shorter; of a short text fewer rows."""
     rows = max(1, min(settings.batch_size, len(ids) // settings.window))
-    window = min(settings.window, len(ids))
-    measured = len(ids) // rows * rows  # rows of equal length: fewer than `rows` are left over
-    return contiguous(ids, rows, window, whole=True), measured, report
+    return contiguous(ids, rows, min(settings.window, len(ids)), whole=True)
 
 
-def _nats(reader, model, windows) -> dict:
-    """Return the scores of an ONNX graph that reads windows (ids [B, T], targets [B, T])."""
-    import onnxruntime
+def truths_of(windows: tf.data.Dataset, carried: bool) -> Iterator[dict]:
+    """What `scoring` takes: a window follows the one before, or each begins anew."""
+    for number, (ids, targets) in enumerate(windows.as_numpy_iterator()):
+        fresh = np.full(len(ids), not (carried and number), np.int32)
+        yield {"ids": targets, "previous": np.ascontiguousarray(ids[:, 0]), "fresh": fresh}
 
-    from kerasrnn.losses.metrics import BitsPerCharacter, Nats, Perplexity
 
-    session = onnxruntime.InferenceSession(
-        reader.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
-    metrics = [Nats(), BitsPerCharacter(model.tokenizer.characters_per_id), Perplexity()]
-    state_inputs = session.get_inputs()[1:]  # the first input is the ids
-    names = [state_input.name for state_input in state_inputs]
-    state = [np.zeros([len(windows[0][0]), s.shape[1]], np.float32) for s in state_inputs]
-    for ids, targets in windows:
-        inputs = {"ids": ids, **dict(zip(names, state, strict=True))}
-        logits, *final_state = session.run(None, inputs)
-        # Windows follow each other in the text only where the model carries state.
-        state = final_state if model.options["carry_state"] else state
-        for metric in metrics:
-            metric.update_state(targets, logits)
-    tokens = sum(int(np.count_nonzero(targets)) for _, targets in windows)  # 0 is padding
-    return {metric.name: float(metric.result()) for metric in metrics} | {"tokens": tokens}
+def characters_of(ids: IdStream, tokenizer: Tokenizer) -> int:
+    """How many characters ids stand for."""
+    values = np.memmap(ids.file.path, ids.file.dtype, "r")[ids.start : ids.stop]
+    counts = np.bincount(values, minlength=tokenizer.size)
+    return int(counts @ np.array(tokenizer.characters_per_id))
 
 
 class LanguageModelWork(Work):
@@ -202,32 +191,24 @@ class LanguageModelWork(Work):
     def read(self, job, session, folder):
         return TextExamples(job, session, folder)
 
-    def evaluate(self, run, say, text=None) -> dict[str, float]:
-        """Nats, bits per character and perplexity of a run's best model."""
-        model = run_folder.load_model(run)
-        with tempfile.TemporaryDirectory() as folder:
-            windows, measured, report = measured_text(run, text, model.tokenizer, Path(folder))
-            values = model.evaluate(windows, return_dict=True, verbose=0)
-        values.pop("loss")  # `nats`, but for the last, shorter window
-        return {**values, "tokens": measured, "unknown_in_text": report.unknown}
+    def measured(self, known, folder, say, few=False, text=None):
+        settings = known.settings
+        ids, report = measured_ids(known, text, folder)
+        windows = windows_of(ids, settings)
+        rows = windows.element_spec[0].shape[0]
+        length = min(len(ids) // rows, TOKENS // rows) if few else len(ids) // rows
+        # Rows of equal length: fewer than `rows` ids are left over.
+        ids = dataclasses.replace(ids, stop=ids.start + rows * length)
+        return Measured(
+            truths=truths_of(windows_of(ids, settings), settings.carry_state),
+            units=characters_of(ids, known.tokenizers[0]),
+            said={"tokens": len(ids), "unknown_in_text": report.unknown},
+        )
 
-    def measure_of(self, run, model, say, text=None) -> Measure:
-        """Return the measure of a language model: nats, bits per character and perplexity.
-
-        The exported file generates text and gives no probabilities. So the same weights are
-        measured in a second graph, which reads text and is quantized in the same way.
-        """
-        with tempfile.TemporaryDirectory() as folder:
-            windows, _, _ = measured_text(run, text, model.tokenizer, Path(folder))
-            rows, length = next(iter(windows))[0].shape
-            # All windows are read here, because the folder is deleted after the block.
-            windows = [*windows.take(max(1, TOKENS // (rows * length))).as_numpy_iterator()]
-        reader = Served(model).reader_onnx()
-
-        def measure(path: Path, kind: str | None) -> dict:
-            return _nats(smaller(reader, kind) if kind else reader, model, windows)
-
-        return measure
+    def cost(self, nats, count, measured):
+        bits = nats / math.log(2) / measured.units if measured.units else 0.0
+        mean = super().cost(nats, count, measured)
+        return {"nats": mean["nats"], "bits_per_character": bits, **mean}
 
 
 WORK = LanguageModelWork(TASK)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from kerasrnn.base.choices import LEVELS
 from kerasrnn.base.errors import InputError
+from kerasrnn.kinds import Attention, Number, Pieces, Place, Text
 from kerasrnn.tasks.common import (
     ATTENTIONS,
     CELL,
@@ -13,6 +14,7 @@ from kerasrnn.tasks.common import (
     READOUTS,
     SEARCHED,
     CommonSettings,
+    TokenSettings,
 )
 from kerasrnn.tasks.settings import AMOUNT, COUNT, SHARE, Need, Range, inherited, setting
 from kerasrnn.tasks.task import MEASURING, Option, Task
@@ -24,7 +26,7 @@ VALID_TARGET = Need("--valid-target", lambda v: v["valid_target"] or v["target"]
 
 
 @dataclass(frozen=True)
-class Settings(CommonSettings):
+class Settings(TokenSettings):
     """What the training of a translator can be told."""
 
     joint: bool = setting(False, "one tokenizer for both sides")
@@ -139,7 +141,13 @@ TASK = Task(
     ],
     settings=Settings,
     presets=PRESETS,
-    input="source",
-    answers=["text", "score", "target_tokens", "source_tokens", "attention"],
+    takes=[Place("source", Text())],
+    gives=[
+        Place("text", Text()),
+        Place("score", Number()),
+        Place("target_tokens", Pieces()),
+        Place("source_tokens", Pieces()),
+        Place("attention", Attention("source_tokens")),
+    ],
     order=2,
 )

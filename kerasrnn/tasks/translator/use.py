@@ -12,7 +12,7 @@ import numpy as np
 
 from kerasrnn.base.errors import InputError
 from kerasrnn.base.files import replacing
-from kerasrnn.tasks.opening import open_search
+from kerasrnn.tasks.opening import open_model
 from kerasrnn.tasks.translator.task import TASK
 from kerasrnn.tasks.using import Answers, answer_of, numbered, plot_path
 
@@ -65,7 +65,7 @@ def open_translator(
     Raises:
         InputError: when the model or an argument cannot be used.
     """
-    run = open_search(model, _from_run, TASK, beam=beam, n_best=n_best, max_length=max_length)
+    run = open_model(model, TASK, beam=beam, n_best=n_best, max_length=max_length)
 
     def translate(lines: list[str]) -> list[Found]:
         found = run({"source": np.array(lines, object)})
@@ -84,14 +84,6 @@ def _row(found: dict, i: int, n_best: int) -> Found:
         target,
         found["attention"][i, : len(target), : len(source)],
     )
-
-
-def _from_run(path: Path, model, changed: dict):
-    from kerasrnn.export.translator import Served
-    from kerasrnn.tasks.search import search_of
-    from kerasrnn.tasks.translator.task import Settings
-
-    return Served(model, **search_of(path, model, Settings, **changed)).answer
 
 
 def translate_lines(

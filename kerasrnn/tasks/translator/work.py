@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from kerasrnn.pipelines.dataset import is_held_out
 from kerasrnn.pipelines.pairs import Limits, PairReport, Pairs, encode_pairs, read_pairs
 from kerasrnn.tasks import run_data, run_folder
 from kerasrnn.tasks.catalog import check_needs
-from kerasrnn.tasks.quantizing import LINES, ROWS, Measure, exported_texts
+from kerasrnn.tasks.measuring import LINES, Known, Measured
 from kerasrnn.tasks.search import rules_of
 from kerasrnn.tasks.session import TrainingSession
 from kerasrnn.tasks.training import (
@@ -35,6 +34,7 @@ from kerasrnn.tasks.work import Examples, Work
 from kerasrnn.text.tokenizers import Tokenizer
 from kerasrnn.training.callbacks import Scores
 
+ROWS = 32  # sentences translated at once where a model is measured
 SHOWN = 4  # example translations after each epoch
 MOST_VALID = 2000  # pairs held out at most where no validation files are given
 FILES = ("source", "target", "valid_source", "valid_target")
@@ -238,19 +238,26 @@ def _sample(model: Translator, pairs: list[tuple[str, str]], settings: Settings)
     return "\n".join(f"  {s}\n= {t}\n> {text}\n" for (s, t), text in rows)
 
 
-def measured_texts(run: str | Path, source: str | None, target: str | None) -> tuple[Job, Texts]:
-    """The run's job, and the files given or the pairs that it was validated on.
+def measured_texts(known: Known, source: str | None, target: str | None) -> Texts:
+    """The files given, or the pairs that the run was validated on.
 
     Raises:
         InputError: when the run cannot be used, or its texts changed.
     """
-    job = run_folder.read_job(run, Job, Settings)
+    job = known.job
     if source:
-        return job, Texts(source, target, job.faults)
+        return Texts(source, target, job.faults if job else "refuse")
     names = FILES[2:] if job.valid_source else FILES[:2]
     options = "--source" + " and --target" * bool(job.target)
-    run_data.check_recorded(run_folder.read_config(run), names, options)
-    return job, texts_of(job, lambda text: None)[1]
+    run_data.check_recorded(run_folder.read_config(known.run), names, options)
+    return texts_of(job, lambda text: None)[1]
+
+
+def in_batches(pairs: Sequence[tuple[str, str]], rows: int = ROWS) -> Iterator[tuple]:
+    """Arrays of sources and of targets, `rows` at a time."""
+    for start in range(0, len(pairs), rows):
+        sides = zip(*pairs[start : start + rows], strict=True)
+        yield tuple(np.array(side, object) for side in sides)
 
 
 class TranslatorWork(Work):
@@ -263,42 +270,26 @@ class TranslatorWork(Work):
     def read(self, job, session, folder):
         return PairExamples(job, session, folder)
 
-    def evaluate(self, run, say, source=None, target=None) -> dict:
-        """BLEU and chrF of beam search, and perplexity, of a run's best model.
+    def measured(self, known, folder, say, few=False, source=None, target=None):
+        pairs = list(measured_texts(known, source, target).pairs())
+        pairs = pairs[:LINES] if few else pairs
+        # Those of similar length together: a batch takes as long as its longest.
+        pairs.sort(key=lambda pair: len(pair[0]))
+        return Measured(
+            cases=({"source": sources} for sources, _ in in_batches(pairs)),
+            references=[target for _, target in pairs],
+            truths=({"source": s, "target": t} for s, t in in_batches(pairs)),
+            said={"lines": len(pairs)},
+        )
 
-        Returns:
-            "exact", the share of translations that are the reference; "bleu", "bleu_lowercase" and
-            "chrf" with the signatures that sacreBLEU gives them; "nats" and "perplexity" per token.
-        """
-        model = run_folder.load_model(run)
-        job, texts = measured_texts(run, source, target)
-        with tempfile.TemporaryDirectory() as folder:
-            encoded, _ = texts.encoded(model.tokenizers, Path(folder) / VALID)
-            values = model.evaluate(dataset_of(job, encoded), return_dict=True, verbose=0)
-        s = job.settings
-        sources, references = zip(*texts.pairs(), strict=True)
-        rules = rules_of(model, s)
-        found = translate_all(model, list(sources), rules, s.max_tokens)
-        figures = {"exact": exact(found, list(references))}
+    def judge(self, answers, references):
+        """sacreBLEU's BLEU and chrF with their signatures, and the share of exact translations."""
+        found = [text for answer in answers for text in answer["text"][:, 0].tolist()]
+        figures = {"exact": exact(found, references)}
         for name, metric in METRICS.items():
-            figures[name] = metric.corpus_score(found, [list(references)]).score
+            figures[name] = metric.corpus_score(found, [references]).score
             figures[f"{name}_signature"] = str(metric.get_signature())
-        return {**figures, "nats": values["nats"], "perplexity": values["perplexity"]}
-
-    def measure_of(self, run, model, say, source=None, target=None) -> Measure:
-        """Return the measure of a translator, on the first `LINES` pairs."""
-        _, texts = measured_texts(run, source, target)
-        pairs = list(texts.pairs())[
-            :LINES
-        ]  # reads all pairs, so a fault in a later line is refused
-        sources, references = (list(side) for side in zip(*pairs, strict=True))
-        batches = [sources[start : start + ROWS] for start in range(0, len(sources), ROWS)]
-        cases = [{"source": np.array(batch, object)} for batch in batches]
-
-        def measure(path: Path, kind: str | None) -> dict:
-            return scores(exported_texts(path, cases), references) | {"lines": len(sources)}
-
-        return measure
+        return figures
 
 
 WORK = TranslatorWork(TASK)

@@ -1,22 +1,41 @@
-"""A plain Keras model with its labels inside."""
+"""A plain Keras model of characters with its labels inside."""
 
 import keras
-import numpy as np
+import tensorflow as tf
 
 from kerasrnn.cells import GRU
+from kerasrnn.kinds import Label, Number, Place
 from kerasrnn.layers import Recurrent
+from kerasrnn.models.serving import Served
+from kerasrnn.models.serving.language_model import text_of
+from kerasrnn.text import CharTokenizer
+from kerasrnn.text.parts import NameClass, Tokenize
 
-LENGTH = 12
+
+class ServedLabeller(Served):
+    task = "labeller"
+    gives = (Place("label", Label()), Place("probability", Number()))
+    core_outputs = ("number", "probability")
+
+    def __init__(self, model):
+        super().__init__(model)
+        self.takes = (Place("text", text_of(model.tokenizer), "A word"),)
+        self.before, self.behind = [Tokenize(model.tokenizer, "text")], [NameClass(model.labels)]
+
+    def core(self, ids):
+        p = tf.nn.softmax(self.model(tf.pad(ids, [[0, 0], [0, 1]]), training=False))
+        return tf.argmax(p, axis=-1, output_type=tf.int32), tf.reduce_max(p, axis=-1)
 
 
 @keras.saving.register_keras_serializable("toys")
 class Labeller(keras.Model):
-    def __init__(self, labels, units, **options):
+    def __init__(self, labels, characters, units, **options):
         super().__init__(**options)
-        self.labels, self.units = list(labels), units
-        self.embedding = keras.layers.Embedding(128, 8)
+        self.labels, self.characters, self.units = list(labels), list(characters), units
+        self.tokenizer = CharTokenizer(self.characters)
+        self.embedding = keras.layers.Embedding(self.tokenizer.size, 8)
         self.recurrent, self.dense = Recurrent(GRU(units)), keras.layers.Dense(len(labels))
-        self.build((None, LENGTH))
+        self.build((None, None))
 
     def build(self, shape):
         self.embedding.build(shape)
@@ -24,20 +43,13 @@ class Labeller(keras.Model):
         self.dense.build((None, self.units))
         self.built = True
 
-    def call(self, codes, training=None):
-        mask = keras.ops.not_equal(codes, 0)
-        return self.dense(self.recurrent(self.embedding(codes), mask=mask, training=training))
+    def call(self, ids, training=None):
+        mask = keras.ops.not_equal(ids, 0)
+        return self.dense(self.recurrent(self.embedding(ids), mask=mask, training=training))
 
-    @staticmethod
-    def codes(text: str) -> np.ndarray:
-        codes = [min(ord(character), 127) for character in text[:LENGTH]]
-        return np.array(codes + [0] * (LENGTH - len(codes)), "int32")
-
-    def labels_of(self, codes) -> list[str]:
-        return [self.labels[i] for i in np.argmax(self(codes), axis=-1)]
-
-    def label(self, texts: list[str]) -> list[str]:
-        return self.labels_of(np.stack([self.codes(text) for text in texts]))
+    def served(self):
+        return ServedLabeller(self)
 
     def get_config(self):
-        return {**super().get_config(), "labels": self.labels, "units": self.units}
+        own = {"labels": self.labels, "characters": self.characters, "units": self.units}
+        return {**super().get_config(), **own}

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
+from kerasrnn.kinds import Label, Number, Place, Text
 from kerasrnn.tasks.common import CommonSettings
 from kerasrnn.tasks.settings import COUNT, inherited, setting
-from kerasrnn.tasks.task import Option, Task
+from kerasrnn.tasks.task import MEASURING, Option, Task
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,11 @@ TASK = Task(
     package=__package__,
     options=[
         Option(
-            "lines", "text, tab, label", commands=["train", "evaluate"], required=True, file=True
-        ),
-        Option("file", "lines of text; default: stdin", commands=["label"], positional=True),
+            "lines", "text, tab, label", commands=["train", *MEASURING], required=True, file=True
+        )
     ],
     settings=Settings,
     presets={"small": Settings(epochs=3, learning_rate=0.05)},
-    input="text",
-    answers=["label"],
+    takes=[Place("text", Text())],
+    gives=[Place("label", Label()), Place("probability", Number())],
 )

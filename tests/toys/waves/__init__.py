@@ -1,0 +1,1 @@
+"""A toy: nothing in, a sequence of real values out, drawn step by step."""
