@@ -64,8 +64,8 @@ def export(
     `out` appears. When an answer differs, nothing is left behind.
 
     Args:
-        model: a trained `LanguageModel`, `Translator`, `Ensemble` or `Captioner`; or any other
-            whose `served(**options)` returns a `kerasrnn.models.serving.Served`.
+        model: a trained model of `kerasrnn.models`, or any other whose `served(**options)` returns
+            a `kerasrnn.models.serving.Served`.
         out: a folder that does not exist yet.
         formats: any of "onnx"; "saved_model"; "streaming", which writes `encode.onnx` and
             `step.onnx` for use token by token (see `kerasrnn.export.streaming`); "score", which
@@ -78,8 +78,7 @@ def export(
             gives `model.fp16.onnx`. Their answers may differ from the model's. They are run on
             the same inputs, and their metadata has `quantized` and, as `measured`, the figures.
         measure: a function from an ONNX file, full or quantized, to figures.
-        options: of `model.served`: `rules` and `max_length` of a translator's or captioner's
-            search.
+        options: of `model.served`: `rules` and `max_length` of what searches.
 
     Returns:
         The paths written.

@@ -1,4 +1,4 @@
-"""Changes images at random while a captioner trains, by stages: functions from dataset to dataset.
+"""Changes images at random in training, by stages: functions from dataset to dataset.
 
 B batch, S side. Elements are (place, ((image, …), …)), as `captions.batches` makes them for its
 `augment`. Only `image`, uint8 [B, S, S, 3], is changed. `place`, int32 [3], is the epoch, the

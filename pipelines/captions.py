@@ -1,4 +1,4 @@
-"""Caption ids and batches of images with captions, for training a captioner.
+"""Caption ids and batches of images with captions.
 
 B batch, T target time, N captions; an image has several. Images come from a `Store`, as pixels of
 one size or as features.

@@ -26,7 +26,7 @@ from kerasrnn.cli.printing import (
 from kerasrnn.cli.training import FAILED, show_settings, train
 from kerasrnn.cli.use import use
 from kerasrnn.export.verify import VerificationError
-from kerasrnn.tasks.catalog import add_tasks_of, check_needs, options_of
+from kerasrnn.tasks.catalog import TASKS, add_tasks_of, check_needs, options_of
 
 STOPPED = 130  # exit code for Ctrl-C, as in shells
 TERMINATED = 143  # exit code for SIGTERM outside training, as in shells
@@ -84,8 +84,9 @@ def _demo(args) -> None:
     load_tensorflow()
     from kerasrnn.tasks.demo import demo
 
+    tasks = [TASKS[args.task]] if args.task else [t for t in TASKS.values() if t.demo]
     with contextlib.redirect_stdout(sys.stderr):
-        lines = demo(Path(args.out), args.overwrite, say)
+        lines = demo(tasks, Path(args.out), args.overwrite, say)
     write_result("\n".join(lines))
 
 

@@ -166,7 +166,7 @@ def _export_parser(commands) -> None:
     export.add_argument("--format", choices=choices, default="all", help=text)
     text = "beside model.onnx also encode.onnx and step.onnx, for use token by token"
     export.add_argument("--streaming", action="store_true", help=text)
-    _search_options(export, "of a translator or captioner: width of the search (as trained)")
+    _search_options(export, "of what searches: width of the search (as trained)")
     text = "a folder that does not exist yet"
     export.add_argument("--out", required=True, metavar="DIR", help=text)
     text = "what the page runs on: an npm package to copy, or an address (a public one)"
@@ -189,6 +189,8 @@ def make_parser() -> Parser:
 
     demo = _command(commands, "demo", "train, export and run on built-in data", machine=False)
     parser.add_argument("--version", action="version", version=f"kerasrnn {version('kerasrnn')}")
+    text = "one of " + ", ".join(TASKS) + " (all that have one)"
+    demo.add_argument("task", nargs="?", choices=TASKS, metavar="TASK", help=text)
     demo.add_argument("--out", default="demo", help="folder to write (demo)")
     demo.add_argument("--overwrite", action="store_true", help="replace an earlier demo")
 

@@ -62,11 +62,23 @@ class Place(NamedTuple):
         name: of the tensor.
         kind: its kind.
         label: what a person is asked for.
+        many: whether each row has its N best, the best first.
     """
 
     name: str
     kind: Kind
     label: str = ""
+    many: bool = False
+
+    def __str__(self) -> str:
+        """Name, type and shape, as tables have them.
+
+        >>> str(Place("score", Kind(), many=True))
+        '`score` float [B, N]'
+        """
+        kind = {"str": "string", "float32": "float"}.get(self.kind.dtype, self.kind.dtype)
+        axes = ["B"] * self.kind.batched + ["N"] * self.many + [str(a) for a in self.kind.axes]
+        return f"`{self.name}` {kind}" + (f" [{', '.join(axes)}]" if axes else "")
 
 
 def unsaid(default):
@@ -85,6 +97,8 @@ def described(places: Iterable[Place]) -> list[dict]:
         row = {"name": place.name, "kind": type(place.kind).__name__.lower()}
         if place.label:
             row["label"] = place.label
+        if place.many:
+            row["many"] = True
         fields = [f for f in dataclasses.fields(place.kind) if f.metadata.get("said", True)]
         rows.append(row | {f.name: getattr(place.kind, f.name) for f in fields})
     return rows
@@ -97,6 +111,6 @@ def place_of(row: dict, kinds: dict[str, type[Kind]]) -> Place:
         row: from the metadata of an exported model.
         kinds: the kinds by their names.
     """
-    fields = {name: value for name, value in row.items() if name not in ("name", "kind", "label")}
-    kind = kinds[row["kind"]](**fields)
-    return Place(row["name"], kind, row.get("label", ""))
+    own = ("name", "kind", "label", "many")
+    kind = kinds[row["kind"]](**{name: value for name, value in row.items() if name not in own})
+    return Place(row["name"], kind, row.get("label", ""), row.get("many", False))

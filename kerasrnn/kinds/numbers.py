@@ -79,12 +79,14 @@ class Attention(Kind):
     """Where the model looked at each step.
 
     Args:
-        over: the place that it looked at: an image, or the tokens of a text.
+        over: the place that it looked at: "image", of which it is a grid, or the tokens of a text.
     """
 
-    axes = ("T", "S")
-
     over: str = ""
+
+    @property
+    def axes(self):
+        return ("T", "grid", "grid") if self.over == "image" else ("T", "S")
 
 
 @dataclass(frozen=True)

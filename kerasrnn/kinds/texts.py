@@ -64,10 +64,19 @@ class Label(Text):
 
 @dataclass(frozen=True)
 class Pieces(Kind):
-    """The text of each token, "" behind the last: string [B, T]."""
+    """The text of each token, "" behind the last: string [B, T].
+
+    Args:
+        axis: the name of T.
+    """
 
     dtype = "str"
-    axes = ("T",)
+
+    axis: str = unsaid("T")
+
+    @property
+    def axes(self):
+        return (self.axis,)
 
     def row(self, value):
         return [piece for piece in value.tolist() if piece]

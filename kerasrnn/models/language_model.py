@@ -13,7 +13,8 @@ import tensorflow as tf
 
 from kerasrnn.base.errors import InputError, check_texts
 from kerasrnn.cells.choice import cell_name
-from kerasrnn.decoding.sampling import Decoded, Sampling, sample
+from kerasrnn.decoding.sampling import Decoded, Sampling, sample, without
+from kerasrnn.decoding.suggestions import begun_word, roles, suggest
 from kerasrnn.layers.carry import CarriesState
 from kerasrnn.losses.metrics import BitsPerCharacter, Nats, Perplexity
 from kerasrnn.models.serving.language_model import CHOICES, ServedLanguageModel
@@ -156,6 +157,39 @@ class LanguageModel(CarriesState, TokenStack, TextModel):
         ]
         texts = served_function(self)(tf.constant(prompts, tf.string), *numbers)["text"]
         return [text.decode() for text in texts.numpy()]
+
+    def suggest(self, prompt: str, count: int = 5) -> list[tuple[str, float]]:
+        """The likeliest words at the end of a text: endings of the word begun, or next words.
+
+        Args:
+            prompt: a string; a word that it ends in is begun.
+            count: how many words.
+
+        Returns:
+            (word, its probability among all words that begin so), the likeliest first.
+
+        Raises:
+            InputError: when an argument is out of its range.
+        """
+        check_texts("prompt", [prompt])
+        begun, tokenizer = begun_word(prompt), self.tokenizer
+        before = prompt[: len(prompt) - len(begun)]
+        # A subword that begins a word has the space before it.
+        spaced = tokenizer.level == "subword" and before.endswith(" ")
+        before = before[:-1] if spaced else before
+        ids, state = self.start(tokenizer.tokenize([before]).to_tensor(PAD))
+
+        @tf.function(autograph=False, reduce_retracing=True)
+        def step(ids, state):
+            logits, state = self.step(ids, state)
+            return tf.nn.log_softmax(without(logits, self.banned_ids))[0], state
+
+        def next_of(id, state):
+            log_p, state = step(tf.constant([id]), state)
+            return log_p.numpy(), state
+
+        known = roles(tokenizer.pieces, tokenizer.level, spaced)
+        return suggest(next_of, (int(ids[0]), state), known, tokenizer.level, begun, count)
 
     def served(self) -> ServedLanguageModel:
         """What is exported."""

@@ -45,8 +45,8 @@ def export_run(
         quantized: kinds of smaller ONNX files to write and measure too.
         files: the data to measure them on, as for `evaluate`.
         say: called with a message, for example about data that was left out.
-        search: `beam`, `n_best` and `max_length` of a translator or captioner; None for the
-            settings of the run.
+        search: `beam`, `n_best` and `max_length` of a model that searches; None for the settings of
+            the run.
 
     Raises:
         InputError: when the run or an argument cannot be used.

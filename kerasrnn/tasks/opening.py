@@ -107,20 +107,26 @@ def _faulty_file(expected: str, path: Path, error: Exception | str) -> InputErro
 
 
 def _open_run(path: Path, task: Task, changed: dict) -> Callable:
-    """The function of a run folder, after a check of its task (InputError)."""
+    """The function of a run folder."""
     # They load TensorFlow, which an artifact does not need.
     from kerasrnn.export.forms import answer
-    from kerasrnn.tasks import run_folder
     from kerasrnn.tasks.search import search_of
 
-    name = run_folder.read_config(path).get("task")
-    if name != task.name:
-        others = [TASKS[name]] if name in TASKS else []
-        raise InputError("RUN", task.noun, f"{path}, whose task is {name}", _use(others))
-    model = load_run(path)[1]
+    model = load_for(path, task)
     search = search_of(path, model, task.settings, **changed) if task.searches else {}
     served = model.served(**search)
     return lambda case: answer(served, case)
+
+
+def load_for(run: str | Path, task: Task):
+    """The best model of a run, after a check of its task (InputError)."""
+    from kerasrnn.tasks import run_folder
+
+    name = run_folder.read_config(run).get("task")
+    if name != task.name:
+        others = [TASKS[name]] if name in TASKS else []
+        raise InputError("RUN", task.noun, f"{run}, whose task is {name}", _use(others))
+    return load_run(run)[1]
 
 
 def load_run(run: str | Path, checkpoint: str = BEST):

@@ -134,6 +134,13 @@ class Task:
         return importlib.import_module(f"{self.package}.work").WORK
 
     @property
+    def demo(self):
+        """Its function `demo(out, say) -> lines to print`, where it has one; else None."""
+        if not importlib.util.find_spec(f"{self.package}.demo"):
+            return None
+        return importlib.import_module(f"{self.package}.demo").demo
+
+    @property
     def use(self):
         """The module `use`, or what the kinds say where there is none.
 

@@ -31,9 +31,9 @@ class ServedCaptioner(Searches):
 
     task, title = "captioner", "Caption a picture"
     gives = (
-        Place("text", Text()),
-        Place("score", Number()),
-        Place("tokens", Ids()),
+        Place("text", Text(), many=True),
+        Place("score", Number(), many=True),
+        Place("tokens", Ids(), many=True),
         Place("target_tokens", Pieces()),
         Place("attention", Attention("image")),
     )

@@ -46,11 +46,11 @@ class ServedTranslator(Searches):
 
     task, title = "translator", "Translate"
     gives = (
-        Place("text", Text()),
-        Place("score", Number()),
-        Place("tokens", Ids()),
+        Place("text", Text(), many=True),
+        Place("score", Number(), many=True),
+        Place("tokens", Ids(), many=True),
         Place("target_tokens", Pieces()),
-        Place("source_tokens", Pieces()),
+        Place("source_tokens", Pieces("S")),
         Place("attention", Attention("source_tokens")),
     )
     core_outputs = ("tokens", "score", "attention", "copied", "source_ids")

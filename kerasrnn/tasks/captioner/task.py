@@ -177,8 +177,8 @@ TASK = Task(
     presets=PRESETS,
     takes=[Place("image", Image())],
     gives=[
-        Place("text", Text()),
-        Place("score", Number()),
+        Place("text", Text(), many=True),
+        Place("score", Number(), many=True),
         Place("target_tokens", Pieces()),
         Place("attention", Attention("image")),
     ],

@@ -90,6 +90,13 @@ GENERATION = [
         needs=DRAWN,
     ),
     Option("seed", "the same seed gives the same text", "N", GENERATE, kind=int, needs=DRAWN),
+    Option(
+        "suggest",
+        "say the K likeliest endings of the word begun, or next words",
+        "K",
+        GENERATE,
+        kind=int,
+    ),
 ]
 
 TASK = Task(

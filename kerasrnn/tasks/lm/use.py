@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import random
+from pathlib import Path
 
 import numpy as np
 
 from kerasrnn.base.errors import InputError, check_texts
-from kerasrnn.tasks.lm.task import TASK
-from kerasrnn.tasks.opening import open_model
+from kerasrnn.export.runner import GRAPH
+from kerasrnn.tasks.lm.task import GENERATION, TASK
+from kerasrnn.tasks.opening import load_for, open_model
+from kerasrnn.tasks.settings import as_option
 from kerasrnn.tasks.using import Answers
 
 UNKNOWN = "\ufffd"
@@ -23,9 +26,33 @@ def answers(options, refuse) -> Answers:
             "--prompt", "some text", "an empty string", "leave --prompt out to begin from nothing"
         )
     names = ("length", "temperature", "top_k", "top_p", "seed")
+    if options.suggest is not None:
+        known = {option.name: option.default for option in GENERATION}
+        for name in names:
+            if getattr(options, name) != known[name]:
+                typed = as_option(name)
+                raise InputError(typed, "no --suggest beside it", "both", f"leave {typed} out")
+        return suggestions(options.model, prompts, options.suggest)
     texts = generate(options.model, prompts, **{name: getattr(options, name) for name in names})
     pairs = zip(prompts, texts, strict=True)
     return (({"prompt": prompt, "text": text}, text) for prompt, text in pairs)
+
+
+def suggestions(model: str, prompts: list[str], count: int) -> Answers:
+    """The likeliest words at the end of each prompt, from a run folder.
+
+    Raises:
+        InputError: when the model or an argument cannot be used.
+    """
+    if not Path(model).is_dir() or (Path(model) / GRAPH).exists():
+        expected = "a run folder beside it: an export does not say how likely a word is"
+        raise InputError("--suggest", expected, model, "give the run")
+    language_model = load_for(model, TASK)
+    for prompt in prompts:
+        found = language_model.suggest(prompt, count)
+        words, shares = [word for word, _ in found], [share for _, share in found]
+        lines = [f"{word}\t{share:.3f}" for word, share in found]
+        yield {"prompt": prompt, "word": words, "probability": shares}, "\n".join(lines)
 
 
 def generate(

@@ -143,10 +143,10 @@ TASK = Task(
     presets=PRESETS,
     takes=[Place("source", Text())],
     gives=[
-        Place("text", Text()),
-        Place("score", Number()),
+        Place("text", Text(), many=True),
+        Place("score", Number(), many=True),
         Place("target_tokens", Pieces()),
-        Place("source_tokens", Pieces()),
+        Place("source_tokens", Pieces("S")),
         Place("attention", Attention("source_tokens")),
     ],
     order=2,
