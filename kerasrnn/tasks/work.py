@@ -8,7 +8,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
+import numpy as np
 
+from kerasrnn.pipelines.arrays import array_batches
+from kerasrnn.pipelines.dataset import Position
 from kerasrnn.tasks.job import CommonJob
 from kerasrnn.tasks.measuring import Known, Measured
 from kerasrnn.tasks.session import TrainingSession
@@ -33,9 +36,9 @@ class Examples(ABC):
     def make(self, steps: int) -> keras.Model:
         """A new compiled model; `steps` is the length of all training."""
 
-    @abstractmethod
     def place(self, run: Path, model: keras.Model) -> None:
-        """Put what is read while training into the run folder."""
+        """Put what is read while training into the run folder; nothing where all is in memory."""
+        return None
 
     @abstractmethod
     def data(self) -> Data:
@@ -48,6 +51,32 @@ class Examples(ABC):
     def carried(self, model: keras.Model):
         """The state that the model carries from batch to batch; None for none."""
         return None
+
+
+def data_in_memory(
+    arrays: Sequence[np.ndarray], held: int, batch_size: int, seed: int | None = None
+) -> Data:
+    """What a model is trained and validated on, of arrays [N, ...] of which the last is the target.
+
+    Args:
+        arrays: inputs and target.
+        held: how many examples, the first ones, validate.
+        batch_size: of both.
+        seed: of the order, another in each epoch; None for the order that they have.
+    """
+    count = len(arrays[-1]) - held
+
+    def train(position: Position, shard: tuple[int, int]):
+        def order():
+            random = np.random.default_rng([seed or 0, position.epoch])
+            return held + (np.arange(count) if seed is None else random.permutation(count))
+
+        return array_batches(arrays, batch_size, order, first=position.batch, shard=shard)
+
+    def valid(shard: tuple[int, int]):
+        return array_batches(arrays, batch_size, lambda: np.arange(held), shard=shard)
+
+    return Data(train, valid, -(-count // batch_size), batch_size)
 
 
 class Work(ABC):

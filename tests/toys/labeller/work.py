@@ -9,10 +9,9 @@ from kerasrnn.base.errors import InputError
 from kerasrnn.kinds.texts import strings
 from kerasrnn.tasks.measuring import Measured
 from kerasrnn.tasks.training import Monitoring, optimizer_of
-from kerasrnn.tasks.work import Examples, Work
+from kerasrnn.tasks.work import Examples, Work, data_in_memory
 from tests.toys.labeller.model import Labeller
 from tests.toys.labeller.task import TASK
-from tests.toys.rows import data_of
 
 
 def read(path: str) -> list[list[str]]:
@@ -34,7 +33,7 @@ class LineExamples(Examples):
         y = np.array([self.labels.index(label) for label in labels], "int32")
         settings = job.settings
         held = max(1, int(len(rows) * settings.valid_share))
-        self.examples = data_of([x, y], held, settings.batch_size, job.seed)
+        self.examples = data_in_memory([x, y], held, settings.batch_size, job.seed)
         self.batches = self.examples.batches
         self.said = f"{len(rows)} lines; {len(self.labels)} labels"
 
@@ -43,9 +42,6 @@ class LineExamples(Examples):
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile(optimizer_of(self.job.settings, steps), loss, metrics=["accuracy"])
         return model
-
-    def place(self, run, model):
-        """Nothing: the lines stay in memory."""
 
     def data(self):
         return self.examples

@@ -9,8 +9,7 @@ import numpy as np
 from kerasrnn.base.errors import InputError
 from kerasrnn.tasks.measuring import Measured
 from kerasrnn.tasks.training import Monitoring, optimizer_of
-from kerasrnn.tasks.work import Examples, Work
-from tests.toys.rows import data_of
+from kerasrnn.tasks.work import Examples, Work, data_in_memory
 from tests.toys.sums.model import Sums, nats
 from tests.toys.sums.task import TASK
 
@@ -31,7 +30,7 @@ class TableExamples(Examples):
     def __init__(self, job):
         self.job, s = job, job.settings
         arrays = read(job.table, s.batch_size, s.window)
-        self.examples = data_of(arrays, s.batch_size, s.batch_size)
+        self.examples = data_in_memory(arrays, s.batch_size, s.batch_size)
         self.batches, self.said = self.examples.batches, f"{len(arrays[0])} windows"
 
     def make(self, steps):
@@ -39,9 +38,6 @@ class TableExamples(Examples):
         loss = keras.losses.MeanSquaredError()
         model.compile(optimizer_of(self.job.settings, steps), loss, metrics=[mean_nats])
         return model
-
-    def place(self, run, model):
-        """Nothing: the table stays in memory."""
 
     def data(self):
         return self.examples

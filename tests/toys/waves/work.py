@@ -8,8 +8,7 @@ import numpy as np
 from kerasrnn.base.errors import InputError
 from kerasrnn.tasks.measuring import Measured
 from kerasrnn.tasks.training import Monitoring, optimizer_of
-from kerasrnn.tasks.work import Examples, Work
-from tests.toys.rows import data_of
+from kerasrnn.tasks.work import Examples, Work, data_in_memory
 from tests.toys.waves.model import Waves
 from tests.toys.waves.task import TASK
 
@@ -28,16 +27,13 @@ class WaveExamples(Examples):
     def __init__(self, job):
         self.job, s = job, job.settings
         arrays = read(job.numbers, s.window)
-        self.examples = data_of(arrays, 2, s.batch_size, job.seed)
+        self.examples = data_in_memory(arrays, 2, s.batch_size, job.seed)
         self.batches, self.said = self.examples.batches, f"{len(arrays[0])} windows"
 
     def make(self, steps):
         model = Waves(self.job.settings.units)
         model.compile(optimizer_of(self.job.settings, steps), keras.losses.MeanSquaredError())
         return model
-
-    def place(self, run, model):
-        """Nothing: the numbers stay in memory."""
 
     def data(self):
         return self.examples
