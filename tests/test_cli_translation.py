@@ -277,7 +277,7 @@ def test_settings_that_are_none(dates, tmp_path, capsys):
         return refused(capsys, *command)
 
     assert re.fullmatch(
-        r"kerasrnn: --set: expected name=value with a name of vocabulary, batch_size, epochs, .*, "
+        r"kerasrnn: --set: expected name=value with a name of batch_size, epochs, optimizer, .*, "
         r"got window=3; correct it",
         train("--set", "window=3"),
     )

@@ -26,9 +26,8 @@ def test_its_commands_run_on_a_copy_outside(tmp_path, monkeypatch):
     package.mkdir(parents=True)
     for folder in (package.parent, package):
         (folder / "__init__.py").touch()
-    for name, code in zip(
-        ("model", "task", "work"), re.findall(r"```python\n(.*?)```", TEXT, re.S)
-    ):
+    shown = re.findall(r"```python\n(.*?)```", TEXT, re.S)
+    for name, code in zip(("model", "task", "work"), shown, strict=True):
         (package / f"{name}.py").write_text(code.replace("tests.toys", "my_package"))
     [lines] = [line for line in TEXT.splitlines() if line.startswith("printf")]
     subprocess.run(["bash", "-c", lines], cwd=tmp_path, check=True)

@@ -82,7 +82,8 @@ def test_encoded_images_are_decoded_inside(exported):
     for i in (1, 3):  # lossless
         assert found["text"][i, 0] == answer(served, {"image": arrays[i][None]})["text"][0, 0]
     signatures = tf.saved_model.load(str(saved)).signatures
-    assert set(signatures) == {"serving_default", "image", "bytes"}
+    costs = {"score", "score_ids"}
+    assert set(signatures) == {"serving_default", "image", "bytes"} | costs
     assert found["attention"].shape[2:] == (8, 8)
 
 

@@ -137,7 +137,7 @@ def test_what_onnx_cannot_read_no_runtime_sees(secret, capsys, monkeypatch):
 
 
 def test_a_model_that_does_not_answer(secret, capsys):
-    path = onnx_file(secret / "model.onnx")  # its prompt is no text
+    path = onnx_file(secret / "model.onnx", task="lm")  # its prompt is no text
     assert cli.main(["generate", str(path), "--prompt", "a"]) == 2
     said = capsys.readouterr().err
     assert said.startswith(f"kerasrnn: MODEL: expected a model that answers, got {path} (")

@@ -329,7 +329,7 @@ def test_wrong_set(assignment, message):
 
 def test_unknown_set():
     for assignment in ("unit=3", "units"):
-        with pytest.raises(InputError, match=r"^--set: expected name=value with a name of vocab"):
+        with pytest.raises(InputError, match=r"^--set: expected name=value with a name of batch"):
             with_changes(SMALL, [assignment])
 
 

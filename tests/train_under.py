@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
+import importlib
 import json
 import pickle
 import sys
@@ -28,6 +30,7 @@ from kerasrnn.tasks.training import train
 from kerasrnn.tasks.translator import work as translation
 from kerasrnn.training import interruption
 from kerasrnn.training.interruption import Interrupted
+from tests.toys.data import DATA
 
 TEXT = "the cat sat on the mat and the rat ran to the hat; a dog dug a den. " * 60
 CLOCK = ("seconds", "tokens_per_second")
@@ -69,12 +72,22 @@ def captioner(folder: Path, out: str, change):
     return captioning.Job(**files, settings=s, seed=5, out=out)
 
 
+def toy(name: str, folder: Path, out: str, change):
+    """A job of a toy, whose package the user would name with --import."""
+    task = importlib.import_module(f"tests.toys.{name}.task").TASK
+    option, path = DATA[name](folder)
+    files = {option.strip("-"): str(path)}
+    settings = change(dataclasses.replace(task.presets["small"], epochs=5))
+    return task.job(**files, settings=settings, seed=5, out=out)
+
+
 TASKS = {"lm": lm, "translator": translator, "captioner": captioner}
+TOYS = {name: functools.partial(toy, name) for name in DATA}
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("task", choices=TASKS)
+    parser.add_argument("task", choices=TASKS | TOYS)
     parser.add_argument("out")
     parser.add_argument("--replicas", type=int, default=1)
     parser.add_argument("--data", type=Path)
@@ -88,7 +101,7 @@ def main(argv: list[str] | None = None) -> None:
     service.WAIT = args.wait
     folder = args.data or Path(args.out).parent / "data"
     folder.mkdir(exist_ok=True)
-    job = TASKS[args.task](folder, args.out, lambda s: with_changes(s, args.changes))
+    job = (TASKS | TOYS)[args.task](folder, args.out, lambda s: with_changes(s, args.changes))
     job = dataclasses.replace(job, data_service=args.data_service)
     if args.replicas > 1:
         [cpu] = tf.config.list_physical_devices("CPU")

@@ -196,8 +196,6 @@ class Captioner(Writer):
         if 0 in images.shape:
             expected, received = "an image or more, of a pixel or more", str(images.shape)
             raise InputError("images", expected, received, "leave out what is empty")
-        if max_length < 1:
-            raise InputError("max_length", "1 or more", max_length, "raise it")
         asked = {"rules": rules, "max_length": max_length, "features": is_features}
         found = served_function(self, **asked)(images)
         return Captions(**{name: value.numpy() for name, value in found.items()})

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from kerasrnn.base.errors import InputError, check_texts
+from kerasrnn.base.errors import check_texts
 from kerasrnn.decoding.beam import BeamRules, beam_search
 from kerasrnn.decoding.sampling import Decoded, most_attended
 from kerasrnn.models.serving.served import Served, served_function
@@ -126,8 +126,6 @@ class Translates:
             InputError: when an argument is out of its range.
         """
         check_texts("sources", sources)
-        if max_length < 1:
-            raise InputError("max_length", "1 or more", max_length, "raise it")
         translate = served_function(self, rules=rules, max_length=max_length)
         found = translate(tf.constant(sources, tf.string))
         return Translations(**{name: value.numpy() for name, value in found.items()})

@@ -26,10 +26,15 @@ class Searches(Served):
         model: a model with `banned_ids`.
         rules: rules of the search.
         max_length: largest number of tokens that it writes.
+
+    Raises:
+        InputError: when `max_length` is below 1.
     """
 
     def __init__(self, model, rules: BeamRules, max_length: int):
         super().__init__(model)
+        if max_length < 1:
+            raise InputError("max_length", "1 or more", max_length, "raise it")
         self.rules, self.max_length = rules, max_length
 
     @property
