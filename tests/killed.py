@@ -14,6 +14,7 @@ import random
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,6 +36,8 @@ def forked(program: str, argv: list[str], prepare: Callable[[], None]) -> int:
         try:
             prepare()
             code = PROGRAMS[program](argv) or 0
+        except BaseException:
+            traceback.print_exc()
         finally:
             sys.stderr.flush()
             os._exit(code)

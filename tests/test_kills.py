@@ -24,7 +24,7 @@ SETTINGS = {  # more epochs than so many processes get done before they die
     "lm": ("dropout=0.2", "epochs=30"),
     "translator": ("dropout=0.2", "epochs=8"),
     "captioner": ("dropout=0.2", "epochs=8", "flip=true"),
-    **dict.fromkeys(TOYS, ("epochs=150",)),
+    **dict.fromkeys(TOYS, ("epochs=80",)),
 }
 
 

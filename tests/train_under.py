@@ -28,6 +28,7 @@ from kerasrnn.tasks.lm import work as language_model
 from kerasrnn.tasks.settings import with_changes
 from kerasrnn.tasks.training import train
 from kerasrnn.tasks.translator import work as translation
+from kerasrnn.tasks.trust import import_packages
 from kerasrnn.training import interruption
 from kerasrnn.training.interruption import Interrupted
 from tests.toys.data import DATA
@@ -74,6 +75,7 @@ def captioner(folder: Path, out: str, change):
 
 def toy(name: str, folder: Path, out: str, change):
     """A job of a toy, whose package the user would name with --import."""
+    import_packages([f"tests.toys.{name}"])
     task = importlib.import_module(f"tests.toys.{name}.task").TASK
     option, path = DATA[name](folder)
     files = {option.strip("-"): str(path)}
