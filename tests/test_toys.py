@@ -101,6 +101,34 @@ def test_what_is_refused(made, tmp_path):
         assert "FILE: expected a column right, got" in line
 
 
+def test_a_new_run_begins_from_another(made, tmp_path):
+    name, folder, data, toy = made
+    out = tmp_path / "next"
+    start = ("train", name, *data, "--start", folder / "run", "--out", out, "--epochs", 1)
+    began = json.loads(toy(*start, "--json"))
+    whole = json.loads(toy("evaluate", folder / "run", "--json"))
+    again = json.loads(toy("evaluate", out, "--json"))
+    assert began["epoch"] == 1 and whole.keys() == again.keys()
+    if name == "labeller":  # it knows what the other run had learnt
+        assert again["accuracy"] > 0.9
+
+
+def test_files_that_cannot_be_used(made, tmp_path):
+    name, *_, toy = made
+    if name != "labeller":
+        pytest.skip("it reads lines")
+    path = tmp_path / "lines.tsv"
+    for content, message in (
+        (b"art\tvowel\nb\xff\tother\n", f"{path}:2 (not UTF-8)"),
+        (b"art vowel\n", f"{path}:1 (not two columns)"),
+        (b"art\tvowel\n", "data: expected an example or more to train on, got 1, of which 1 are"),
+    ):
+        path.write_bytes(content)
+        line = toy("train", name, "--lines", path, "--out", tmp_path / "run", code=2)
+        assert message in line and line.count("\n") == 1
+        assert not (tmp_path / "run").exists()
+
+
 def test_without_its_package_the_task_is_none(tmp_path):
     path = tmp_path / "lines.tsv"
     done = run("train", "labeller", "--lines", path, "--out", tmp_path / "run", code=2)

@@ -154,7 +154,7 @@ def test_history_is_a_row_an_epoch_and_goes_on(tmp_path):
 def test_everything_agrees_on_the_best_epoch(tmp_path):
     """`exact` is the same in all epochs, so BLEU decides: the second epoch."""
     figures = iter([(5.0, 3.0), (7.0, 2.5), (6.0, 2.0), (6.5, 2.0), (1.0, 2.0)])
-    scores, rows, weights = ["val_exact", "val_bleu", "val_nats"], [], []
+    scores, rows, weights = ["+val_exact", "+val_bleu", "val_nats"], [], []
 
     def put(epoch, logs):
         bleu, nats = next(figures)
@@ -174,10 +174,20 @@ def test_everything_agrees_on_the_best_epoch(tmp_path):
     assert best["epoch"] == best_row(written, scores)["epoch"] == 2
     for kept, wanted in zip(keras.saving.load_model(path).get_weights(), weights[1], strict=True):
         np.testing.assert_array_equal(kept, wanted)
-    figure = learning_curve(rows, best, scores[0])
+    figure = learning_curve(rows, best, "val_exact")
     ring = figure.axes[0].lines[-1]
     assert list(ring.get_xydata()[0]) == [2, 2.5]
     assert ring.get_label() == "best: epoch 2, val_exact 0.0000"
+
+
+def test_a_score_that_is_no_column_is_named():
+    rows = [{"epoch": 1, "val_loss": 2.0, "val_accuracy": 0.5}]
+    with pytest.raises(InputError) as error:
+        best_row(rows, ["+val_acuracy"])
+    assert str(error.value) == (
+        "scores: expected one of val_loss, val_accuracy, got +val_acuracy; name a column of "
+        "history.csv"
+    )
 
 
 def test_the_best_model_survives_going_on(tmp_path):

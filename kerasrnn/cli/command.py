@@ -80,14 +80,20 @@ def _verify(args) -> None:
     print_result(args, data, "\n".join(lines))
 
 
-def _demo(args) -> None:
+def _demo(args) -> int | None:
     load_tensorflow()
     from kerasrnn.tasks.demo import demo
+    from kerasrnn.training.interruption import Interrupted
 
     tasks = [TASKS[args.task]] if args.task else [t for t in TASKS.values() if t.demo]
-    with contextlib.redirect_stdout(sys.stderr):
-        lines = demo(tasks, Path(args.out), args.overwrite, say)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            lines = demo(tasks, Path(args.out), args.overwrite, say)
+    except Interrupted as stop:
+        say(f"kerasrnn: stopped; `kerasrnn demo --out {args.out} --overwrite` begins anew")
+        return stop.exit_code
     write_result("\n".join(lines))
+    return None
 
 
 def _import(words: Sequence[str]) -> None:

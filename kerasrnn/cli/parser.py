@@ -86,7 +86,7 @@ def _training_options(parser, task: Task) -> None:
     )
     text = "dispatcher of a tf.data service whose workers read the training data (this process)"
     parser.add_argument("--data-service", metavar="HOST:PORT", help=text)
-    _setting_options(parser, task.settings)
+    _setting_options(parser, task)
 
 
 def _preset_option(parser, task: Task) -> None:
@@ -105,13 +105,13 @@ def _settings_parser(commands) -> None:
         _preset_option(parser, task)
 
 
-def _setting_options(parser, settings: type) -> None:
+def _setting_options(parser, task: Task) -> None:
     """Add an option for each field of a task's settings."""
     text = "with their values in the preset small; also --set NAME=VALUE …"
     group = parser.add_argument_group("settings", text)
-    types = get_type_hints(settings)
-    for name, said in said_of(settings).items():
-        default = getattr(settings, name)
+    types, preset = get_type_hints(task.settings), task.presets["small"]
+    for name, said in said_of(task.settings).items():
+        default = getattr(preset, name)
         default = str(default).lower() if isinstance(default, bool) else default
         # Names that stand in a table of TensorFlow's are checked when it is loaded.
         known = {} if isinstance(said.choices, str) else {"choices": said.choices}

@@ -1,4 +1,4 @@
-"""The language model, the translator, the captioner, and ensembles of translators."""
+"""The language model, the translator, the captioner, ensembles, and how each is served."""
 
 from kerasrnn.models.captioner import Captioner
 from kerasrnn.models.ensemble import Ensemble

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import pkgutil
+import sys
 from collections.abc import Iterable
 from importlib.metadata import entry_points
 
@@ -42,9 +43,16 @@ def add_tasks_of(package: str) -> None:
 def _add_all() -> None:
     folders = [module.name for module in pkgutil.iter_modules(tasks.__path__) if module.ispkg]
     ours = [importlib.import_module(f"{tasks.__name__}.{folder}.task").TASK for folder in folders]
-    others = [point.load() for point in entry_points(group=GROUP)]
-    for task in [*sorted(ours, key=lambda task: task.order), *others]:
+    for task in sorted(ours, key=lambda task: task.order):
         add_task(task)
+    for point in entry_points(group=GROUP):
+        # A broken package of somebody's must not stop the commands of all tasks.
+        try:
+            add_task(point.load())
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            said = f"kerasrnn: the task {point.name} of {point.value} is left out ({reason})"
+            print(said, file=sys.stderr)
 
 
 _add_all()

@@ -19,7 +19,7 @@ from kerasrnn.export.untrusted import check_artifact
 from kerasrnn.tasks import run_data, run_folder
 from kerasrnn.tasks.catalog import TASKS, check_needs, options_of, owners
 from kerasrnn.tasks.measuring import Exported, Known, Measure, RunsModel, scores_of
-from kerasrnn.tasks.opening import load_run
+from kerasrnn.tasks.opening import OTHER, load_run
 from kerasrnn.tasks.search import search_of
 from kerasrnn.tasks.task import Task
 
@@ -95,7 +95,7 @@ def settings_in(task: Task, metadata: dict[str, str]):
 
 def _task_of(name: str) -> Task:
     if name not in TASKS:
-        raise InputError("RUN", f"a run of {', '.join(TASKS)}", name, "give another folder")
+        raise InputError("RUN", f"a run of {', '.join(TASKS)}", name, OTHER)
     return TASKS[name]
 
 

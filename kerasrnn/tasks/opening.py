@@ -12,6 +12,9 @@ from kerasrnn.export.untrusted import check_artifact
 from kerasrnn.tasks.catalog import TASKS
 from kerasrnn.tasks.task import Task
 
+# The step where a task is unknown.
+OTHER = "give another folder, or --import the package that has the task"
+
 
 def open_model(model: str, task: Task, **asked) -> Callable[[dict], dict]:
     """Open a model as a function from a dict of arrays to a dict of arrays.
@@ -136,11 +139,14 @@ def load_run(run: str | Path, checkpoint: str = BEST):
         InputError: when the run cannot be used, or its task is none that is known.
     """
     from kerasrnn.tasks import run_folder
+    from kerasrnn.tasks.trust import trust_package
 
     name = run_folder.read_config(run)["task"]
     if name not in TASKS:
-        raise InputError("RUN", f"a run of {', '.join(TASKS)}", name, "give another folder")
+        raise InputError("RUN", f"a run of {', '.join(TASKS)}", name, OTHER)
     TASKS[name].work  # noqa: B018  (it imports the classes of the model, which Keras finds only then)
+    # The user installed, or imported, the package of the task.
+    trust_package(TASKS[name].package)
     return TASKS[name], run_folder.load_chosen(run, checkpoint)
 
 

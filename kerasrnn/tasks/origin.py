@@ -52,7 +52,7 @@ def open_origin(job, config: dict) -> keras.Model:
         if value := getattr(job.settings, name, None) or getattr(job, name, None):
             raise InputError(name, f"none beside {OPTION}", value, "leave one of them out")
     # The tokenizer of the other run is used, so all that shapes a tokenizer must be the same.
-    tokens = {"--level": (origin["job"]["level"], job.level)}
+    tokens = {"--level": (origin["job"].get("level"), getattr(job, "level", None))}
     for name in ("vocabulary", "joint"):
         tokens[f"--set {name}"] = origin["settings"].get(name), getattr(job.settings, name, None)
     for name, (then, now) in tokens.items():

@@ -154,6 +154,7 @@ def train(job, say: Callable[[str], None], verbose: int = 1) -> dict:
             examples = work.read(job, session, folder)
             steps = examples.batches * job.settings.epochs
             model = model_to_train(session, job, lambda: examples.make(steps))
+            check_served(job.task, model)
             run_data.check_data(session.stamps)
             run = run_folder.open_run(session.out, session.config, job.overwrite)
             say(examples.said)
@@ -167,6 +168,34 @@ def train(job, say: Callable[[str], None], verbose: int = 1) -> dict:
             carried=examples.carried(model),
             verbose=verbose,
         )
+
+
+def check_served(task, model: keras.Model) -> None:
+    """Refuse a model that is served otherwise than its task says, before it is trained.
+
+    Args:
+        task: a `kerasrnn.tasks.task.Task`.
+
+    Raises:
+        InputError: about what differs.
+    """
+    name = type(model).__name__
+    if not hasattr(model, "served"):
+        raise InputError("model", "a model with a method `served`", name, "add it")
+    if ">" not in keras.saving.get_registered_name(type(model)):
+        expected = "a class that is registered with keras.saving.register_keras_serializable"
+        raise InputError("model", expected, name, "register it: Keras loads no other")
+    served = model.served()
+    if served.task != task.name:
+        raise InputError(f"task of {name}.served()", task.name, served.task or '""', "correct it")
+    for which in ("takes", "gives"):
+        known = {place.name: type(place.kind) for place in getattr(served, which)}
+        for place in getattr(task, which):
+            if known.get(place.name) is not type(place.kind):
+                kind = type(place.kind).__name__
+                found = ", ".join(f"{n} ({k.__name__})" for n, k in known.items())
+                expected = f"{place.name} ({kind}), as {task.name} declares it"
+                raise InputError(f"{which} of {name}.served()", expected, found, "make them agree")
 
 
 def run_training(

@@ -74,7 +74,12 @@ def import_packages(names: list[str]) -> None:
             expected = "a package that Python can import"
             received = f"{name} ({error})"
             raise InputError("--import", expected, received, "install it") from error
-        _packages.add(name.split(".")[0])
+        trust_package(name)
+
+
+def trust_package(name: str) -> None:
+    """Trust the classes of an imported package."""
+    _packages.add(name.split(".")[0])
 
 
 def check_model(file: Path) -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from kerasrnn.base.errors import InputError
 from kerasrnn.pipelines.arrays import array_batches
-from kerasrnn.pipelines.dataset import Position
+from kerasrnn.pipelines.dataset import Position, is_held_out
 from kerasrnn.tasks.job import CommonJob
 from kerasrnn.tasks.measuring import Known, Measured
 from kerasrnn.tasks.session import TrainingSession
@@ -23,6 +24,8 @@ LARGEST = 700.0  # nats whose exponential is still a number
 
 class Examples(ABC):
     """The data of a training, as a job's files have it.
+
+    A subclass sets both attributes when it is made.
 
     Attributes:
         batches: in an epoch.
@@ -60,23 +63,31 @@ def data_in_memory(
 
     Args:
         arrays: inputs and target.
-        held: how many examples, the first ones, validate.
+        held: how many examples validate: some from everywhere, without a seed the first ones.
         batch_size: of both.
         seed: of the order, another in each epoch; None for the order that they have.
+
+    Raises:
+        InputError: when none is left to train on.
     """
-    count = len(arrays[-1]) - held
+    total = len(arrays[-1])
+    if not 0 < held < total:
+        received = f"{total}, of which {held} are held out"
+        raise InputError("data", "an example or more to train on", received, "give more")
+    is_held = [is_held_out(n, held, total) if seed is not None else n < held for n in range(total)]
+    rest, chosen = np.flatnonzero(~np.array(is_held)), np.flatnonzero(is_held)
 
     def train(position: Position, shard: tuple[int, int]):
         def order():
             random = np.random.default_rng([seed or 0, position.epoch])
-            return held + (np.arange(count) if seed is None else random.permutation(count))
+            return rest if seed is None else random.permutation(rest)
 
         return array_batches(arrays, batch_size, order, first=position.batch, shard=shard)
 
     def valid(shard: tuple[int, int]):
-        return array_batches(arrays, batch_size, lambda: np.arange(held), shard=shard)
+        return array_batches(arrays, batch_size, lambda: chosen, shard=shard)
 
-    return Data(train, valid, -(-count // batch_size), batch_size)
+    return Data(train, valid, -(-len(rest) // batch_size), batch_size)
 
 
 class Work(ABC):

@@ -9,12 +9,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-HIGHER_IS_BETTER = (
-    "val_bleu",
-    *(f"val_bleu_{n}" for n in (1, 2, 3, 4)),
-    "val_chrf",
-    "val_exact",
-)
+from kerasrnn.base.errors import InputError
+
+HIGHER = "+"  # before the name of a column that is the better the higher it is
+
+
+def column_of(score: str) -> str:
+    """The column of `history.csv` that a score names."""
+    return score.removeprefix(HIGHER)
 
 
 def best_row(rows: Sequence[dict], scores: Sequence[str]) -> dict:
@@ -22,11 +24,14 @@ def best_row(rows: Sequence[dict], scores: Sequence[str]) -> dict:
 
     Args:
         rows: one or more rows of `history.csv`.
-        scores: names of columns. The first decides; the second decides ties of the first, and so
-            on.
+        scores: names of columns, such as "val_loss", the lower the better, or "+val_accuracy", the
+            higher the better. The first decides; the second decides ties of the first, and so on.
+
+    Raises:
+        InputError: when there is no such column.
 
     >>> rows = [{"val_exact": 0.0, "val_bleu": 3.0}, {"val_exact": 0.0, "val_bleu": 4.0}]
-    >>> best_row(rows, ["val_exact", "val_bleu"])["val_bleu"]
+    >>> best_row(rows, ["+val_exact", "+val_bleu"])["val_bleu"]
     4.0
     """
     return min(rows, key=lambda row: _cost(row, scores))
@@ -34,7 +39,11 @@ def best_row(rows: Sequence[dict], scores: Sequence[str]) -> dict:
 
 def _cost(row: dict, scores: Sequence[str]) -> list[float]:
     """Return the scores of a row, with signs such that less is better."""
-    return [-row[name] if name in HIGHER_IS_BETTER else row[name] for name in scores]
+    for score in scores:
+        if column_of(score) not in row:
+            expected = f"one of {', '.join(name for name in row if name.startswith('val_'))}"
+            raise InputError("scores", expected, score, "name a column of history.csv")
+    return [-row[column_of(s)] if s.startswith(HIGHER) else row[s] for s in scores]
 
 
 def count_records(rows: Sequence[dict], scores: Sequence[str]) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 import keras
 
 from kerasrnn.base.files import replacing
-from kerasrnn.training.best import best_row, count_records
+from kerasrnn.training.best import best_row, column_of, count_records
 from kerasrnn.training.not_finite import NotFinite
 
 
@@ -173,7 +173,7 @@ class HistoryFile(keras.callbacks.Callback):
             writer.writerows(self.rows)
         with replacing(self.folder / "learning_curve.png") as path:
             best = best_row(self.rows, self.scores)
-            figure = learning_curve(epoch_rows(self.rows), best, self.scores[0])
+            figure = learning_curve(epoch_rows(self.rows), best, column_of(self.scores[0]))
             figure.savefig(path, dpi=120, format="png")
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from kerasrnn.decoding.heads import Tokens
 from kerasrnn.decoding.sampling import PAD
 from kerasrnn.kinds import Number, Place
 from kerasrnn.models.search import with_end
@@ -46,8 +47,7 @@ class Scoring(Served):
 def cost_of(logits, targets):
     """Logits [B, T, V] and targets int32 [B, T], padded behind -> (nats, count) float32 [B]."""
     real = tf.cast(targets != PAD, tf.float32)
-    logits = tf.cast(logits, tf.float32)
-    nats = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)
+    nats = Tokens().nats(logits, targets)
     return tf.reduce_sum(nats * real, axis=1), tf.reduce_sum(real, axis=1)
 
 

@@ -167,10 +167,10 @@ def validation(model: Captioner, captioned, store: Store, settings: Settings) ->
     return {f"val_{name}": value for name, value in figures.items()}
 
 
-def chosen_by(s: Settings) -> list[str]:
+def chosen_by(s: Settings) -> Sequence[str]:
     """The scores that choose the best model: `best_by`, of equal ones the others."""
-    others = (name for name in ("bleu_4", "nats") if name != s.best_by)
-    return [f"val_{name}" for name in (s.best_by, *others)]
+    known = ("+val_bleu_4", "val_nats")
+    return known if s.best_by == "bleu_4" else known[::-1]
 
 
 def _sample(model: Captioner, captioned, store: Store, settings: Settings) -> str:

@@ -227,8 +227,8 @@ def validation(model: Translator, pairs: list[tuple[str, str]], settings: Settin
 
 def chosen_by(s: Settings) -> list[str]:
     """The scores that choose the best model: `best_by`, of equal ones the others, then nats."""
-    others = (name for name in ("bleu", "chrf", "exact", "nats") if name != s.best_by)
-    return [f"val_{name}" for name in (s.best_by, *others)]
+    others = (name for name in ("bleu", "chrf", "exact") if name != s.best_by)
+    return [*(f"+val_{name}" for name in (s.best_by, *others)), "val_nats"]
 
 
 def _sample(model: Translator, pairs: list[tuple[str, str]], settings: Settings) -> str:

@@ -23,6 +23,7 @@ class ServedLabeller(Served):
         self.before, self.behind = [Tokenize(model.tokenizer, "text")], [NameClass(model.labels)]
 
     def core(self, ids):
+        # A step of padding more: an empty text has one, too.
         p = tf.nn.softmax(self.model(tf.pad(ids, [[0, 0], [0, 1]]), training=False))
         return tf.argmax(p, axis=-1, output_type=tf.int32), tf.reduce_max(p, axis=-1)
 

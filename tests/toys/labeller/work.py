@@ -1,12 +1,11 @@
 """Reads lines, trains and measures a labeller."""
 
-from pathlib import Path
-
 import keras
 import numpy as np
 
 from kerasrnn.base.errors import InputError
 from kerasrnn.kinds.texts import strings
+from kerasrnn.pipelines.pairs import read_pairs
 from kerasrnn.tasks.measuring import Measured
 from kerasrnn.tasks.training import Monitoring, optimizer_of
 from kerasrnn.tasks.work import Examples, Work, data_in_memory
@@ -14,28 +13,28 @@ from tests.toys.labeller.model import Labeller
 from tests.toys.labeller.task import TASK
 
 
-def read(path: str) -> list[list[str]]:
-    rows = [line.split("\t") for line in Path(path).read_text("utf-8").splitlines()]
-    if not rows or {len(row) for row in rows} != {2}:
-        raise InputError("lines", "text, tab and label in every line", path, "mend it")
-    return rows
+def read(path: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(texts, labels); faulty lines are refused, each with its number."""
+    return tuple(zip(*read_pairs(path, arguments=("lines", "lines")), strict=True))
 
 
 class LineExamples(Examples):
     def __init__(self, job, session):
-        self.job, rows = job, read(job.lines)
-        texts, labels = zip(*rows, strict=True)
-        known = session.known
+        self.job, known = job, session.known
+        texts, labels = read(job.lines)
         self.labels = known.labels if known else sorted(set(labels))
         self.characters = known.characters if known else sorted(set("".join(texts)))
         tokenizer = Labeller(self.labels, self.characters, 1).tokenizer
         x = tokenizer.tokenize(list(texts)).to_tensor().numpy()
+        if new := set(labels) - set(self.labels):
+            expected = f"labels of {', '.join(self.labels)}"
+            raise InputError("lines", expected, f"{min(new)} too", "leave it out, or train anew")
         y = np.array([self.labels.index(label) for label in labels], "int32")
         settings = job.settings
-        held = max(1, int(len(rows) * settings.valid_share))
+        held = max(1, int(len(texts) * settings.valid_share))
         self.examples = data_in_memory([x, y], held, settings.batch_size, job.seed)
         self.batches = self.examples.batches
-        self.said = f"{len(rows)} lines; {len(self.labels)} labels"
+        self.said = f"{len(texts)} lines; {len(self.labels)} labels"
 
     def make(self, steps):
         model = Labeller(self.labels, self.characters, self.job.settings.units)
@@ -55,7 +54,7 @@ class LabellerWork(Work):
         return LineExamples(job, session)
 
     def measured(self, known, folder, say, few=False, lines=None):
-        texts, labels = zip(*read(lines or known.job.lines), strict=True)
+        texts, labels = read(lines or known.job.lines)
         return Measured(cases=[{"text": strings(texts)}], references=labels)
 
     def judge(self, answers, references):

@@ -4,18 +4,15 @@ import keras
 import tensorflow as tf
 
 from kerasrnn.cells import GRU
+from kerasrnn.decoding import Normal
 from kerasrnn.kinds import Number, Place, Series, State
 from kerasrnn.layers import Recurrent
 from kerasrnn.layers.carry import CarriesState
 from kerasrnn.models.serving import Served
 from kerasrnn.models.serving.scoring import COST
 
+HEAD = Normal(1.0)
 LEFT, RIGHT = Place("left", Series(), "left"), Place("right", Series(), "right")
-
-
-def nats(mean, y):
-    """-log of a normal density of width 1, [B, T]."""
-    return 0.5 * tf.square(mean - y) + 0.9189385
 
 
 class ServedSums(Served):
@@ -44,7 +41,7 @@ class ScoringSums(Served):
         state = tf.where(tf.reshape(fresh, [-1, 1]) > 0, 0.0, state)
         state = state + tf.zeros([tf.shape(left)[0], 1])
         means, state = self.model.run(left, right, state)
-        costs = nats(means, truth[:, :, 0])
+        costs = HEAD.nats(means[..., None], truth)
         return tf.reduce_sum(costs, 1), tf.reduce_sum(tf.ones_like(costs), 1), state
 
     @property
