@@ -49,7 +49,7 @@ def folder(tmp_path_factory):
     assert done.stderr.count("--- after epoch") == 2
     assert "epoch 1/2  compiling the first batches\n" in done.stderr
     done = run("export", folder / "run", "--out", folder / "export", "--streaming")
-    names = ("model.onnx", "saved_model", "score.onnx", "encode.onnx", "step.onnx", "choose.onnx")
+    names = ("model.onnx", "score.onnx", "saved_model", "encode.onnx", "step.onnx", "choose.onnx")
     assert done.stdout.splitlines() == [f"{folder}/export/{name}" for name in names]
     return folder
 

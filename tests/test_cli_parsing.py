@@ -49,7 +49,7 @@ LM = "train lm --text a.txt --out b"
         (f"{LM} --units 5 --units 6", "--units: expected one value, got 5 and 6; give it once"),
         (f"{LM} --set units=5 --units 6", "--units: expected one value, got 5 and 6; give it once"),
         ("generate m --temperature hot", "--temperature: expected a number, got hot; correct it"),
-        ("demo a b", "arguments: expected what kerasrnn takes, got a b; see kerasrnn --help"),
+        ("demo lm b", "arguments: expected what kerasrnn takes, got b; see kerasrnn --help"),
     ],
 )
 def test_one_line_in_the_words_that_were_typed(command, message, capsys):

@@ -3,6 +3,8 @@
 import re
 import subprocess
 
+import pytest
+
 from tests.conftest import ROOT
 from tests.test_cli import run
 
@@ -21,6 +23,7 @@ def test_every_path_that_it_names_exists():
             assert (ROOT / name).exists(), name
 
 
+@pytest.mark.slow
 def test_its_commands_run_on_a_copy_outside(tmp_path, monkeypatch):
     package = tmp_path / "my_package" / "labeller"
     package.mkdir(parents=True)

@@ -15,7 +15,11 @@ TOYS = ("labeller", "sums", "waves")
 VERB = {"labeller": "label", "sums": "sum", "waves": "wave"}
 
 
-@pytest.fixture(scope="module", params=TOYS)
+# What one of them shows in a minute, the others show where there is more time.
+PARAMS = [pytest.param(name, marks=[pytest.mark.slow] * (name != TOYS[0])) for name in TOYS]
+
+
+@pytest.fixture(scope="module", params=PARAMS)
 def made(request, tmp_path_factory):
     """(name, folder with a run and its export, the option with its data, a command -> stdout)."""
     name, folder = request.param, tmp_path_factory.mktemp("toys")
