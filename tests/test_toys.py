@@ -1,13 +1,19 @@
 """Tasks of somebody's own, outside the package: what a task declares and does is enough."""
 
 import contextlib
+import importlib
 import io
 import json
 
+import numpy as np
 import pytest
 
 from kerasrnn.cli.command import main
+from kerasrnn.export import load
+from kerasrnn.export.forms import answer
+from kerasrnn.export.verify import differences
 from kerasrnn.tasks import catalog, trust
+from kerasrnn.tasks.run_folder import load_model
 from tests.test_cli import run
 from tests.toys.data import DATA
 
@@ -83,6 +89,21 @@ def test_a_page_is_made(made):
     said = json.loads((folder / "page" / "model.json").read_text())
     assert said["task"] == name and said["files"] == ["model.onnx"]
     assert (folder / "page" / "index.html").exists()
+
+
+def test_random_inputs_are_answered_alike_by_both_runtimes(made):
+    name, folder, *_ = made
+    importlib.import_module(f"tests.toys.{name}.work")  # Keras finds its classes then
+    served, run = load_model(folder / "run").served(), load(folder / "export" / "model.onnx")
+    tried = 0
+    for seed in range(1, 6):
+        random = np.random.default_rng(seed)
+        columns = {place.name: place.kind.cases(random) for place in served.takes}
+        for row in zip(*columns.values(), strict=True):
+            case = dict(zip(columns, row, strict=True))
+            assert differences(answer(served, case), run(case)) == [], case
+            tried += 1
+    assert tried == 40
 
 
 def test_settings_are_said(made):
