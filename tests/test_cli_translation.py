@@ -356,3 +356,23 @@ def test_a_quantized_export(folder, dates, tmp_path, capsys):
         assert figures["fp16"][name] == pytest.approx(evaluated[name], abs=5)
     small = out / "model.fp16.onnx"
     assert len(translated(capsys, small, dates.valid_source)) == 25
+
+
+def test_only_a_whole_model_is_measured(folder, dates, tmp_path, capsys):
+    export, data = (
+        folder / "export",
+        ("--source", dates.valid_source, "--target", dates.valid_target),
+    )
+    score = export / "score.onnx"
+    for command in (("evaluate", score, *data), ("translate", score, folder / "lines.txt")):
+        assert refused(capsys, *command) == (
+            f"kerasrnn: MODEL: expected a whole model, got {score}, which is what a truth costs; "
+            f"give {export}/model.onnx"
+        )
+    assert "which holds some; give" in refused(capsys, "evaluate", export, *data)
+    alone = tmp_path / "model.onnx"
+    alone.write_bytes((export / "model.onnx").read_bytes())
+    assert refused(capsys, "evaluate", alone, *data) == (
+        f"kerasrnn: MODEL: expected score.onnx beside it, got {alone} alone; copy it too, or export "
+        "it anew: `kerasrnn export` writes both"
+    )

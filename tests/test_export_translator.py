@@ -168,3 +168,13 @@ def test_what_export_refuses(exported, tmp_path):
         with pytest.raises(InputError) as error:
             export(*arguments)
         assert str(error.value) == message
+
+
+def test_a_translation_may_be_longer_than_its_source(tmp_path):
+    """Costs of any lengths are the Keras model's: an axis of one text is not the other's."""
+    model = make("word")
+    [path] = export(model, tmp_path / "out", ["score"])
+    scoring, run = model.served().scoring, load(path)
+    for source, target in (("a", "the cat sat on the mat"), ("the cat sat on the mat", "a")):
+        case = {"source": np.array([source], object), "target": np.array([target], object)}
+        assert differences(answer(scoring, case), run(case)) == []

@@ -94,9 +94,11 @@ def _tokenize(part: Tokenize) -> onnx.ModelProto:
         )
     graph.add("Cast", [ids], part.ids, to=TensorProto.INT32)
     text = helper.make_tensor_value_info(name, TensorProto.STRING, ["B"])
-    outputs = [helper.make_tensor_value_info(part.ids, TensorProto.INT32, ["B", "P"])]
+    # Two texts of a model have lengths of their own: equal names of axes would mean equal sizes.
+    shape = ["B", f"{name}_length"]
+    outputs = [helper.make_tensor_value_info(part.ids, TensorProto.INT32, shape)]
     if tokenizer.level != "subword":
-        outputs.append(helper.make_tensor_value_info(parts, TensorProto.STRING, ["B", "P"]))
+        outputs.append(helper.make_tensor_value_info(parts, TensorProto.STRING, shape))
     return graph.model([text], outputs, domains)
 
 
@@ -114,7 +116,7 @@ def _name_source(part: NameSource) -> onnx.ModelProto:
         graph.add("Cast", ["source_ids"], "ids64", to=TensorProto.INT64)
         _pieces(graph, "ids64", list(tokenizer.pieces), "wide")
     else:
-        inputs.append(info(parts, TensorProto.STRING, ["B", "P"]))
+        inputs.append(info(parts, TensorProto.STRING, ["B", f"{part.of.text}_length"]))
         graph.add("Shape", ["source_ids"], "rows", start=0, end=1)
         graph.add("Concat", ["rows", graph.constant("one", np.array([1], np.int64))], "c", axis=0)
         graph.add("Expand", [graph.constant("empty", np.array([[""]], object)), "c"], "column")

@@ -10,7 +10,7 @@ import numpy as np
 from kerasrnn.kinds.kind import Kind, unsaid
 
 UNKNOWN = "\U0001f989 \u0bb9\u5b57\u3000\u2028 \u200d\0a"  # no model has seen all of it
-LONG = 120  # pieces of the longest text
+LONG = 80  # pieces of the longest text, or twice as many
 
 
 def strings(values: Sequence[str]) -> np.ndarray:
@@ -42,17 +42,19 @@ class Text(Kind):
 
     def cases(self, random):
         def text(count: int) -> str:
+            # Two texts of a model are of different lengths then.
+            count = random.integers(max(1, count // 2), 2 * count)
             return self.separator.join(random.choice(self.pieces, count))
 
         batches = [
             [text(8)],
             [""],
             ["", ""],
-            [text(3), text(12), "", UNKNOWN, " ", text(2)[:3]],
+            random.permutation([text(3), text(12), "", UNKNOWN, " ", text(2)[:3]]).tolist(),
             [text(LONG)],
             [text(5), "\n"],
             [text(12) for _ in range(4)],
-            [text(1)],
+            [text(2)],
         ]
         return [strings(batch) for batch in batches]
 

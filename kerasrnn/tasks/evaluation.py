@@ -19,7 +19,7 @@ from kerasrnn.export.untrusted import check_artifact
 from kerasrnn.tasks import run_data, run_folder
 from kerasrnn.tasks.catalog import TASKS, check_needs, options_of, owners
 from kerasrnn.tasks.measuring import Exported, Known, Measure, RunsModel, scores_of
-from kerasrnn.tasks.opening import OTHER, load_run
+from kerasrnn.tasks.opening import OTHER, check_whole, load_run, refuse_exports
 from kerasrnn.tasks.search import search_of
 from kerasrnn.tasks.task import Task
 
@@ -38,6 +38,8 @@ def evaluate(model: str | Path, say=lambda text: None, **options) -> dict:
     """
     path = Path(model)
     is_export = path.is_file() or (path / GRAPH).exists()
+    if path.is_dir() and not is_export:
+        refuse_exports(path)
     work, known, asked, values = (_of_export if is_export else _of_run)(path, options, say)
     with tempfile.TemporaryDirectory() as folder:
         measured = work.measured(known, Path(folder), say, **values)
@@ -66,12 +68,15 @@ def known_of_run(task: Task, run: Path, model: keras.Model) -> Known:
 def _of_export(path: Path, options: dict, say):
     """(work, what is known, what answers, options) of an exported model."""
     check_artifact(path)
-    metadata = read_metadata(path)
+    metadata, scoring = read_metadata(path), scoring_of(path)
+    check_whole(path, metadata)
+    if places_in(metadata, "scores") and not scoring.exists():
+        step = "copy it too, or export it anew: `kerasrnn export` writes both"
+        raise InputError("MODEL", f"{scoring.name} beside it", f"{path} alone", step)
     task, values = _options_for(_task_of(metadata["task"]), options)
     if not any(values[name] for name in task.files):
         wanted = " and ".join(f"--{name}" for name in task.files)
         raise InputError(wanted, "what to measure it on", "nothing", f"give {wanted}")
-    scoring = scoring_of(path)
     said = read_metadata(scoring) if scoring.exists() else metadata
     settings = settings_in(task, metadata)
     known = Known(settings, places_in(metadata, "takes"), tokenizers_in(said))
@@ -155,11 +160,14 @@ def measure_of(run: Path, model: keras.Model, say: Callable[[str], None], **file
         _check_sources(run, task, values, say)
     known = dataclasses.replace(known_of_run(task, run, model), model=None)
 
+    def measured_in(folder: str, say):
+        return task.work.measured(known, Path(folder), say, few=True, **values)
+
     def measure(path: Path) -> dict:
         with tempfile.TemporaryDirectory() as folder:
-            measured = task.work.measured(
-                known, Path(folder), lambda text: None, few=True, **values
-            )
+            measured = measured_in(folder, lambda text: None)
             return scores_of(task.work, measured, Exported(path, scoring_of(path)))
 
+    with tempfile.TemporaryDirectory() as folder:
+        measured_in(folder, say)  # what cannot be used is refused before anything is written
     return measure

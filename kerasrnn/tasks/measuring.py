@@ -11,7 +11,6 @@ import keras
 import numpy as np
 import onnx
 
-from kerasrnn.base.errors import InputError
 from kerasrnn.export.forms import Score, answer
 from kerasrnn.export.graphs.cutting import cut_at
 from kerasrnn.export.metadata import places_in, read_metadata
@@ -104,9 +103,6 @@ class Exported:
 
     def costs(self, truths: Iterable[Case]) -> Iterator[Case]:
         """What each truth costs: `nats` and `count` [B]."""
-        if not self.scoring.exists():
-            step = f"export again: `kerasrnn export` writes it beside {self.path.name}"
-            raise InputError("MODEL", f"{Score.file} beside it", f"{self.path} alone", step)
         with tempfile.TemporaryDirectory() as folder:
             path, handed = None, states_before(places_in(read_metadata(self.scoring), "scores"))
             for portion in portions(truths):

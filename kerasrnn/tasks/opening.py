@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kerasrnn.base.choices import BEST
 from kerasrnn.base.errors import InputError, first_line
-from kerasrnn.export.runner import load
+from kerasrnn.export.runner import STREAMING, load
 from kerasrnn.export.untrusted import check_artifact
 from kerasrnn.tasks.catalog import TASKS
 from kerasrnn.tasks.task import Task
@@ -38,7 +38,7 @@ def open_model(model: str, task: Task, **asked) -> Callable[[dict], dict]:
             "MODEL", "a run folder, an ONNX file or a SavedModel", path, "check the path"
         )
     if path.is_dir() and not (path / "saved_model.pb").exists():
-        _refuse_exports(path)
+        refuse_exports(path)
         return _open_run(path, task, changed)
     function = _open_export(path, task)
     n_best = changed.pop("n_best", 1)
@@ -74,13 +74,20 @@ def _open_export(path: Path, task: Task) -> Callable:
         raise InputError("MODEL", "all that it needs", error, extra) from error
     except Exception as error:  # each runtime has exceptions of its own
         raise _faulty_file("an exported model", path, error) from error
-    if getattr(model, "streams", False):
-        whole = path.with_name("model.onnx")
-        raise InputError("MODEL", "a whole model", f"{path}, which is one step", f"give {whole}")
+    check_whole(path, model.metadata)
     if model.metadata.get("task") != task.name:
         others = [other for name, other in TASKS.items() if name == model.metadata.get("task")]
         raise InputError("MODEL", task.noun, path, _use(others))
     return _checked_function(model, path, task)
+
+
+def check_whole(path: Path, metadata: dict[str, str]) -> None:
+    """Refuse a file that is one step of a model, or that says what a truth costs (InputError)."""
+    what = "one step" if STREAMING in metadata else ""
+    what = "what a truth costs" if metadata.get("form") == "score" else what
+    if what:
+        whole = path.with_name("model.onnx")
+        raise InputError("MODEL", "a whole model", f"{path}, which is {what}", f"give {whole}")
 
 
 def _use(tasks: list[Task]) -> str:
@@ -150,7 +157,7 @@ def load_run(run: str | Path, checkpoint: str = BEST):
     return TASKS[name], run_folder.load_chosen(run, checkpoint)
 
 
-def _refuse_exports(path: Path) -> None:
+def refuse_exports(path: Path) -> None:
     """Refuse a folder of exported models, and name the models in it (InputError)."""
     models = [str(path / name) for name in ("model.onnx", "saved_model") if (path / name).exists()]
     if models:
