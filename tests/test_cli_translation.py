@@ -373,6 +373,6 @@ def test_only_a_whole_model_is_measured(folder, dates, tmp_path, capsys):
     alone = tmp_path / "model.onnx"
     alone.write_bytes((export / "model.onnx").read_bytes())
     assert refused(capsys, "evaluate", alone, *data) == (
-        f"kerasrnn: MODEL: expected score.onnx beside it, got {alone} alone; copy it too, or export "
-        "it anew: `kerasrnn export` writes both"
+        f"kerasrnn: MODEL: expected score.onnx beside it, got {alone} alone; copy it too, or "
+        "export it anew: `kerasrnn export` writes both"
     )
