@@ -90,13 +90,16 @@ class LanguageModelScoring(Scoring):
         fresh, previous = (tf.broadcast_to(value, [B]) for value in (fresh, previous))
         initial = tf.nest.flatten(self.model.initial_state(B))
         begun = (fresh > 0)[:, tf.newaxis]
-        states = [tf.where(begun, *pair) for pair in zip(initial, states, strict=True)]
+        # In mixed precision the model's states are narrower than those that callers hand on.
+        given = [tf.cast(s, i.dtype) for s, i in zip(states, initial, strict=True)]
+        states = [tf.where(begun, *pair) for pair in zip(initial, given, strict=True)]
         nested = tf.nest.pack_sequence_as(self.model.initial_state(1), states)
         seen = tf.concat([previous[:, tf.newaxis], ids], axis=1)
         mask = ids != PAD
         logits, after = self.model.forward(seen[:, :-1], nested, mask=mask, training=False)
         last = tf.reduce_sum(tf.cast(mask, tf.int32), axis=1)
-        return (*cost_of(logits, ids), tf.gather(seen, last, batch_dims=1), *tf.nest.flatten(after))
+        after = [tf.cast(state, tf.float32) for state in tf.nest.flatten(after)]
+        return (*cost_of(logits, ids), tf.gather(seen, last, batch_dims=1), *after)
 
 
 class LanguageModelStream(Stream):

@@ -28,7 +28,8 @@ def demo(out: Path, say: Callable[[str], None]) -> list[str]:
         valid_captions=str(files.valid),
     )
     train(job, say, verbose=2)
-    written = export_run(run, exported, ("onnx", "saved_model"))
+    export_run(run, exported, ("onnx", "saved_model"))
+    written = [exported / name for name in ("model.onnx", "saved_model")]
     # The number of a scene fixes its content; the model was trained on the numbers below `SCENES`.
     unseen = [scene(0, number) for number in range(SCENES, SCENES + 200)]
     paths = [str(path) for path in (run, *written)]

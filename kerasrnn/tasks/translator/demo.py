@@ -30,7 +30,8 @@ def demo(out: Path, say: Callable[[str], None]) -> list[str]:
         valid_target=files[3],
     )
     best = train(job, say, verbose=2)
-    written = export_run(run, exported, ("onnx", "saved_model"))
+    export_run(run, exported, ("onnx", "saved_model"))
+    written = [exported / name for name in ("model.onnx", "saved_model")]
     paths = [str(path) for path in (run, *written)]
     translations = {path: open_translator(path, None, None, None)(DATES) for path in paths}
     plot(translations[str(run)][0], out / "attention.png")
